@@ -1,0 +1,2 @@
+//! Who asks: the async client library.
+#![forbid(unsafe_code)]

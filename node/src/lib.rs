@@ -1,0 +1,2 @@
+//! The cairn node: configuration, Raft, server.
+#![forbid(unsafe_code)]

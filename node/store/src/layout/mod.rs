@@ -1,0 +1,3 @@
+//! Every byte on media, one submodule a file kind.
+
+pub mod log;

@@ -1,0 +1,1 @@
+//! The Raft log of a node: one for all its shards.
