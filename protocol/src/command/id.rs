@@ -1,0 +1,247 @@
+//! The number of every command: what a replicated operation carries instead of a name.
+
+macro_rules! command_ids {
+    ($($(#[$doc:meta])* $name:ident = $number:literal,)*) => {
+        /// A command or subcommand.
+        ///
+        /// The numbers lie in logs on media and travel between nodes of different releases: they
+        /// are never changed and never given to another command. Ranges: 1 strings, 100 keys,
+        /// 200 to 499 left for the other data types, 500 connection, 600 server, 65280 (0xff00)
+        /// operations that only a node proposes.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u16)]
+        pub enum CommandId {
+            $($(#[$doc])* $name = $number,)*
+        }
+
+        impl CommandId {
+            /// Every command, by rising number.
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+
+            /// The command of that number, if this build knows it.
+            #[must_use]
+            pub const fn from_u16(number: u16) -> Option<Self> {
+                match number {
+                    $($number => Some(Self::$name),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+command_ids! {
+    /// `GET`
+    Get = 1,
+    /// `SET`
+    Set = 2,
+    /// `GETDEL`
+    GetDel = 3,
+    /// `GETEX`
+    GetEx = 4,
+    /// `GETSET`
+    GetSet = 5,
+    /// `SETNX`
+    SetNx = 6,
+    /// `SETEX`
+    SetEx = 7,
+    /// `PSETEX`
+    PSetEx = 8,
+    /// `MGET`
+    MGet = 9,
+    /// `MSET`
+    MSet = 10,
+    /// `MSETNX`
+    MSetNx = 11,
+    /// `APPEND`
+    Append = 12,
+    /// `STRLEN`
+    StrLen = 13,
+    /// `INCR`
+    Incr = 14,
+    /// `DECR`
+    Decr = 15,
+    /// `INCRBY`
+    IncrBy = 16,
+    /// `DECRBY`
+    DecrBy = 17,
+    /// `INCRBYFLOAT`
+    IncrByFloat = 18,
+    /// `SETRANGE`
+    SetRange = 19,
+    /// `GETRANGE`
+    GetRange = 20,
+    /// `SUBSTR`
+    SubStr = 21,
+    /// `LCS`
+    Lcs = 22,
+    /// `DEL`
+    Del = 100,
+    /// `UNLINK`
+    Unlink = 101,
+    /// `EXISTS`
+    Exists = 102,
+    /// `TYPE`
+    Type = 103,
+    /// `TTL`
+    Ttl = 104,
+    /// `PTTL`
+    PTtl = 105,
+    /// `EXPIRE`
+    Expire = 106,
+    /// `PEXPIRE`
+    PExpire = 107,
+    /// `EXPIREAT`
+    ExpireAt = 108,
+    /// `PEXPIREAT`
+    PExpireAt = 109,
+    /// `EXPIRETIME`
+    ExpireTime = 110,
+    /// `PEXPIRETIME`
+    PExpireTime = 111,
+    /// `PERSIST`
+    Persist = 112,
+    /// `RENAME`
+    Rename = 113,
+    /// `RENAMENX`
+    RenameNx = 114,
+    /// `COPY`
+    Copy = 115,
+    /// `TOUCH`
+    Touch = 116,
+    /// `KEYS`
+    Keys = 117,
+    /// `SCAN`
+    Scan = 118,
+    /// `RANDOMKEY`
+    RandomKey = 119,
+    /// `DBSIZE`
+    DbSize = 120,
+    /// `FLUSHDB`
+    FlushDb = 121,
+    /// `FLUSHALL`
+    FlushAll = 122,
+    /// `SELECT`
+    Select = 123,
+    /// `SWAPDB`
+    SwapDb = 124,
+    /// `MOVE`
+    Move = 125,
+    /// `OBJECT`
+    Object = 126,
+    /// `OBJECT ENCODING`
+    ObjectEncoding = 127,
+    /// `OBJECT FREQ`
+    ObjectFreq = 128,
+    /// `OBJECT HELP`
+    ObjectHelp = 129,
+    /// `OBJECT IDLETIME`
+    ObjectIdleTime = 130,
+    /// `OBJECT REFCOUNT`
+    ObjectRefCount = 131,
+    /// `WAIT`
+    Wait = 132,
+    /// `HELLO`
+    Hello = 500,
+    /// `AUTH`
+    Auth = 501,
+    /// `CLIENT`
+    Client = 502,
+    /// `CLIENT ID`
+    ClientId = 503,
+    /// `CLIENT INFO`
+    ClientInfo = 504,
+    /// `CLIENT LIST`
+    ClientList = 505,
+    /// `CLIENT GETNAME`
+    ClientGetName = 506,
+    /// `CLIENT SETNAME`
+    ClientSetName = 507,
+    /// `CLIENT SETINFO`
+    ClientSetInfo = 508,
+    /// `CLIENT KILL`
+    ClientKill = 509,
+    /// `CLIENT NO-EVICT`
+    ClientNoEvict = 510,
+    /// `CLIENT NO-TOUCH`
+    ClientNoTouch = 511,
+    /// `CLIENT REPLY`
+    ClientReply = 512,
+    /// `CLIENT HELP`
+    ClientHelp = 513,
+    /// `PING`
+    Ping = 514,
+    /// `ECHO`
+    Echo = 515,
+    /// `QUIT`
+    Quit = 516,
+    /// `RESET`
+    Reset = 517,
+    /// `COMMAND`
+    Command = 600,
+    /// `COMMAND COUNT`
+    CommandCount = 601,
+    /// `COMMAND DOCS`
+    CommandDocs = 602,
+    /// `COMMAND GETKEYS`
+    CommandGetKeys = 603,
+    /// `COMMAND GETKEYSANDFLAGS`
+    CommandGetKeysAndFlags = 604,
+    /// `COMMAND INFO`
+    CommandInfo = 605,
+    /// `COMMAND LIST`
+    CommandList = 606,
+    /// `COMMAND HELP`
+    CommandHelp = 607,
+    /// `CONFIG`
+    Config = 608,
+    /// `CONFIG GET`
+    ConfigGet = 609,
+    /// `CONFIG SET`
+    ConfigSet = 610,
+    /// `CONFIG RESETSTAT`
+    ConfigResetStat = 611,
+    /// `CONFIG REWRITE`
+    ConfigRewrite = 612,
+    /// `CONFIG HELP`
+    ConfigHelp = 613,
+    /// `INFO`
+    Info = 614,
+    /// `TIME`
+    Time = 615,
+    /// `SHUTDOWN`
+    Shutdown = 616,
+    /// `SLOWLOG`
+    SlowLog = 617,
+    /// `SLOWLOG GET`
+    SlowLogGet = 618,
+    /// `SLOWLOG LEN`
+    SlowLogLen = 619,
+    /// `SLOWLOG RESET`
+    SlowLogReset = 620,
+    /// `SLOWLOG HELP`
+    SlowLogHelp = 621,
+    /// `DEBUG`
+    Debug = 622,
+    /// `MEMORY`
+    Memory = 623,
+    /// `MEMORY USAGE`
+    MemoryUsage = 624,
+    /// `MEMORY HELP`
+    MemoryHelp = 625,
+
+    /// A piece of a large argument, kept until the operation that names it: id, offset, bytes
+    InternalStage = 65280,
+    /// Deletes keys whose deadline has passed
+    InternalReclaim = 65281,
+    /// Drops staged arguments that no operation named
+    InternalDropStages = 65282,
+}
+
+impl CommandId {
+    /// The number that stands for the command on media and on the wire.
+    #[must_use]
+    pub const fn number(self) -> u16 {
+        self as u16
+    }
+}
