@@ -1,5 +1,6 @@
 //! Which arguments of a request are keys, from its row's key specifications.
 
+use super::id::CommandId;
 use super::spec::{Begin, Find, KeyFlags, KeySpec, Spec};
 use crate::number::parse_u64;
 use crate::resp::Argv;
@@ -16,8 +17,38 @@ pub fn keys_and_flags<'a>(
     argv: Argv<'a>,
 ) -> impl Iterator<Item = (usize, KeyFlags)> + use<'a> {
     spec.keys.iter().flat_map(move |keys| {
-        positions(keys, argv).into_iter().flatten().map(move |position| (position, keys.flags))
+        let flags = actual_flags(spec.id, keys.flags, argv);
+        positions(keys, argv).into_iter().flatten().map(move |position| (position, flags))
     })
+}
+
+/// The flags of a key once the arguments are known.
+fn actual_flags(id: CommandId, flags: KeyFlags, argv: Argv<'_>) -> KeyFlags {
+    if id != CommandId::Set {
+        return flags;
+    }
+    // SET reads the old value only when it is asked for it.
+    if argv.iter().skip(3).any(|arg| arg.eq_ignore_ascii_case(b"GET")) {
+        KeyFlags::RW.or(KeyFlags::ACCESS).or(KeyFlags::UPDATE)
+    } else {
+        KeyFlags::OW.or(KeyFlags::UPDATE)
+    }
+}
+
+/// First key, last key and step as COMMAND INFO reported them before key specifications: what the
+/// ranges at fixed places span together; zeros when there are none.
+#[must_use]
+pub fn first_last_step(specs: &[KeySpec]) -> (i64, i64, i64) {
+    let ranges = specs.iter().filter_map(|spec| match (spec.begin, spec.find) {
+        (Begin::Index(first), Find::Range { last, step, .. }) => {
+            let last = if last >= 0 { i64::from(first) + i64::from(last) } else { last.into() };
+            Some((i64::from(first), last, i64::from(step)))
+        }
+        _ => None,
+    });
+    // A last key counted from the end lies behind all that are counted from the start.
+    let further = |a: i64, b: i64| if a < 0 || b < 0 { a.min(b) } else { a.max(b) };
+    ranges.reduce(|a, b| (a.0.min(b.0), further(a.1, b.1), a.2)).unwrap_or_default()
 }
 
 /// Positions of one group, or `None` when the request has no such group.
@@ -137,5 +168,19 @@ mod tests {
         let found: Vec<_> = keys_and_flags(spec, Argv::from(&args)).collect();
         assert_eq!(found[0], (1, KeyFlags::RO.or(KeyFlags::ACCESS)));
         assert_eq!(found[1], (2, KeyFlags::OW.or(KeyFlags::UPDATE)));
+        let args: [&[u8]; 4] = [b"set", b"k", b"v", b"get"];
+        let spec = lookup(b"set").unwrap();
+        let flags = |argv| keys_and_flags(spec, argv).next().unwrap().1;
+        assert!(flags(Argv::from(&args)).contains(KeyFlags::RW));
+        assert!(flags(Argv::from(&args[..3])).contains(KeyFlags::OW));
+    }
+
+    #[test]
+    fn old_clients_are_told_the_span() {
+        let span = |name: &[u8]| first_last_step(lookup(name).unwrap().keys);
+        assert_eq!(span(b"get"), (1, 1, 1));
+        assert_eq!(span(b"mset"), (1, -1, 2));
+        assert_eq!(span(b"rename"), (1, 2, 1));
+        assert_eq!(span(b"ping"), (0, 0, 0));
     }
 }

@@ -1,9 +1,12 @@
 //! The command table and what follows from it.
 //!
-//! [`table`] holds one row a command; [`lookup`](lookup()) finds rows by name, [`resolve`] checks a
-//! request against its row, [`keys`] says which arguments are keys, [`args`] reads arguments, and  What a command *does* is the engine's and the server's.
+//! [`table`] holds one row a command; [`lookup()`] finds rows by name, [`resolve()`] checks a request
+//! against its row, [`keys`] says which arguments are keys, [`args`] reads arguments, [`describe`]
+//! and [`help`] answer COMMAND and HELP. What a command *does* is the engine's and the server's.
 
 pub mod args;
+pub mod describe;
+pub mod help;
 pub mod id;
 pub mod keys;
 mod lookup;

@@ -574,18 +574,24 @@ impl Spec {
         self
     }
 
-    /// What COMMAND DOCS says.
+    /// The chapter it stands in and the Redis version that brought it.
     #[must_use]
-    pub const fn docs(
-        mut self,
-        group: Group,
-        since: &'static str,
-        summary: &'static str,
-        complexity: &'static str,
-    ) -> Self {
+    pub const fn docs(mut self, group: Group, since: &'static str) -> Self {
         self.docs.group = group;
         self.docs.since = since;
+        self
+    }
+
+    /// What it does, in one sentence.
+    #[must_use]
+    pub const fn summary(mut self, summary: &'static str) -> Self {
         self.docs.summary = summary;
+        self
+    }
+
+    /// Its cost in O notation.
+    #[must_use]
+    pub const fn complexity(mut self, complexity: &'static str) -> Self {
         self.docs.complexity = complexity;
         self
     }

@@ -7,12 +7,14 @@ pub mod decode;
 pub mod encode;
 mod inline;
 pub mod limits;
+pub mod value;
 
 pub use argv::Argv;
 pub(crate) use argv::STAGED_BIT;
 pub use decode::{Frames, ProtocolError, RequestDecoder};
 pub use encode::Writer;
 pub use limits::Limits;
+pub use value::{Value, ValueDecoder, ValueError};
 
 /// The protocol version a connection speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,0 +1,191 @@
+//! The table against redis-server: what it says of a command is what we say.
+//!
+//! Debian's redis-server is 7.0 and we speak 7.2; each accepted difference stands here with its
+//! reason. Without redis-server the test says so and passes, except where `CI` is set.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use cairn_protocol::command::{CommandId, TABLE, describe, lookup_full};
+use cairn_protocol::resp::encode::push_request;
+use cairn_protocol::resp::{Argv, Limits, Proto, Value, ValueDecoder, Writer};
+
+/// A redis-server of our own; killed when dropped.
+struct Redis {
+    process: Child,
+    stream: TcpStream,
+}
+
+impl Redis {
+    fn start() -> Option<Self> {
+        let port = TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok()?.port();
+        let args = ["--port", &port.to_string(), "--save", "", "--appendonly", "no"];
+        let process = Command::new("redis-server").args(args).stdout(Stdio::null()).spawn();
+        let Ok(process) = process else {
+            assert!(std::env::var_os("CI").is_none(), "redis-server is missing");
+            eprintln!("skipped: no redis-server (Debian and Ubuntu: apt install redis-server)");
+            return None;
+        };
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let stream = loop {
+            match TcpStream::connect(("127.0.0.1", port)) {
+                Ok(stream) => break stream,
+                Err(error) => assert!(Instant::now() < deadline, "redis-server: {error}"),
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        let mut redis = Self { process, stream };
+        redis.ask(&["HELLO", "3"]);
+        Some(redis)
+    }
+
+    fn ask(&mut self, words: &[&str]) -> Value {
+        let mut request = Vec::new();
+        push_request(&mut request, words.iter().map(|w| w.as_bytes()));
+        self.stream.write_all(&request).unwrap();
+        let mut decoder = ValueDecoder::new(Limits::default());
+        let (mut buf, mut piece) = (Vec::new(), [0; 65536]);
+        loop {
+            let (taken, value) = decoder.decode(&buf).unwrap();
+            buf.drain(..taken);
+            if let Some(value) = value {
+                return value;
+            }
+            let len = self.stream.read(&mut piece).unwrap();
+            assert_ne!(len, 0, "redis-server closed the connection");
+            buf.extend_from_slice(&piece[..len]);
+        }
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// What we answer.
+fn ours(words: &[&str]) -> Value {
+    let args: Vec<&[u8]> = words.iter().map(|w| w.as_bytes()).collect();
+    let full_name = format!("{}|{}", words[0], words[1]).to_lowercase();
+    let mut bytes = Vec::new();
+    let spec = lookup_full(full_name.as_bytes()).unwrap();
+    let mut out = Writer::new(&mut bytes, Proto::Resp3);
+    if let Err(error) = describe::answer(spec.id, Argv::from(&args[..]), &mut out) {
+        return Value::from(&error);
+    }
+    ValueDecoder::new(Limits::default()).decode(&bytes).unwrap().1.unwrap()
+}
+
+/// Commands that Redis 7.0 does not have.
+const NEWER: [CommandId; 2] = [CommandId::ClientSetInfo, CommandId::ClientNoTouch];
+
+fn names() -> impl Iterator<Item = &'static str> {
+    TABLE.iter().filter(|s| !s.is_internal() && !NEWER.contains(&s.id)).map(|s| s.name)
+}
+
+/// Makes replies comparable: sets and maps in an order of their own, `drop` fields left out.
+fn normal(value: Value, drop: &[&str]) -> Value {
+    let all = |items: Vec<Value>| items.into_iter().map(|i| normal(i, drop)).collect::<Vec<_>>();
+    match value {
+        Value::Array(items) => Value::Array(all(items)),
+        Value::Set(items) => {
+            let mut items = all(items);
+            items.sort_by_key(|item| format!("{item:?}"));
+            Value::Set(items)
+        }
+        Value::Map(pairs) => {
+            let kept = |key: &Value| !drop.iter().any(|d| key.as_bytes() == Some(d.as_bytes()));
+            let pairs = pairs.into_iter().filter(|(key, _)| kept(key));
+            let mut pairs: Vec<_> = pairs.map(|(k, v)| (k, normal(v, drop))).collect();
+            pairs.sort_by_key(|(key, _)| format!("{key:?}"));
+            Value::Map(pairs)
+        }
+        other => other,
+    }
+}
+
+#[test]
+fn command_info_says_what_redis_says() {
+    let Some(mut redis) = Redis::start() else { return };
+    for name in names() {
+        let words = ["command", "info", name];
+        let [mut ours, mut theirs] = [ours(&words), redis.ask(&words)].map(|v| normal(v, &[]));
+        // The last field holds the subcommands, of which we have fewer; each has a row of its own.
+        for reply in [&mut ours, &mut theirs] {
+            let Value::Array(rows) = reply else { panic!("{reply:?}") };
+            let Value::Array(row) = &mut rows[0] else { panic!("{name}: {rows:?}") };
+            row.pop();
+        }
+        assert_eq!(ours, theirs, "{name}");
+    }
+}
+
+#[test]
+fn command_docs_say_what_redis_says() {
+    let Some(mut redis) = Redis::start() else { return };
+    // 7.2 reworded every summary, added display_text, and deprecated SETNX, SETEX, PSETEX and QUIT.
+    let drop = ["summary", "display_text", "subcommands"];
+    let newly_deprecated = ["doc_flags", "deprecated_since", "replaced_by"];
+    for name in names() {
+        let words = ["command", "docs", name];
+        let mut drop = drop.to_vec();
+        if ["setnx", "setex", "psetex", "quit"].contains(&name) {
+            drop.extend(newly_deprecated);
+        }
+        let [ours, theirs] = [ours(&words), redis.ask(&words)].map(|v| normal(v, &drop));
+        assert_eq!(ours, theirs, "{name}");
+    }
+}
+
+#[test]
+fn keys_are_those_redis_finds() {
+    let Some(mut redis) = Redis::start() else { return };
+    for request in [
+        "get a",
+        "set a b",
+        "set a b ex 10 get",
+        "mget a b c",
+        "mset a 1 b 2 c 3",
+        "mset a 1 b",
+        "msetnx a 1 b 2",
+        "lcs a b idx",
+        "del a b",
+        "rename a b",
+        "copy a b db 1 replace",
+        "object encoding a",
+        "object nosuch a",
+        "object help",
+        "memory usage a samples 5",
+        "ping a",
+        "nosuch a",
+        "get a b",
+        "set a",
+        "getex a persist",
+        "move a 1",
+        "config get a",
+    ] {
+        for form in ["getkeys", "getkeysandflags"] {
+            let words: Vec<&str> =
+                ["command", form].into_iter().chain(request.split(' ')).collect();
+            assert_eq!(ours(&words), redis.ask(&words), "{form} {request}");
+        }
+    }
+}
+
+#[test]
+fn command_list_filters_agree() {
+    let Some(mut redis) = Redis::start() else { return };
+    for words in [
+        &["command", "list", "filterby", "pattern", "nosuch*"][..],
+        &["command", "list", "filterby", "module", "x"],
+        &["command", "list", "filterby", "aclcat", "nosuch"],
+        &["command", "list", "filterby", "x", "y"],
+        &["command", "list", "x"],
+    ] {
+        assert_eq!(ours(words), redis.ask(words), "{words:?}");
+    }
+}
