@@ -7,6 +7,8 @@
 
 pub mod command;
 pub mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod glob;
 pub mod ids;
 pub mod number;

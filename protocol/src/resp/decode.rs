@@ -219,6 +219,12 @@ impl RequestDecoder {
         self.pending.bulk.map_or(0, |len| (self.pending.at + len + 2).saturating_sub(buffered))
     }
 
+    /// Bytes that the decoder holds for an incomplete request, beside the caller's buffer.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.spans.capacity() * size_of::<Span>()
+    }
+
     fn request(
         &mut self,
         buf: &[u8],

@@ -23,6 +23,13 @@ pub(crate) fn split(line: &[u8], bytes: &mut Vec<u8>, spans: &mut Vec<Span>) -> 
     true
 }
 
+/// The words of `line`, for tests and fuzzing; `None` where [`split`] is false.
+pub(crate) fn split_owned(line: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let (mut bytes, mut spans) = (Vec::new(), Vec::new());
+    split(line, &mut bytes, &mut spans)
+        .then(|| spans.iter().map(|s| bytes[s.start as usize..s.end as usize].to_vec()).collect())
+}
+
 fn skip_spaces(line: &[u8]) -> &[u8] {
     let spaces = line.iter().take_while(|b| is_space(**b)).count();
     &line[spaces..]
@@ -120,13 +127,6 @@ fn unescape(escaped: u8) -> u8 {
 mod tests {
     use super::*;
 
-    fn words(line: &[u8]) -> Option<Vec<Vec<u8>>> {
-        let (mut bytes, mut spans) = (Vec::new(), Vec::new());
-        split(line, &mut bytes, &mut spans).then(|| {
-            spans.iter().map(|s| bytes[s.start as usize..s.end as usize].to_vec()).collect()
-        })
-    }
-
     #[test]
     fn lines_split_as_redis_splits_them() {
         let rows: [(&[u8], &[&[u8]]); 14] = [
@@ -147,7 +147,7 @@ mod tests {
         ];
         for (line, wanted) in rows {
             let wanted: Vec<Vec<u8>> = wanted.iter().map(|w| w.to_vec()).collect();
-            assert_eq!(words(line), Some(wanted), "{}", line.escape_ascii());
+            assert_eq!(split_owned(line), Some(wanted), "{}", line.escape_ascii());
         }
     }
 
@@ -156,7 +156,7 @@ mod tests {
         for line in
             [&b"\"a"[..], b"'a", b"\"a\"b", b"'a'b", b"\"a\\\"", b"\"a\0\"", b"a\"", b"\"\\"]
         {
-            assert_eq!(words(line), None, "{}", line.escape_ascii());
+            assert_eq!(split_owned(line), None, "{}", line.escape_ascii());
         }
     }
 }

@@ -13,6 +13,7 @@ pub use argv::Argv;
 pub(crate) use argv::STAGED_BIT;
 pub use decode::{Frames, ProtocolError, RequestDecoder};
 pub use encode::Writer;
+pub(crate) use inline::split_owned as inline_split;
 pub use limits::Limits;
 pub use value::{Value, ValueDecoder, ValueError};
 

@@ -1,0 +1,4 @@
+//! Glob patterns.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| cairn_protocol::fuzzing::globs(data));

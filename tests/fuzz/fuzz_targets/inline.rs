@@ -1,0 +1,4 @@
+//! Inline requests.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| cairn_protocol::fuzzing::inline(data));

@@ -1,0 +1,4 @@
+//! Requests as a server reads them.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| cairn_protocol::fuzzing::requests(data));
