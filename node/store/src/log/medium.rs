@@ -1,0 +1,316 @@
+//! Where segment files lie: the seam between the log and the operating system.
+//!
+//! The log writes a range, then asks that it persist; what that takes is the medium's business.
+//! A DAX medium will flush lines and fence in [`LogFile::persist`]; nothing above changes.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+/// A directory of segment files.
+pub trait LogMedium: Send + Sync {
+    /// Where it is, for messages.
+    fn place(&self) -> String;
+    /// Names of the files there, in no order.
+    ///
+    /// # Errors
+    /// The system's.
+    fn list(&self) -> io::Result<Vec<String>>;
+    /// Makes a file of `bytes` zeros with space allocated to them, `head` at its front. It need
+    /// be neither durable nor in the directory for good until [`LogFile::persist`],
+    /// [`rename`](Self::rename) and [`sync_dir`](Self::sync_dir). An older one of that name goes.
+    ///
+    /// # Errors
+    /// The system's.
+    fn create(&self, name: &str, bytes: u64, head: &[u8]) -> io::Result<Arc<dyn LogFile>>;
+    /// Opens a file that is there.
+    ///
+    /// # Errors
+    /// The system's.
+    fn open(&self, name: &str) -> io::Result<Arc<dyn LogFile>>;
+    /// Renames a file.
+    ///
+    /// # Errors
+    /// The system's.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// The system's.
+    fn remove(&self, name: &str) -> io::Result<()>;
+    /// Returns once created, renamed and removed names are durable.
+    ///
+    /// # Errors
+    /// The system's.
+    fn sync_dir(&self) -> io::Result<()>;
+}
+
+/// A segment file. Reads and writes of ranges that do not overlap may run at once.
+pub trait LogFile: Send + Sync {
+    /// Its length in bytes, as the directory says.
+    ///
+    /// # Errors
+    /// The system's.
+    fn len_bytes(&self) -> io::Result<u64>;
+    /// Fills `into` from `offset`.
+    ///
+    /// # Errors
+    /// The system's; an unexpected end of file when the range is not there.
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()>;
+    /// Stores `bytes` at `offset`, within the file's length.
+    ///
+    /// # Errors
+    /// The system's.
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Returns once everything written before is durable.
+    ///
+    /// # Errors
+    /// The system's: final, for a retried sync can report success for lost pages.
+    fn persist(&self) -> io::Result<()>;
+    /// Gets ready for quick writes, for instance by touching the pages. May do nothing.
+    fn warm(&self) {}
+}
+
+/// How files of a [`DirMedium`] are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Mapped; durable when stored.
+    Mapped,
+    /// Each write is durable when it returns (`O_DSYNC`).
+    WriteThrough,
+    /// Written to the page cache; durable when synced.
+    PageCache,
+}
+
+/// A real directory.
+pub(crate) struct DirMedium {
+    dir: PathBuf,
+    access: Access,
+}
+
+impl DirMedium {
+    /// The directory `dir`, made when it is missing.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(crate) fn new(dir: &Path, access: Access) -> io::Result<Self> {
+        if !dir.is_dir() {
+            std::fs::create_dir_all(dir)?;
+            // The directory's own name must be as durable as what will lie in it.
+            if let Some(parent) = dir.parent().filter(|p| !p.as_os_str().is_empty()) {
+                File::open(parent)?.sync_all()?;
+            }
+        }
+        Ok(Self { dir: dir.to_owned(), access })
+    }
+
+    fn adopt(&self, path: &Path) -> io::Result<Arc<dyn LogFile>> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true);
+        Ok(match self.access {
+            Access::Mapped => {
+                let file = options.open(path)?;
+                let len = file.metadata()?.len();
+                Arc::new(MappedFile { file, len, map: OnceLock::new() })
+            }
+            Access::WriteThrough => {
+                let file = options.custom_flags(libc::O_DSYNC).open(path)?;
+                Arc::new(PlainFile { file, write_through: true })
+            }
+            Access::PageCache => {
+                Arc::new(PlainFile { file: options.open(path)?, write_through: false })
+            }
+        })
+    }
+}
+
+impl LogMedium for DirMedium {
+    fn place(&self) -> String {
+        self.dir.display().to_string()
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&self.dir)? {
+            // A name that is not UTF-8 is none of ours.
+            if let Ok(name) = entry?.file_name().into_string() {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    fn create(&self, name: &str, bytes: u64, head: &[u8]) -> io::Result<Arc<dyn LogFile>> {
+        let path = self.dir.join(name);
+        // Zeros are written, not merely allocated: a write into an unwritten extent would have to
+        // sync metadata too, which costs more than the data.
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&path)?;
+        let zeros = vec![0u8; 1 << 20];
+        let mut left = bytes;
+        while left > 0 {
+            let n = usize::try_from(left).unwrap_or(usize::MAX).min(zeros.len());
+            file.write_all(&zeros[..n])?;
+            left -= n as u64;
+        }
+        file.write_all_at(head, 0)?;
+        // A descriptor opened for O_DSYNC says nothing about what was written through this one.
+        file.sync_all()?;
+        self.adopt(&path)
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn LogFile>> {
+        self.adopt(&self.dir.join(name))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        std::fs::rename(self.dir.join(from), self.dir.join(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        std::fs::remove_file(self.dir.join(name))
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        File::open(&self.dir)?.sync_all()
+    }
+}
+
+struct PlainFile {
+    file: File,
+    write_through: bool,
+}
+
+impl LogFile for PlainFile {
+    fn len_bytes(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(into, offset)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset)
+    }
+
+    fn persist(&self) -> io::Result<()> {
+        if self.write_through { Ok(()) } else { self.file.sync_data() }
+    }
+}
+
+/// A file whose pages are memory: reads go through the descriptor until the first write maps it,
+/// so that an open does not fault in segments that are only looked at.
+struct MappedFile {
+    file: File,
+    len: u64,
+    map: OnceLock<Mapping>,
+}
+
+impl MappedFile {
+    fn mapping(&self, populate: bool) -> io::Result<&Mapping> {
+        if let Some(map) = self.map.get() {
+            return Ok(map);
+        }
+        let map = Mapping::new(&self.file, self.len, populate)?;
+        Ok(self.map.get_or_init(|| map))
+    }
+}
+
+impl LogFile for MappedFile {
+    fn len_bytes(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        match self.map.get() {
+            Some(map) => map.read(offset, into),
+            None => self.file.read_exact_at(into, offset),
+        }
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.mapping(false)?.write(offset, bytes)
+    }
+
+    fn persist(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn warm(&self) {
+        // Only speed is lost when it fails: the first write maps, and reports what is wrong.
+        let _ = self.mapping(true);
+    }
+}
+
+struct Mapping {
+    base: *mut u8,
+    len: usize,
+}
+
+// SAFETY: the mapping is plain shared memory, owned by this value until it is unmapped on drop;
+// nothing about it belongs to a thread.
+unsafe impl Send for Mapping {}
+// SAFETY: `read` and `write` copy from and to ranges that, by the contract of `LogFile`, do not
+// overlap when they run at once; no reference to the mapped bytes is ever made.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    fn new(file: &File, len: u64, populate: bool) -> io::Result<Self> {
+        use std::os::fd::AsRawFd;
+        let len = usize::try_from(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        // A mapping beyond the end would fault when it is touched.
+        if len == 0 || file.metadata()?.len() < len as u64 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let flags = libc::MAP_SHARED | if populate { libc::MAP_POPULATE } else { 0 };
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a null hint lets the kernel choose a free range, so no memory of ours is
+        // replaced; the descriptor is open for the call, and the kernel checks everything else.
+        let base =
+            unsafe { libc::mmap(std::ptr::null_mut(), len, access, flags, file.as_raw_fd(), 0) };
+        if base == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Self { base: base.cast(), len })
+    }
+
+    fn offset(&self, offset: u64, len: usize) -> io::Result<usize> {
+        let start = usize::try_from(offset).map_err(|_| io::ErrorKind::UnexpectedEof)?;
+        match start.checked_add(len) {
+            Some(end) if end <= self.len => Ok(start),
+            _ => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+
+    fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        let start = self.offset(offset, into.len())?;
+        // SAFETY: `offset` checked that the range lies within the mapping, which lives as long as
+        // `self`; `into` is other memory, borrowed exclusively; no write overlaps the range (see
+        // `Sync`). The file keeps its length, so no page of it is missing.
+        unsafe {
+            std::ptr::copy_nonoverlapping(self.base.add(start), into.as_mut_ptr(), into.len());
+        }
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let start = self.offset(offset, bytes.len())?;
+        // SAFETY: as in `read`, with the roles changed: the mapping is writable, and neither reads
+        // nor other writes overlap the range.
+        unsafe {
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.base.add(start), bytes.len());
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: `base` and `len` are what `mmap` gave, and nothing can reach them after this.
+        unsafe {
+            libc::munmap(self.base.cast(), self.len);
+        }
+    }
+}
