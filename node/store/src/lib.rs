@@ -1,4 +1,26 @@
-//! What is kept: media, pool, allocator, trie, B+tree, Raft log files. The only unsafe code of the workspace.
+//! What is kept: media, pool, allocator, trie, B+tree, Raft log files. The only unsafe code of the
+//! workspace.
+//!
+//! Knows no clock, no randomness, no sockets: times and seeds come in with each operation.
+//! Rooms, bottom up: `layout` (bytes on media) < `media` < `persist` < `alloc` < `heap` <
+//! `btree`, `trie` < `blob` < `keyspace`, `pool`; `log` stands beside them.
 
+pub mod alloc;
+pub mod blob;
+pub mod btree;
+pub mod check;
+pub mod error;
+pub mod hash;
+pub mod heap;
+pub mod keyspace;
 pub mod layout;
 pub mod log;
+pub mod media;
+pub mod persist;
+pub mod pool;
+pub mod trie;
+
+pub use blob::{Encoding, Meta, Record, Type, Value};
+pub use error::{Corrupt, Result, StoreError};
+pub use keyspace::{Db, Key, View};
+pub use pool::{Committer, Opened, Pin, PoolOptions, Published, Sealed, Store};

@@ -1,3 +1,4 @@
-//! Every byte on media, one submodule a file kind.
+//! Every byte on media, one submodule a file kind. Little-endian, reserved bytes zero.
 
 pub mod log;
+pub mod pool;

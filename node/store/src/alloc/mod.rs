@@ -1,0 +1,427 @@
+//! Extents, slabs, size classes: where a block goes and when its place is free again.
+//!
+//! The bitmaps here are the *working* ones of the writer: a bit is set from allocation until the
+//! place may be written again. What is durable is computed from each epoch's list of events by
+//! the committer (`pool::commit`), never copied from here, for these are already ahead. A crash
+//! forgets this module's state whole; slabs load lazily from their records.
+
+pub mod record;
+
+use crate::error::{Result, StoreError};
+use crate::layout::pool::{
+    CLASS_BY_WORDS, CLASS_BYTES, EXTENT, OFFSET_MASK, RECORDS_PER_EXTENT_BYTES, SLAB,
+    SLABS_PER_EXTENT, extent_at, extent_of, file_bytes, records_at,
+};
+use crate::persist::Mem;
+use record::{Bits, Committed};
+use std::sync::Arc;
+
+/// What happened to a block or slab in an epoch: a tag above a 48-bit offset.
+pub mod event {
+    #![allow(missing_docs)]
+    /// A block was allocated; its CRC is still to be filled in.
+    pub const ALLOC: u64 = 0 << 60;
+    /// A block was allocated and carries its CRC.
+    pub const ALLOC_SEALED: u64 = 1 << 60;
+    /// A block of this epoch was freed; its place may be reused at once.
+    pub const FREE: u64 = 2 << 60;
+    /// A block of an earlier epoch died.
+    pub const DEAD: u64 = 3 << 60;
+    /// A slab was given to a class (bits 48-55).
+    pub const FORMAT: u64 = 4 << 60;
+    pub const TAG: u64 = 7 << 60;
+}
+
+/// Extents are allocated from the file system several at a time, so that growing is rare.
+const GROW_EXTENTS: u64 = 4;
+/// Record sets loaded before growing instead, so that one allocation never scans a whole pool.
+const LOADS_A_TRY: usize = 8;
+
+const NO_CLASS: u8 = u8::MAX;
+
+struct Slab {
+    class: u8,
+    used: u16,
+    /// Word from which to look for a free bit.
+    hint: u16,
+    /// On its class's list of slabs with room.
+    listed: bool,
+    bits: Bits,
+}
+
+impl Slab {
+    fn empty() -> Slab {
+        Slab { class: NO_CLASS, used: 0, hint: 0, listed: false, bits: Box::default() }
+    }
+
+    fn is_full(&self) -> bool {
+        self.used as usize == record::capacity(self.class)
+    }
+
+    /// Takes the first free block at or after the hint.
+    fn take(&mut self) -> Option<usize> {
+        let capacity = record::capacity(self.class);
+        if self.used as usize == capacity {
+            return None;
+        }
+        let words = self.bits.len();
+        for step in 0..words {
+            let word = (self.hint as usize + step) % words;
+            let bit = (!self.bits[word]).trailing_zeros() as usize;
+            let index = word * 64 + bit;
+            if bit < 64 && index < capacity {
+                self.bits[word] |= 1 << bit;
+                self.used += 1;
+                self.hint = word as u16;
+                return Some(index);
+            }
+        }
+        None
+    }
+}
+
+type Extent = Box<[Slab]>;
+
+#[derive(Default)]
+struct Class {
+    current: Option<u64>,
+    /// Slabs with room; entries may be out of date and are checked when taken.
+    partial: Vec<u64>,
+}
+
+/// What the allocator holds, for INFO and `inspect`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Usage {
+    /// Bytes of data extents in the file.
+    pub extents_bytes: u64,
+    /// Bytes of blocks that the live tree uses, by size class.
+    pub live_bytes: u64,
+    /// Bytes of dead blocks that may not be written yet.
+    pub dead_bytes: u64,
+    /// Bytes the operator allows.
+    pub capacity_bytes: u64,
+}
+
+/// The working state of a pool's space. Used by the single writer only.
+pub struct Alloc {
+    mem: Arc<Mem>,
+    committed: Committed,
+    extents: Vec<Option<Extent>>,
+    classes: Vec<Class>,
+    free_slabs: Vec<u64>,
+    /// First extent that may not be loaded yet.
+    unloaded: usize,
+    capacity_bytes: u64,
+    live_bytes: u64,
+    dead_bytes: u64,
+    events: Vec<u64>,
+    epoch_bytes: u64,
+}
+
+impl Alloc {
+    /// The allocator of a pool with `extents` data extents, of which nothing is loaded yet.
+    pub fn new(
+        mem: Arc<Mem>,
+        committed: Committed,
+        extents: u64,
+        live_bytes: u64,
+        capacity_bytes: u64,
+    ) -> Alloc {
+        Alloc {
+            mem,
+            committed,
+            extents: (0..extents).map(|_| None).collect(),
+            classes: CLASS_BYTES.iter().map(|_| Class::default()).collect(),
+            free_slabs: Vec::new(),
+            unloaded: 0,
+            capacity_bytes,
+            live_bytes,
+            dead_bytes: 0,
+            events: Vec::new(),
+            epoch_bytes: 0,
+        }
+    }
+
+    /// Data extents in the file.
+    pub fn extents(&self) -> u64 {
+        self.extents.len() as u64
+    }
+
+    /// What is used and what is allowed.
+    pub fn usage(&self) -> Usage {
+        Usage {
+            extents_bytes: self.extents() * EXTENT,
+            live_bytes: self.live_bytes,
+            dead_bytes: self.dead_bytes,
+            capacity_bytes: self.capacity_bytes,
+        }
+    }
+
+    /// Bytes allocated since the last seal.
+    pub fn epoch_bytes(&self) -> u64 {
+        self.epoch_bytes
+    }
+
+    /// Events since the last seal.
+    pub fn epoch_events(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Ends the epoch: its events, in order.
+    pub fn take_events(&mut self) -> Vec<u64> {
+        self.epoch_bytes = 0;
+        let next = Vec::with_capacity(self.events.len().min(1 << 16));
+        std::mem::replace(&mut self.events, next)
+    }
+
+    /// Sets what the operator allows, in bytes of data extents and their records.
+    pub fn set_capacity(&mut self, capacity_bytes: u64) {
+        self.capacity_bytes = capacity_bytes;
+    }
+
+    /// Class and block size for `len` bytes.
+    #[inline]
+    fn class_of(len: usize) -> usize {
+        CLASS_BY_WORDS[len.div_ceil(8)] as usize
+    }
+
+    /// Bytes a block of `len` bytes really takes.
+    #[inline]
+    pub fn block_bytes(len: usize) -> usize {
+        CLASS_BYTES[Self::class_of(len)] as usize
+    }
+
+    /// A place for a block of `len` bytes (at most `BLOCK_MAX`).
+    ///
+    /// # Errors
+    /// [`StoreError::Full`] when the pool may not grow.
+    pub fn alloc(&mut self, len: usize, tag: u64) -> Result<u64> {
+        let class = Self::class_of(len);
+        let current = self.classes[class].current;
+        let slab = match current.filter(|&slab| !self.slab(slab).is_full()) {
+            Some(slab) => slab,
+            None => self.next_slab(class)?,
+        };
+        let index = self.slab(slab).take().ok_or(StoreError::Full)?;
+        let bytes = CLASS_BYTES[class] as u64;
+        let offset = slab_at(slab) + index as u64 * bytes;
+        self.live_bytes += bytes;
+        self.epoch_bytes += bytes;
+        self.events.push(tag | offset);
+        Ok(offset)
+    }
+
+    /// Frees a block of the current epoch: its place is free at once.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when there is no such block.
+    pub fn free_now(&mut self, offset: u64) -> Result<()> {
+        self.events.push(event::FREE | offset);
+        let bytes = self.release(offset)?;
+        self.live_bytes = self.live_bytes.saturating_sub(bytes);
+        Ok(())
+    }
+
+    /// Notes that a block of an earlier epoch died, `len` bytes long.
+    ///
+    /// Its slab is loaded first: the commits that follow overwrite the records it was loaded from.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when there is no such slab.
+    pub fn dead(&mut self, offset: u64, len: usize) -> Result<()> {
+        let (slab, _) = slab_of(offset).ok_or_else(|| record::misplaced(offset))?;
+        self.load((slab / SLABS_PER_EXTENT) as usize)?;
+        let bytes = Self::block_bytes(len) as u64;
+        self.live_bytes = self.live_bytes.saturating_sub(bytes);
+        self.dead_bytes += bytes;
+        self.events.push(event::DEAD | offset);
+        Ok(())
+    }
+
+    /// Makes the place of a dead block free, once no committed root, fall-back root or pin can
+    /// see it.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when there is no such block.
+    pub fn reuse(&mut self, offset: u64) -> Result<()> {
+        let bytes = self.release(offset)?;
+        self.dead_bytes = self.dead_bytes.saturating_sub(bytes);
+        Ok(())
+    }
+
+    fn release(&mut self, offset: u64) -> Result<u64> {
+        let (slab, within) = slab_of(offset).ok_or_else(|| record::misplaced(offset))?;
+        self.load((slab / SLABS_PER_EXTENT) as usize)?;
+        let state = self.slab(slab);
+        if state.class == NO_CLASS {
+            return Err(record::misplaced(offset));
+        }
+        let class = state.class as usize;
+        let bytes = CLASS_BYTES[class] as u64;
+        let index = (within / bytes) as usize;
+        let (word, bit) = (index / 64, 1u64 << (index % 64));
+        if within % bytes != 0
+            || index >= record::capacity(state.class)
+            || state.bits[word] & bit == 0
+        {
+            return Err(StoreError::corrupt("a block freed that is not allocated", offset));
+        }
+        state.bits[word] &= !bit;
+        state.used -= 1;
+        state.hint = state.hint.min(word as u16);
+        let (used, listed) = (state.used, state.listed);
+        if self.classes[class].current == Some(slab) {
+            return Ok(bytes);
+        }
+        if used == 0 {
+            let state = self.slab(slab);
+            *state = Slab::empty();
+            self.free_slabs.push(slab);
+        } else if !listed {
+            self.slab(slab).listed = true;
+            self.classes[class].partial.push(slab);
+        }
+        Ok(bytes)
+    }
+
+    fn slab(&mut self, slab: u64) -> &mut Slab {
+        let extent = self.extents[(slab / SLABS_PER_EXTENT) as usize].as_mut();
+        &mut extent.expect("a listed slab's extent is loaded")[(slab % SLABS_PER_EXTENT) as usize]
+    }
+
+    /// Chooses the slab that the next blocks of `class` come from.
+    fn next_slab(&mut self, class: usize) -> Result<u64> {
+        self.classes[class].current = None;
+        for _ in 0..=LOADS_A_TRY {
+            while let Some(slab) = self.classes[class].partial.pop() {
+                let state = self.slab(slab);
+                // Entries outlive the slab's emptying and its next class.
+                if state.class as usize == class && state.listed {
+                    state.listed = false;
+                    if !state.is_full() {
+                        self.classes[class].current = Some(slab);
+                        return Ok(slab);
+                    }
+                }
+            }
+            if let Some(slab) = self.free_slabs.pop() {
+                return Ok(self.format(slab, class));
+            }
+            if !self.load_next()? {
+                self.grow()?;
+            }
+        }
+        self.grow()?;
+        let slab = self.free_slabs.pop().ok_or(StoreError::Full)?;
+        Ok(self.format(slab, class))
+    }
+
+    fn format(&mut self, slab: u64, class: usize) -> u64 {
+        let bits = record::no_bits(class as u8);
+        *self.slab(slab) = Slab { class: class as u8, used: 0, hint: 0, listed: false, bits };
+        self.classes[class].current = Some(slab);
+        self.events.push(event::FORMAT | (class as u64) << 48 | slab_at(slab));
+        slab
+    }
+
+    /// Loads the records of the next extent; `false` when all are loaded.
+    fn load_next(&mut self) -> Result<bool> {
+        while self.unloaded < self.extents.len() {
+            let extent = self.unloaded;
+            self.unloaded += 1;
+            if self.extents[extent].is_none() {
+                self.load(extent)?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn load(&mut self, extent: usize) -> Result<()> {
+        match self.extents.get(extent) {
+            None => {
+                let at = extent_at(extent as u64);
+                return Err(StoreError::corrupt("a pointer beyond the last extent", at));
+            }
+            Some(Some(_)) => return Ok(()),
+            Some(None) => {}
+        }
+        let mut slabs = Vec::with_capacity(SLABS_PER_EXTENT as usize);
+        for within in 0..SLABS_PER_EXTENT {
+            let slab = extent as u64 * SLABS_PER_EXTENT + within;
+            slabs.push(self.load_slab(slab)?);
+        }
+        self.extents[extent] = Some(slabs.into());
+        Ok(())
+    }
+
+    fn load_slab(&mut self, slab: u64) -> Result<Slab> {
+        let found = record::read(&self.mem, slab, &self.committed)?;
+        let used = found.as_ref().map_or(0, |r| r.bits.iter().map(|w| w.count_ones()).sum::<u32>());
+        let Some(found) = found.filter(|_| used > 0) else {
+            self.free_slabs.push(slab);
+            return Ok(Slab::empty());
+        };
+        let listed = (used as usize) < record::capacity(found.class);
+        if listed {
+            self.classes[found.class as usize].partial.push(slab);
+        }
+        Ok(Slab { class: found.class, used: used as u16, hint: 0, listed, bits: found.bits })
+    }
+
+    /// Adds extents at the end of the file.
+    fn grow(&mut self) -> Result<()> {
+        let have = self.extents();
+        let allowed = self.capacity_bytes / (EXTENT + RECORDS_PER_EXTENT_BYTES);
+        let want = GROW_EXTENTS.max(have / 64).min(allowed.saturating_sub(have));
+        if want == 0 {
+            return Err(StoreError::Full);
+        }
+        let mut backed = Vec::with_capacity(2 * want as usize);
+        for extent in have..have + want {
+            backed.push((records_at(extent), RECORDS_PER_EXTENT_BYTES));
+            backed.push((extent_at(extent), EXTENT));
+        }
+        self.mem.media().grow(file_bytes(have + want), &backed)?;
+        for extent in have..have + want {
+            // A crash may have left records of an epoch that was never committed here, and no
+            // list of void epochs outlives a sweep of the extents that were.
+            self.wipe_records(extent)?;
+            self.extents.push(None);
+            self.load(extent as usize)?;
+        }
+        // The lowest slab is popped first: dirty pages in sequence sync ten times faster.
+        self.free_slabs.sort_unstable_by(|a, b| b.cmp(a));
+        Ok(())
+    }
+
+    fn wipe_records(&self, extent: u64) -> Result<()> {
+        let (at, len) = (records_at(extent), RECORDS_PER_EXTENT_BYTES as usize);
+        if self.mem.bytes(at, len)?.iter().any(|&byte| byte != 0) {
+            self.mem.store(at, &vec![0; len])?;
+            self.mem.flush(at, len as u64);
+        }
+        Ok(())
+    }
+
+    /// Bytes that can still be allocated, at the least: what the pool may grow by and its free
+    /// slabs.
+    pub fn free_bytes(&self) -> u64 {
+        let used = self.live_bytes + self.dead_bytes;
+        let allowed = self.capacity_bytes / (EXTENT + RECORDS_PER_EXTENT_BYTES) * EXTENT;
+        allowed.saturating_sub(used)
+    }
+}
+
+/// Offset of a slab.
+pub fn slab_at(slab: u64) -> u64 {
+    extent_at(slab / SLABS_PER_EXTENT) + slab % SLABS_PER_EXTENT * SLAB
+}
+
+/// The slab that holds `offset`, and the offset within it.
+pub fn slab_of(offset: u64) -> Option<(u64, u64)> {
+    let offset = offset & OFFSET_MASK;
+    let extent = extent_of(offset)?;
+    let within = offset - extent_at(extent);
+    Some((extent * SLABS_PER_EXTENT + within / SLAB, within % SLAB))
+}

@@ -1,0 +1,150 @@
+//! Slab records on media: reading the copy that counts, writing the one that does not.
+
+use crate::error::{Result, StoreError};
+use crate::layout::pool::{CLASS_BYTES, RECORD, SLAB, record, record_at};
+use crate::persist::Mem;
+use std::sync::Arc;
+
+/// Which epochs of slab records were really committed.
+///
+/// Epochs above the root's belong to a commit that a crash interrupted. After the pool has moved
+/// on they would look older than the root, so every such range stays on this list until the
+/// records in it have been wiped.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// The root's epoch.
+    pub epoch: u64,
+    /// Ranges (after, up to and including] in which nothing was committed.
+    pub voids: Vec<(u64, u64)>,
+}
+
+impl Committed {
+    /// Whether a record of `epoch` counts.
+    pub fn holds(&self, epoch: u64) -> bool {
+        epoch != 0
+            && epoch <= self.epoch
+            && !self.voids.iter().any(|&(after, upto)| epoch > after && epoch <= upto)
+    }
+}
+
+/// Bits of a slab's blocks.
+pub type Bits = Box<[u64]>;
+
+/// Blocks a slab of `class` has.
+pub fn capacity(class: u8) -> usize {
+    SLAB as usize / CLASS_BYTES[class as usize] as usize
+}
+
+/// An all-free bitmap for `class`.
+pub fn no_bits(class: u8) -> Bits {
+    vec![0; capacity(class).div_ceil(64)].into()
+}
+
+/// What the record of a slab says.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// The slab's size class.
+    pub class: u8,
+    /// Its live blocks.
+    pub bits: Bits,
+    /// Which copy said so.
+    pub copy: u64,
+}
+
+/// Reads the newest committed record of `slab`; `None` when it was never written.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] when a committed copy is damaged and the other cannot stand in: which
+/// of them was newer is then unknown.
+pub fn read(mem: &Mem, slab: u64, committed: &Committed) -> Result<Option<Record>> {
+    let _records = mem.records.lock();
+    let mut newest: Option<(u64, Record)> = None;
+    for copy in 0..2 {
+        let at = record_at(slab, copy);
+        let bytes = mem.bytes(at, RECORD)?;
+        if bytes.iter().all(|&b| b == 0) {
+            continue;
+        }
+        let Some((epoch, record)) = decode(bytes, copy) else {
+            // A torn copy is what a crash leaves in the copy that was being written, and then the
+            // other one counts. Its epoch cannot be trusted either, so damage is told apart by
+            // `check`, which compares bitmaps with the tree.
+            continue;
+        };
+        if committed.holds(epoch) && newest.as_ref().is_none_or(|(best, _)| epoch > *best) {
+            newest = Some((epoch, record));
+        }
+    }
+    Ok(newest.map(|(_, record)| record))
+}
+
+fn decode(bytes: &[u8], copy: u64) -> Option<(u64, Record)> {
+    let epoch = u64::from_le_bytes(bytes[record::EPOCH..record::EPOCH + 8].try_into().ok()?);
+    let crc = u32::from_le_bytes(bytes[record::CRC..record::CRC + 4].try_into().ok()?);
+    let class = bytes[record::CLASS];
+    if crc != crc_of(bytes) || class as usize >= CLASS_BYTES.len() {
+        return None;
+    }
+    let mut bits = no_bits(class);
+    for (word, bytes) in bits.iter_mut().zip(bytes[record::BITMAP..].chunks_exact(8)) {
+        *word = u64::from_le_bytes(bytes.try_into().ok()?);
+    }
+    Some((epoch, Record { class, bits, copy }))
+}
+
+fn crc_of(bytes: &[u8]) -> u32 {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&bytes[..record::CRC]);
+    crc.update(&bytes[record::CRC + 4..]);
+    crc.finalize()
+}
+
+/// Writes one copy of a slab's record and flushes it.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] when the record would lie outside the pool.
+pub fn write(
+    mem: &Arc<Mem>,
+    slab: u64,
+    copy: u64,
+    epoch: u64,
+    class: u8,
+    bits: &Bits,
+) -> Result<()> {
+    let mut bytes = [0u8; RECORD];
+    bytes[record::EPOCH..record::EPOCH + 8].copy_from_slice(&epoch.to_le_bytes());
+    bytes[record::CLASS] = class;
+    for (bytes, word) in bytes[record::BITMAP..].chunks_exact_mut(8).zip(bits.iter()) {
+        bytes.copy_from_slice(&word.to_le_bytes());
+    }
+    let crc = crc_of(&bytes);
+    bytes[record::CRC..record::CRC + 4].copy_from_slice(&crc.to_le_bytes());
+    let at = record_at(slab, copy);
+    mem.store(at, &bytes)?;
+    mem.flush(at, RECORD as u64);
+    Ok(())
+}
+
+/// Wipes copies that an interrupted commit left in `slab`; `true` when there was one.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] when the record would lie outside the pool.
+pub fn wipe_void(mem: &Arc<Mem>, slab: u64, voids: &[(u64, u64)]) -> Result<bool> {
+    let _records = mem.records.lock();
+    let mut wiped = false;
+    for copy in 0..2 {
+        let at = record_at(slab, copy);
+        let epoch = mem.word(at + record::EPOCH as u64)?;
+        if voids.iter().any(|&(after, upto)| epoch > after && epoch <= upto) {
+            mem.store(at, &[0; RECORD])?;
+            mem.flush(at, RECORD as u64);
+            wiped = true;
+        }
+    }
+    Ok(wiped)
+}
+
+/// The error for a pointer into a place that no block can have.
+pub fn misplaced(offset: u64) -> StoreError {
+    StoreError::corrupt("a pointer to where no block begins", offset)
+}

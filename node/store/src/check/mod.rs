@@ -1,0 +1,346 @@
+//! Walking a pool that no node has open: is everything that can be reached sound, counted right
+//! and marked in use, and is nothing else?
+
+use crate::alloc::record::{self, Bits, Committed};
+use crate::alloc::{Alloc, slab_of};
+use crate::blob::{Chunks, Record};
+use crate::btree::chunk_len;
+use crate::error::{Result, StoreError};
+use crate::heap::{Cell, Offset, expect};
+use crate::keyspace::{Db, Deadlines};
+use crate::layout::pool::{
+    CLASS_BYTES, HEADER, SLABS_PER_EXTENT, btree, dropped, kind, root, slots,
+};
+use crate::media::FileMedia;
+use crate::persist::Mem;
+use crate::pool::Store;
+use crate::trie;
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Problems listed one by one; beyond this they are only counted.
+const LISTED_MAX: usize = 100;
+
+/// What a check found.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    /// Epoch of the root that was walked.
+    pub epoch: u64,
+    /// Keys reached.
+    pub keys: u64,
+    /// Blocks reached, and their bytes.
+    pub blocks: u64,
+    /// Bytes of the blocks reached.
+    pub live_bytes: u64,
+    /// Blocks marked in use that nothing reaches.
+    pub leaked_blocks: u64,
+    /// Whether checksums were verified.
+    pub deep: bool,
+    /// Something an open would mend by itself.
+    pub note: Option<String>,
+    /// What is wrong, the first hundred.
+    pub problems: Vec<String>,
+    /// How many there are.
+    pub problem_count: u64,
+}
+
+impl Report {
+    /// Whether nothing is wrong.
+    pub fn is_clean(&self) -> bool {
+        self.problem_count == 0 && self.leaked_blocks == 0
+    }
+
+    fn problem(&mut self, what: String) {
+        self.problem_count += 1;
+        if self.problems.len() < LISTED_MAX {
+            self.problems.push(what);
+        }
+    }
+}
+
+/// Checks the pool file at `path` without changing it. `progress` hears the keys seen so far and
+/// in all.
+///
+/// # Errors
+/// What keeps the pool from being opened at all; damage further in goes into the report.
+pub fn check_file(path: &Path, deep: bool, progress: &mut dyn FnMut(u64, u64)) -> Result<Report> {
+    let media = FileMedia::inspect(path)?;
+    check(Arc::new(Mem::new(Box::new(media))), deep, progress)
+}
+
+/// Checks the pool on a medium without changing it, as [`check_file`].
+///
+/// # Errors
+/// As [`check_file`].
+pub fn check(mem: Arc<Mem>, deep: bool, progress: &mut dyn FnMut(u64, u64)) -> Result<Report> {
+    let (store, committed, extents, note) = Store::look(mem)?;
+    let total = (0..=Db::COUNT).map(|db| store.len(Db(db))).sum();
+    let report = Report { epoch: committed.epoch, deep, note, ..Report::default() };
+    let mut walk =
+        Walk { store: &store, committed, reached: HashMap::new(), report, progress, total };
+    walk.root();
+    walk.compare(extents);
+    Ok(walk.report)
+}
+
+struct Slab {
+    class: u8,
+    marked: Bits,
+    reached: Bits,
+}
+
+struct Walk<'a> {
+    store: &'a Store,
+    committed: Committed,
+    reached: HashMap<u64, Slab>,
+    report: Report,
+    progress: &'a mut dyn FnMut(u64, u64),
+    total: u64,
+}
+
+/// What a walk counted below a slot.
+#[derive(Default)]
+struct Counted {
+    keys: u64,
+    deadlines: u64,
+    bytes: u64,
+}
+
+impl Walk<'_> {
+    /// Runs `part` and puts its error, if any, among the problems.
+    fn try_part(&mut self, part: impl FnOnce(&mut Self) -> Result<()>) {
+        if let Err(e) = part(self) {
+            self.report.problem(e.to_string());
+        }
+    }
+
+    fn mem(&self) -> Arc<Mem> {
+        self.store.mem_arc()
+    }
+
+    /// Notes a block of `len` bytes as reached: it must be marked in use, of the right class,
+    /// reached only once and, in a deep check, whole.
+    fn reach(&mut self, at: Offset, len: usize) -> Result<()> {
+        let (number, within) = slab_of(at).ok_or_else(|| record::misplaced(at))?;
+        let bytes = Alloc::block_bytes(len);
+        let slab = self.slab(number)?;
+        if slab.marked.is_empty() || CLASS_BYTES[slab.class as usize] as usize != bytes {
+            return Err(StoreError::corrupt("a block in a slab of another class", at));
+        }
+        let index = within as usize / bytes;
+        let (word, bit) = (index / 64, 1u64 << (index % 64));
+        if !(within as usize).is_multiple_of(bytes) || slab.marked[word] & bit == 0 {
+            return Err(StoreError::corrupt("a live block that is marked free", at));
+        }
+        if slab.reached[word] & bit != 0 {
+            return Err(StoreError::corrupt("a block that two places point to", at));
+        }
+        slab.reached[word] |= bit;
+        self.report.blocks += 1;
+        self.report.live_bytes += bytes as u64;
+        if self.report.deep && !self.mem().block_is_sound(at, bytes)? {
+            return Err(StoreError::corrupt("a block whose checksum does not fit", at));
+        }
+        Ok(())
+    }
+
+    fn slab(&mut self, number: u64) -> Result<&mut Slab> {
+        if !self.reached.contains_key(&number) {
+            let found = record::read(&self.mem(), number, &self.committed)?;
+            let slab = match found {
+                Some(record) => Slab {
+                    class: record.class,
+                    reached: record::no_bits(record.class),
+                    marked: record.bits,
+                },
+                None => Slab { class: 0, marked: Bits::default(), reached: Bits::default() },
+            };
+            self.reached.insert(number, slab);
+        }
+        Ok(self.reached.get_mut(&number).expect("inserted above"))
+    }
+
+    fn root(&mut self) {
+        let at = self.store.root;
+        if at == 0 {
+            return;
+        }
+        self.try_part(|walk| walk.reach(at, root::LEN));
+        for db in 0..=Db::COUNT {
+            self.try_part(|walk| walk.database(at, db));
+        }
+        self.try_part(Walk::dropped);
+    }
+
+    fn word(&self, block: Offset, index: usize) -> Result<u64> {
+        self.store.mem_arc().word(Cell::new(block, index).at)
+    }
+
+    fn database(&mut self, at: Offset, db: u16) -> Result<()> {
+        let row = root::row(db as usize);
+        let high = self.word(at, row + root::SLOTS)?;
+        let mut counted = Counted::default();
+        if high != 0 {
+            self.slots(high, &mut counted)?;
+        }
+        for (name, word, counted) in [
+            ("keys", root::KEYS, counted.keys),
+            ("keys with a deadline", root::EXPIRES, counted.deadlines),
+            ("bytes", root::BYTES, counted.bytes),
+        ] {
+            let kept = self.word(at, row + word)?;
+            if kept != counted {
+                self.report.problem(format!("database {db} says {kept} {name} and has {counted}"));
+            }
+        }
+        let deadlines = self.deadlines(self.word(at, row + root::EXPIRY)?)?;
+        if deadlines != counted.deadlines {
+            self.report.problem(format!(
+                "the expiry tree of database {db} has {deadlines} deadlines, its keys {}",
+                counted.deadlines
+            ));
+        }
+        Ok(())
+    }
+
+    fn deadlines(&mut self, tree: Offset) -> Result<u64> {
+        let mem = self.mem();
+        Deadlines::check(&mem, tree, &mut |node| self.reach(node, btree::NODE_LEN))?;
+        let mut total = 0;
+        Deadlines::visit(&mem, tree, &[0; 3], &mut |_, [count]| {
+            total += count;
+            Ok(true)
+        })?;
+        Ok(total)
+    }
+
+    fn slots(&mut self, high: Offset, counted: &mut Counted) -> Result<()> {
+        let mem = self.mem();
+        expect(&mem, high, kind::SLOTS_HIGH, "a block of slots")?;
+        self.reach(high, slots::HIGH_LEN)?;
+        for index in 0..slots::FANOUT {
+            let low = self.word(high, HEADER / 8 + index)?;
+            if low != 0 {
+                self.try_part(|walk| walk.low_slots(low, counted));
+            }
+        }
+        Ok(())
+    }
+
+    fn low_slots(&mut self, low: Offset, counted: &mut Counted) -> Result<()> {
+        let mem = self.mem();
+        expect(&mem, low, kind::SLOTS_LOW, "a block of slots")?;
+        self.reach(low, slots::LOW_LEN)?;
+        for index in 0..slots::FANOUT {
+            let entry = HEADER / 8 + index * slots::ENTRY_WORDS;
+            let mut here = Counted::default();
+            let trie = self.word(low, entry)?;
+            self.try_part(|walk| walk.trie(trie, &mut here));
+            let counts = self.word(low, entry + 1)?;
+            if counts != here.keys | here.deadlines << 32
+                || self.word(low, entry + 2)? != here.bytes
+            {
+                self.report.problem(format!("a slot whose counts are wrong at byte {low}"));
+            }
+            counted.keys += here.keys;
+            counted.deadlines += here.deadlines;
+            counted.bytes += here.bytes;
+        }
+        (self.progress)(self.report.keys, self.total);
+        Ok(())
+    }
+
+    fn trie(&mut self, pointer: u64, counted: &mut Counted) -> Result<()> {
+        let mem = self.mem();
+        let Some(node) = trie::node(&mem, pointer)? else { return Ok(()) };
+        self.reach(node.at, node.len)?;
+        for pointer in node.nodes {
+            self.try_part(|walk| walk.trie(pointer, counted));
+        }
+        for entry in node.entries {
+            self.try_part(|walk| walk.blob(entry, counted));
+        }
+        Ok(())
+    }
+
+    fn blob(&mut self, at: Offset, counted: &mut Counted) -> Result<()> {
+        let mem = self.mem();
+        let record = Record::read(&mem, at)?;
+        self.reach(at, record.len())?;
+        self.report.keys += 1;
+        counted.keys += 1;
+        counted.bytes += record.bytes();
+        counted.deadlines += u64::from(record.deadline_ms().is_some());
+        match record.tree() {
+            Some(tree) => self.chunks(tree),
+            None => Ok(()),
+        }
+    }
+
+    fn chunks(&mut self, tree: Offset) -> Result<()> {
+        let mem = self.mem();
+        Chunks::check(&mem, tree, &mut |node| self.reach(node, btree::NODE_LEN))?;
+        Chunks::visit(&mem, tree, &[0], &mut |_, &[chunk]| {
+            self.reach(chunk, HEADER + chunk_len(&mem, chunk)?)?;
+            Ok(true)
+        })
+    }
+
+    fn dropped(&mut self) -> Result<()> {
+        let (pages, trees) = self.store.dropped_trees()?;
+        for page in pages {
+            self.reach(page, dropped::LEN)?;
+        }
+        let keys = self.report.keys;
+        for (pointer, what) in trees {
+            let mut unused = Counted::default();
+            self.try_part(|walk| match what {
+                dropped::SLOTS_HIGH => walk.dropped_slots(pointer, true),
+                dropped::SLOTS_LOW => walk.dropped_slots(pointer, false),
+                dropped::KEYS => walk.trie(pointer, &mut unused),
+                dropped::CHUNKS => walk.chunks(pointer),
+                dropped::EXPIRY => walk.deadlines(pointer).map(|_| ()),
+                _ => Err(StoreError::corrupt("a dropped tree of a kind nobody knows", pointer)),
+            });
+        }
+        self.report.keys = keys;
+        Ok(())
+    }
+
+    fn dropped_slots(&mut self, at: Offset, high: bool) -> Result<()> {
+        let (kind, len, width) = if high {
+            (kind::SLOTS_HIGH, slots::HIGH_LEN, 1)
+        } else {
+            (kind::SLOTS_LOW, slots::LOW_LEN, slots::ENTRY_WORDS)
+        };
+        expect(&self.mem(), at, kind, "a block of slots")?;
+        self.reach(at, len)?;
+        for index in 0..slots::FANOUT {
+            let child = self.word(at, HEADER / 8 + index * width)?;
+            if child != 0 && high {
+                self.try_part(|walk| walk.dropped_slots(child, false));
+            } else if child != 0 {
+                self.try_part(|walk| walk.trie(child, &mut Counted::default()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares what was reached with what is marked in use.
+    fn compare(&mut self, extents: u64) {
+        for number in 0..extents * SLABS_PER_EXTENT {
+            self.try_part(|walk| {
+                let slab = walk.slab(number)?;
+                let leaked = slab
+                    .marked
+                    .iter()
+                    .zip(slab.reached.iter())
+                    .map(|(marked, reached)| u64::from((marked & !reached).count_ones()))
+                    .sum::<u64>();
+                walk.report.leaked_blocks += leaked;
+                Ok(())
+            });
+        }
+    }
+}

@@ -1,0 +1,798 @@
+//! database -> slot -> trie -> blob: keys by name, with their counts, deadlines and dropped trees.
+//!
+//! Everything here hangs under one root block. A writer owns the path from the root before it
+//! changes a leaf; a reader needs only the root's offset.
+
+pub(crate) use expiry::Deadlines;
+
+mod dropped;
+mod expiry;
+mod walk;
+
+use crate::blob::{self, Body, Encoding, Meta, Record, VALUE_MAX, Value, Writing, content_bytes};
+use crate::error::{Result, StoreError};
+use crate::hash::siphash13;
+use crate::heap::{Cell, Heap, Offset, expect};
+use crate::layout::pool::{self, HEADER, OFFSET_MASK, kind, root, slots};
+use crate::persist::Mem;
+use crate::pool::Store;
+use crate::trie;
+use cairn_protocol::slot::{SlotId, slot_of};
+
+pub use walk::Scan;
+
+/// A key with what its name decides: computed once a command.
+#[derive(Debug, Clone, Copy)]
+pub struct Key<'a> {
+    /// The name.
+    pub bytes: &'a [u8],
+    /// Its hash slot.
+    pub slot: SlotId,
+    /// Its keyed hash.
+    pub hash: u64,
+}
+
+/// A database: 0 to 15, or the hidden one of staged arguments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Db(pub u16);
+
+impl Db {
+    /// Databases that clients see.
+    pub const COUNT: u16 = 16;
+    /// The hidden database that holds staged arguments.
+    pub const STAGE: Db = Db(16);
+
+    fn row(self) -> Result<usize> {
+        if self.0 > Self::COUNT {
+            return Err(StoreError::TooLong {
+                what: "a database index",
+                len_bytes: u64::from(self.0),
+                max_bytes: u64::from(Self::COUNT),
+            });
+        }
+        Ok(root::row(self.0 as usize))
+    }
+}
+
+/// Blobs of a trie, looked up by key.
+struct ByKey<'a> {
+    key: &'a [u8],
+    hash_key: [u64; 2],
+}
+
+impl trie::Entries for ByKey<'_> {
+    #[inline]
+    fn is_key(&self, mem: &Mem, entry: Offset) -> Result<bool> {
+        blob::has_key(mem, entry, self.key)
+    }
+
+    fn hash_of(&self, mem: &Mem, entry: Offset) -> Result<u64> {
+        Ok(siphash13(&self.hash_key, Record::read(mem, entry)?.key()))
+    }
+}
+
+/// A slot's entry in an owned block.
+#[derive(Clone, Copy)]
+struct SlotEntry {
+    trie: Cell,
+}
+
+impl SlotEntry {
+    /// Adds to the slot's keys, keys with a deadline, and bytes.
+    fn count(self, heap: &mut Heap, keys: i64, deadlines: i64, bytes: i64) -> Result<()> {
+        let counts = Cell { at: self.trie.at + 8 };
+        let old = heap.get(counts)?;
+        let new_keys = (old as u32).wrapping_add(keys as u32);
+        let new_deadlines = ((old >> 32) as u32).wrapping_add(deadlines as u32);
+        heap.set(counts, u64::from(new_keys) | u64::from(new_deadlines) << 32)?;
+        let total = Cell { at: self.trie.at + 16 };
+        let old = heap.get(total)?;
+        heap.set(total, old.wrapping_add(bytes as u64))
+    }
+}
+
+/// What a change did to the counts.
+#[derive(Default, Clone, Copy)]
+struct Delta {
+    keys: i64,
+    deadlines: i64,
+    bytes: i64,
+}
+
+impl Delta {
+    fn add(&mut self, record: &Record<'_>, sign: i64) {
+        self.keys += sign;
+        self.deadlines += sign * i64::from(record.deadline_ms().is_some());
+        self.bytes += sign * record.bytes() as i64;
+    }
+}
+
+/// A root to read from: the live one under the shard's lock, or a pinned one without.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    mem: &'a Mem,
+    root: Offset,
+    hash_key: [u64; 2],
+}
+
+impl<'a> View<'a> {
+    /// Reads from `root`.
+    pub(crate) fn new(mem: &'a Mem, root: Offset, hash_key: [u64; 2]) -> View<'a> {
+        View { mem, root, hash_key }
+    }
+
+    /// A key's slot and hash.
+    #[inline]
+    pub fn key<'k>(&self, bytes: &'k [u8]) -> Key<'k> {
+        Key { bytes, slot: slot_of(bytes), hash: siphash13(&self.hash_key, bytes) }
+    }
+
+    fn by_key<'k>(&self, key: &Key<'k>) -> ByKey<'k> {
+        ByKey { key: key.bytes, hash_key: self.hash_key }
+    }
+
+    fn row_word(&self, db: Db, word: usize) -> Result<u64> {
+        if self.root == 0 {
+            return Ok(0);
+        }
+        self.mem.word(Cell::new(self.root, db.row()? + word).at)
+    }
+
+    /// The trie of a slot; 0 when there is none.
+    #[inline]
+    fn trie_of(&self, db: Db, slot: SlotId) -> Result<u64> {
+        let high = self.row_word(db, root::SLOTS)?;
+        if high == 0 {
+            return Ok(0);
+        }
+        let slot = slot.get() as usize;
+        let low = self.mem.word(Cell::new(high, HEADER / 8 + slot / slots::FANOUT).at)?;
+        if low == 0 {
+            return Ok(0);
+        }
+        self.mem.word(low_cell(low, slot % slots::FANOUT).at)
+    }
+
+    /// Looks a key up, whether or not its deadline has passed.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when something on the way is not what it should be.
+    #[inline]
+    pub fn get(&self, db: Db, key: &Key<'_>) -> Result<Option<Record<'a>>> {
+        let root = self.trie_of(db, key.slot)?;
+        match trie::find(self.mem, root, key.hash, &self.by_key(key))? {
+            Some(at) => Record::read(self.mem, at).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Fetches what looking these keys up will touch, all of them a step at a time, so that their
+    /// cache misses overlap. Changes nothing; damage is left for `get` to report.
+    pub fn prefetch(&self, keys: &[(Db, Key<'_>)]) {
+        const WIDTH: usize = 16;
+        for batch in keys.chunks(WIDTH) {
+            let mut steps: [Option<trie::Step>; WIDTH] = [None; WIDTH];
+            for (step, (db, key)) in steps.iter_mut().zip(batch) {
+                if let Ok(root) = self.trie_of(*db, key.slot) {
+                    *step = Some(trie::Step::new(self.mem, root, key.hash));
+                }
+            }
+            let mut busy = true;
+            while busy {
+                busy = false;
+                for (slot, (_, key)) in steps.iter_mut().zip(batch) {
+                    let Some(step) = slot else { continue };
+                    match trie::step(self.mem, key.hash, step) {
+                        Ok(true) => busy = true,
+                        _ => *slot = None,
+                    }
+                }
+            }
+        }
+    }
+
+    /// Keys in a database, expired ones that were not reclaimed yet included.
+    pub fn len(&self, db: Db) -> u64 {
+        self.row_word(db, root::KEYS).unwrap_or(0)
+    }
+
+    /// Whether a database has no keys.
+    pub fn is_empty(&self, db: Db) -> bool {
+        self.len(db) == 0
+    }
+
+    /// Keys with a deadline in a database.
+    pub fn expires(&self, db: Db) -> u64 {
+        self.row_word(db, root::EXPIRES).unwrap_or(0)
+    }
+
+    /// Keys in a slot of a database.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when a slot block is not where it should be.
+    pub fn slot_len(&self, db: Db, slot: SlotId) -> Result<u64> {
+        let high = self.row_word(db, root::SLOTS)?;
+        if high == 0 {
+            return Ok(0);
+        }
+        let slot = slot.get() as usize;
+        let low = self.mem.word(Cell::new(high, HEADER / 8 + slot / slots::FANOUT).at)?;
+        if low == 0 {
+            return Ok(0);
+        }
+        let counts = self.mem.word(low_cell(low, slot % slots::FANOUT).at + 8)?;
+        Ok(counts & 0xffff_ffff)
+    }
+}
+
+impl Store {
+    /// The live tree, to read from.
+    #[inline]
+    pub fn view(&self) -> View<'_> {
+        View { mem: &self.heap.mem, root: self.root, hash_key: self.hash_key }
+    }
+
+    /// A key's slot and hash.
+    #[inline]
+    pub fn key<'k>(&self, bytes: &'k [u8]) -> Key<'k> {
+        self.view().key(bytes)
+    }
+
+    /// Looks a key up in the live tree: [`View::get`].
+    ///
+    /// # Errors
+    /// As [`View::get`].
+    #[inline]
+    pub fn get(&self, db: Db, key: &Key<'_>) -> Result<Option<Record<'_>>> {
+        self.view().get(db, key)
+    }
+
+    /// [`View::len`] of the live tree.
+    pub fn len(&self, db: Db) -> u64 {
+        self.view().len(db)
+    }
+
+    /// [`View::is_empty`] of the live tree.
+    pub fn is_empty(&self, db: Db) -> bool {
+        self.view().is_empty(db)
+    }
+
+    /// [`View::expires`] of the live tree.
+    pub fn expires(&self, db: Db) -> u64 {
+        self.view().expires(db)
+    }
+
+    /// [`View::scan`] of the live tree.
+    ///
+    /// # Errors
+    /// As [`View::scan`].
+    pub fn scan(&self, db: Db, cursor: u64, visit: &mut Scan<'_>) -> Result<u64> {
+        self.view().scan(db, cursor, visit)
+    }
+
+    /// [`View::random`] of the live tree.
+    ///
+    /// # Errors
+    /// As [`View::random`].
+    pub fn random(&self, db: Db, seed: u64) -> Result<Option<Record<'_>>> {
+        self.view().random(db, seed)
+    }
+
+    /// [`View::next_expired`] of the live tree.
+    ///
+    /// # Errors
+    /// As [`View::next_expired`].
+    pub fn next_expired(&self, now_ms: u64) -> Result<Option<(Db, Vec<u8>)>> {
+        self.view().next_expired(now_ms)
+    }
+
+    fn mem(&self) -> &Mem {
+        &self.heap.mem
+    }
+
+    fn by_key<'k>(&self, key: &Key<'k>) -> ByKey<'k> {
+        ByKey { key: key.bytes, hash_key: self.hash_key }
+    }
+
+    /// Owns the path from the root to a slot's entry, making it where there is none.
+    fn own_slot(&mut self, db: Db, slot: SlotId) -> Result<SlotEntry> {
+        let row = self.own_root()? + db.row()? as u64 * 8;
+        let high_cell = Cell::new(row, root::SLOTS);
+        let slot = slot.get() as usize;
+        let high = self.own_or_make(high_cell, kind::SLOTS_HIGH, slots::HIGH_LEN)?;
+        let low_pointer = Cell::new(high, HEADER / 8 + slot / slots::FANOUT);
+        let low = self.own_or_make(low_pointer, kind::SLOTS_LOW, slots::LOW_LEN)?;
+        Ok(SlotEntry { trie: low_cell(low, slot % slots::FANOUT) })
+    }
+
+    fn own_root(&mut self) -> Result<Offset> {
+        self.root = match self.root {
+            0 => self.heap.make_zeroed(kind::ROOT, 0, 0, root::LEN)?,
+            at => self.heap.own(at, root::LEN)?,
+        };
+        Ok(self.root)
+    }
+
+    fn own_or_make(&mut self, cell: Cell, kind: u8, len: usize) -> Result<Offset> {
+        if self.heap.get(cell)? != 0 {
+            return self.heap.own_at(cell, len);
+        }
+        let made = self.heap.make_zeroed(kind, 0, 0, len)?;
+        self.heap.set(cell, made)?;
+        Ok(made)
+    }
+
+    /// Adds to the counts of a slot and its database. The path must be owned.
+    fn count(&mut self, db: Db, entry: SlotEntry, delta: Delta) -> Result<()> {
+        entry.count(&mut self.heap, delta.keys, delta.deadlines, delta.bytes)?;
+        let row = db.row()?;
+        for (word, change) in
+            [(root::KEYS, delta.keys), (root::EXPIRES, delta.deadlines), (root::BYTES, delta.bytes)]
+        {
+            let cell = Cell::new(self.root, row + word);
+            let old = self.heap.get(cell)?;
+            self.heap.set(cell, old.wrapping_add(change as u64))?;
+        }
+        Ok(())
+    }
+
+    /// Inserts a key, or replaces its value, type, encoding and deadline.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`] or [`StoreError::TooLong`], and then nothing has changed.
+    pub fn put(&mut self, db: Db, key: &Key<'_>, meta: Meta, value: &[u8]) -> Result<()> {
+        check_lengths(key, value.len() as u64)?;
+        self.recycle(16);
+        if blob::is_inline(key.bytes.len(), value.len() as u64) {
+            let at = blob::write(&mut self.heap, key.bytes, meta, &Body::Inline(value))?;
+            return self.install(db, key, at);
+        }
+        let body = Body::Nested { tree: 0, len: value.len() as u64 };
+        let at = blob::write(&mut self.heap, key.bytes, meta, &body)?;
+        self.fill_long(at, |heap, writing| writing.write(heap, 0, value))?;
+        self.install(db, key, at)
+    }
+
+    /// Writes into the tree of a fresh long blob and renews the blob's CRC.
+    fn fill_long(
+        &mut self,
+        at: Offset,
+        fill: impl FnOnce(&mut Heap, &Writing) -> Result<()>,
+    ) -> Result<()> {
+        let record = Record::read(&self.heap.mem, at)?;
+        let len = record.len();
+        let cell = Cell { at: at + tree_at(record.key().len(), record.deadline_ms().is_some()) };
+        let done = fill(&mut self.heap, &Writing { cell });
+        self.heap.seal(at, len)?;
+        if done.is_err() {
+            self.free_blob(at)?;
+        }
+        done
+    }
+
+    /// Puts a finished blob in the place of its key, and frees what was there.
+    fn install(&mut self, db: Db, key: &Key<'_>, at: Offset) -> Result<()> {
+        match self.place(db, key, at) {
+            Ok(Some(old)) => self.free_blob(old),
+            Ok(None) => Ok(()),
+            Err(e) => {
+                // The blob was never reachable; its tree, if any, is freed with it.
+                self.free_blob(at)?;
+                Err(e)
+            }
+        }
+    }
+
+    /// Puts a blob in the place of its key; returns the one that was there.
+    fn place(&mut self, db: Db, key: &Key<'_>, at: Offset) -> Result<Option<Offset>> {
+        let entry = self.own_slot(db, key.slot)?;
+        let entries = self.by_key(key);
+        let new_deadline = Record::read(&self.heap.mem, at)?.deadline_ms();
+        let place = {
+            if let Some(deadline_ms) = new_deadline {
+                self.note_deadline(db, key, deadline_ms)?;
+            }
+            let place = trie::upsert(&mut self.heap, entry.trie, key.hash, &entries);
+            if place.is_err()
+                && let Some(deadline_ms) = new_deadline
+            {
+                self.forget_deadline(db, key, deadline_ms)?;
+            }
+            place?
+        };
+        place.fill(&mut self.heap, at)?;
+        let mut delta = Delta::default();
+        delta.add(&Record::read(&self.heap.mem, at)?, 1);
+        let mut old_deadline = None;
+        if let Some(old) = place.old {
+            let record = Record::read(&self.heap.mem, old)?;
+            delta.add(&record, -1);
+            old_deadline = record.deadline_ms();
+        }
+        self.count(db, entry, delta)?;
+        if let Some(deadline_ms) = old_deadline {
+            self.forget_deadline(db, key, deadline_ms)?;
+        }
+        Ok(place.old)
+    }
+
+    /// Takes a key out of its slot; the caller frees its blob.
+    fn take(&mut self, db: Db, key: &Key<'_>) -> Result<Option<Offset>> {
+        let root = self.view().trie_of(db, key.slot)?;
+        if trie::find(self.mem(), root, key.hash, &self.by_key(key))?.is_none() {
+            return Ok(None);
+        }
+        self.recycle(16);
+        let entry = self.own_slot(db, key.slot)?;
+        let entries = self.by_key(key);
+        let Some(old) = trie::remove(&mut self.heap, entry.trie, key.hash, &entries)? else {
+            return Ok(None);
+        };
+        let record = Record::read(&self.heap.mem, old)?;
+        let mut delta = Delta::default();
+        delta.add(&record, -1);
+        let deadline_ms = record.deadline_ms();
+        self.count(db, entry, delta)?;
+        if let Some(deadline_ms) = deadline_ms {
+            self.forget_deadline(db, key, deadline_ms)?;
+        }
+        Ok(Some(old))
+    }
+
+    /// Deletes a key; says whether it was there. Large values are freed later, piece by piece.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`]; [`StoreError::Full`] when not even the reserve has room.
+    pub fn remove(&mut self, db: Db, key: &Key<'_>) -> Result<bool> {
+        match self.take(db, key)? {
+            Some(old) => self.free_blob(old).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Frees a blob; what hangs below it goes to the dropped trees.
+    fn free_blob(&mut self, at: Offset) -> Result<()> {
+        let record = Record::read(&self.heap.mem, at)?;
+        let (len, tree) = (record.len(), record.tree());
+        if let Some(tree) = tree.filter(|&tree| tree & OFFSET_MASK != 0) {
+            self.drop_tree(tree, pool::dropped::CHUNKS)?;
+        }
+        self.heap.free(at, len)
+    }
+
+    /// Sets or clears a key's deadline; says whether the key was there.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`]; [`StoreError::Full`] when not even the reserve has room.
+    pub fn set_deadline(
+        &mut self,
+        db: Db,
+        key: &Key<'_>,
+        deadline_ms: Option<u64>,
+    ) -> Result<bool> {
+        let Some(record) = self.get(db, key)? else { return Ok(false) };
+        let meta = Meta { deadline_ms, ..record.meta };
+        let at = record.at;
+        self.recycle(16);
+        self.rewrite(db, key, at, meta)?;
+        Ok(true)
+    }
+
+    /// Writes the value at `at` again under its key with `meta`; a long value's tree moves over.
+    fn rewrite(&mut self, db: Db, key: &Key<'_>, at: Offset, meta: Meta) -> Result<()> {
+        let new = self.write_again(at, key.bytes, meta)?;
+        let moved = self.tree_at_blob(at)?.is_some();
+        match self.place(db, key, new)? {
+            Some(old) if moved => self.free_block(old),
+            Some(old) => self.free_blob(old),
+            None => Ok(()),
+        }
+    }
+
+    /// Frees a blob whose tree, if any, lives on elsewhere.
+    fn free_block(&mut self, at: Offset) -> Result<()> {
+        let len = Record::read(&self.heap.mem, at)?.len();
+        self.heap.free(at, len)
+    }
+
+    fn tree_at_blob(&self, at: Offset) -> Result<Option<Offset>> {
+        Ok(Record::read(self.mem(), at)?.tree())
+    }
+
+    /// Writes a blob with the value at `from`: inline values are copied, trees shared.
+    fn write_again(&mut self, from: Offset, key: &[u8], meta: Meta) -> Result<Offset> {
+        let mem = self.heap.mem.clone();
+        let record = Record::read(&mem, from)?;
+        match record.value() {
+            Value::Chunked(chunks) => {
+                let body = Body::Nested { tree: chunks.tree, len: record.value().len() };
+                blob::write(&mut self.heap, key, meta, &body)
+            }
+            Value::Inline(bytes) if blob::is_inline(key.len(), bytes.len() as u64) => {
+                blob::write(&mut self.heap, key, meta, &Body::Inline(bytes))
+            }
+            Value::Inline(bytes) => {
+                let body = Body::Nested { tree: 0, len: bytes.len() as u64 };
+                let at = blob::write(&mut self.heap, key, meta, &body)?;
+                self.fill_long(at, |heap, writing| writing.write(heap, 0, bytes))?;
+                Ok(at)
+            }
+        }
+    }
+
+    /// Moves a key to another name, database or both, with type, encoding and deadline, replacing
+    /// what is there; says whether there was something to move. Does not copy a long value.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`]; [`StoreError::Full`] when not even the reserve has room.
+    pub fn rename(&mut self, db: Db, from: &Key<'_>, to_db: Db, to: &Key<'_>) -> Result<bool> {
+        check_lengths(to, 0)?;
+        let Some(record) = self.get(db, from)? else { return Ok(false) };
+        if db == to_db && from.bytes == to.bytes {
+            return Ok(true);
+        }
+        let (meta, at) = (record.meta, record.at);
+        let new = self.write_again(at, to.bytes, meta)?;
+        let shared = self.tree_at_blob(at)?.is_some();
+        if let Some(old) = self.place(to_db, to, new)? {
+            self.free_blob(old)?;
+        }
+        let Some(left) = self.take(db, from)? else { return Ok(true) };
+        if shared {
+            self.free_block(left)?;
+        } else {
+            self.free_blob(left)?;
+        }
+        Ok(true)
+    }
+
+    /// Moves the value of `from` into `to` as a whole new value with `meta`; says whether `from`
+    /// was there. This is how a staged argument becomes a value without being copied.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`]; [`StoreError::Full`] when not even the reserve has room.
+    pub fn adopt(
+        &mut self,
+        db: Db,
+        from: &Key<'_>,
+        to_db: Db,
+        to: &Key<'_>,
+        meta: Meta,
+    ) -> Result<bool> {
+        if !self.rename(db, from, to_db, to)? {
+            return Ok(false);
+        }
+        let Some(record) = self.get(to_db, to)? else { return Ok(false) };
+        let at = record.at;
+        self.rewrite(to_db, to, at, meta)?;
+        Ok(true)
+    }
+
+    /// Copies a key with its type, encoding and deadline, replacing what is there; says whether
+    /// there was something to copy.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`], and then nothing has changed; [`StoreError::Corrupt`].
+    pub fn copy(&mut self, db: Db, from: &Key<'_>, to_db: Db, to: &Key<'_>) -> Result<bool> {
+        let mem = self.heap.mem.clone();
+        let Some(record) = self.get(db, from)? else { return Ok(false) };
+        let (meta, value) = (record.meta, Record::read(&mem, record.at)?.value());
+        check_lengths(to, value.len())?;
+        let Some(inline) = value.as_inline() else {
+            let body = Body::Nested { tree: 0, len: value.len() };
+            let at = blob::write(&mut self.heap, to.bytes, meta, &body)?;
+            self.fill_long(at, |heap, writing| {
+                let (mut offset, mut failed) = (0, Ok(()));
+                value.read(0..value.len(), |piece| {
+                    if failed.is_ok() {
+                        failed = writing.write(heap, offset, piece);
+                    }
+                    offset += piece.len() as u64;
+                })?;
+                failed
+            })?;
+            return self.install(to_db, to, at).map(|()| true);
+        };
+        self.put(to_db, to, meta, inline).map(|()| true)
+    }
+
+    /// Appends to a value that is there; returns its new length. Only its last chunk is written
+    /// again.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`] or [`StoreError::TooLong`], and then nothing has changed.
+    pub fn append(
+        &mut self,
+        db: Db,
+        key: &Key<'_>,
+        encoding: Encoding,
+        bytes: &[u8],
+    ) -> Result<u64> {
+        let len = self.get(db, key)?.map_or(0, |record| record.value().len());
+        self.write_at(db, key, encoding, len, bytes)
+    }
+
+    /// Writes `bytes` at `offset` of a value that is there (an absent key counts as an empty
+    /// string without a deadline), filling a gap with zeros; returns its new length.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`] or [`StoreError::TooLong`], and then nothing has changed.
+    pub fn write_at(
+        &mut self,
+        db: Db,
+        key: &Key<'_>,
+        encoding: Encoding,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<u64> {
+        self.recycle(16);
+        let mem = self.heap.mem.clone();
+        let old = match self.get(db, key)? {
+            Some(record) => Some(Record::read(&mem, record.at)?),
+            None => None,
+        };
+        let meta = match old {
+            Some(record) => Meta { encoding, ..record.meta },
+            None => Meta { ty: blob::Type::String, encoding, deadline_ms: None },
+        };
+        let old_len = old.map_or(0, |record| record.value().len());
+        let end = offset.saturating_add(bytes.len() as u64);
+        let len = old_len.max(end);
+        check_lengths(key, len)?;
+        match old.map(|record| record.value()) {
+            Some(Value::Chunked(chunks)) => {
+                self.write_in_tree(db, key, meta, chunks.tree, len, offset, bytes)?;
+            }
+            inline if blob::is_inline(key.bytes.len(), len) => {
+                let mut whole = vec![0; len as usize];
+                if let Some(old) = inline.and_then(|value| value.as_inline()) {
+                    whole[..old.len()].copy_from_slice(old);
+                }
+                whole[offset as usize..end as usize].copy_from_slice(bytes);
+                self.put(db, key, meta, &whole)?;
+            }
+            inline => {
+                let first = inline.and_then(|value| value.as_inline()).unwrap_or_default();
+                let at =
+                    blob::write(&mut self.heap, key.bytes, meta, &Body::Nested { tree: 0, len })?;
+                self.fill_long(at, |heap, writing| {
+                    writing.write(heap, 0, first)?;
+                    writing.write(heap, offset, bytes)
+                })?;
+                self.install(db, key, at)?;
+            }
+        }
+        Ok(len)
+    }
+
+    /// Changes a long value: a fresh blob takes the tree over and writes into it.
+    #[allow(clippy::too_many_arguments)]
+    fn write_in_tree(
+        &mut self,
+        db: Db,
+        key: &Key<'_>,
+        meta: Meta,
+        tree: Offset,
+        len: u64,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<()> {
+        let body = Body::Nested { tree, len };
+        let at = blob::write(&mut self.heap, key.bytes, meta, &body)?;
+        let blob_len = Record::read(&self.heap.mem, at)?.len();
+        let cell = Cell { at: at + tree_at(key.bytes.len(), meta.deadline_ms.is_some()) };
+        // Once the tree is being changed the old blob's root may be gone, so the new blob goes in
+        // whatever happens; bytes that did not fit any more are simply not there.
+        let done = Writing { cell }.write(&mut self.heap, offset, bytes);
+        self.heap.seal(at, blob_len)?;
+        if let Some(old) = self.place(db, key, at)? {
+            self.free_block(old)?;
+        }
+        done
+    }
+
+    /// Empties a database. The keys are freed later, piece by piece.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`] when not even the reserve has room.
+    pub fn drop_db(&mut self, db: Db) -> Result<()> {
+        if self.view().row_word(db, root::SLOTS)? == 0 {
+            return Ok(());
+        }
+        let row = self.own_root()? + db.row()? as u64 * 8;
+        let slots = self.heap.get(Cell::new(row, root::SLOTS))?;
+        let expiry = self.heap.get(Cell::new(row, root::EXPIRY))?;
+        self.drop_tree(slots, pool::dropped::SLOTS_HIGH)?;
+        if expiry != 0 {
+            self.drop_tree(expiry, pool::dropped::EXPIRY)?;
+        }
+        for word in 0..root::ROW_WORDS {
+            self.heap.set(Cell::new(row, word), 0)?;
+        }
+        Ok(())
+    }
+
+    /// Exchanges two databases.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`] when not even the reserve has room.
+    pub fn swap_db(&mut self, a: Db, b: Db) -> Result<()> {
+        let root = self.own_root()?;
+        let (a, b) = (a.row()?, b.row()?);
+        for word in 0..root::ROW_WORDS {
+            let (a, b) = (Cell::new(root, a + word), Cell::new(root, b + word));
+            let (left, right) = (self.heap.get(a)?, self.heap.get(b)?);
+            self.heap.set(a, right)?;
+            self.heap.set(b, left)?;
+        }
+        Ok(())
+    }
+
+    /// What the content of all databases counts as, in bytes: decided by content alone, so that
+    /// every replica admits the same writes.
+    pub fn content_bytes(&self) -> u64 {
+        (0..=Db::COUNT)
+            .map(|db| {
+                let row = |word| self.view().row_word(Db(db), word).unwrap_or(0);
+                // An entry in a leaf two thirds full, and the directory above it.
+                row(root::BYTES) + row(root::KEYS) * 16 + row(root::EXPIRES) * 48
+            })
+            .sum()
+    }
+
+    /// Upper bound of what a put of such a key adds to [`Store::content_bytes`].
+    pub fn cost(key_len: usize, value_len: u64) -> u64 {
+        content_bytes(key_len, value_len, true) + 64
+    }
+
+    /// Whether `bytes` more of content are admitted. What the limit keeps back is for copies that
+    /// copy-on-write holds on to, for fragments, and for deletes when the pool is full.
+    pub fn room_for(&self, bytes: u64) -> bool {
+        self.limit_bytes == 0
+            || self.content_bytes().saturating_add(bytes) <= admitted_bytes(self.limit_bytes)
+    }
+}
+
+/// Content that a limit admits: 85 % of it less 4 MiB.
+fn admitted_bytes(limit_bytes: u64) -> u64 {
+    (limit_bytes / 100 * 85).saturating_sub(4 << 20)
+}
+
+/// Offset of the tree's root inside a long blob.
+fn tree_at(key_len: usize, deadline: bool) -> u64 {
+    (HEADER + 8 * usize::from(deadline) + 8 * usize::from(key_len > 0xff)) as u64
+}
+
+fn low_cell(low: Offset, index: usize) -> Cell {
+    Cell::new(low, HEADER / 8 + index * slots::ENTRY_WORDS)
+}
+
+fn check_lengths(key: &Key<'_>, value_len: u64) -> Result<()> {
+    if key.bytes.len() > pool::blob::KEY_MAX {
+        return Err(StoreError::TooLong {
+            what: "a key",
+            len_bytes: key.bytes.len() as u64,
+            max_bytes: pool::blob::KEY_MAX as u64,
+        });
+    }
+    if value_len > VALUE_MAX {
+        return Err(StoreError::TooLong {
+            what: "a value",
+            len_bytes: value_len,
+            max_bytes: VALUE_MAX,
+        });
+    }
+    Ok(())
+}
+
+/// Checks the root block at `at`.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] when it is not one.
+pub(crate) fn check_root(mem: &Mem, at: Offset) -> Result<()> {
+    if at != 0 {
+        expect(mem, at, kind::ROOT, "the root of all databases")?;
+        mem.bytes(at, root::LEN)?;
+    }
+    Ok(())
+}

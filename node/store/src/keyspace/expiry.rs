@@ -1,0 +1,94 @@
+//! Deadlines in order: a B+tree a database, keyed (deadline, slot, hash); the value counts keys
+//! that share all three.
+
+use super::{Cell, Db, Key, Record, Store, View};
+use crate::btree::Btree;
+use crate::error::{Result, StoreError};
+use crate::hash::siphash13;
+use crate::heap::Offset;
+use crate::layout::pool::root;
+use crate::persist::Mem;
+use crate::trie;
+use cairn_protocol::slot::SlotId;
+
+pub(crate) type Deadlines = Btree<3, 1>;
+
+/// A trie's blob with this hash and deadline.
+struct ByDeadline {
+    hash: u64,
+    deadline_ms: u64,
+    hash_key: [u64; 2],
+}
+
+impl trie::Entries for ByDeadline {
+    fn is_key(&self, mem: &Mem, entry: Offset) -> Result<bool> {
+        let record = Record::read(mem, entry)?;
+        Ok(record.deadline_ms() == Some(self.deadline_ms)
+            && siphash13(&self.hash_key, record.key()) == self.hash)
+    }
+
+    fn hash_of(&self, mem: &Mem, entry: Offset) -> Result<u64> {
+        Ok(siphash13(&self.hash_key, Record::read(mem, entry)?.key()))
+    }
+}
+
+impl Store {
+    fn deadlines_cell(&self, db: Db) -> Result<Cell> {
+        Ok(Cell::new(self.root, db.row()? + root::EXPIRY))
+    }
+
+    /// Enters a deadline. The root must be owned.
+    pub(super) fn note_deadline(&mut self, db: Db, key: &Key<'_>, deadline_ms: u64) -> Result<()> {
+        let cell = self.deadlines_cell(db)?;
+        let entry = [deadline_ms, u64::from(key.slot.get()), key.hash];
+        let sharers = Deadlines::get(&self.heap.mem, self.heap.get(cell)?, &entry)?;
+        let count = sharers.map_or(0, |[count]| count) + 1;
+        Deadlines::insert(&mut self.heap, cell, &entry, &[count]).map(|_| ())
+    }
+
+    /// Takes a deadline out. The root must be owned.
+    pub(super) fn forget_deadline(
+        &mut self,
+        db: Db,
+        key: &Key<'_>,
+        deadline_ms: u64,
+    ) -> Result<()> {
+        let cell = self.deadlines_cell(db)?;
+        let entry = [deadline_ms, u64::from(key.slot.get()), key.hash];
+        match Deadlines::get(&self.heap.mem, self.heap.get(cell)?, &entry)? {
+            Some([count]) if count > 1 => {
+                Deadlines::insert(&mut self.heap, cell, &entry, &[count - 1]).map(|_| ())
+            }
+            Some(_) => Deadlines::remove(&mut self.heap, cell, &entry).map(|_| ()),
+            None => Err(StoreError::corrupt("a deadline that no expiry tree knows", cell.at)),
+        }
+    }
+}
+
+impl View<'_> {
+    /// The key with the earliest deadline at or before `now_ms`, over all databases.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when the expiry tree and the keys disagree.
+    pub fn next_expired(&self, now_ms: u64) -> Result<Option<(Db, Vec<u8>)>> {
+        let mut earliest: Option<([u64; 3], Db)> = None;
+        for db in (0..=Db::COUNT).map(Db) {
+            let tree = self.row_word(db, root::EXPIRY)?;
+            if let Some((entry, _)) = Deadlines::seek(self.mem, tree, &[0; 3])?
+                && entry[0] <= now_ms
+                && earliest.is_none_or(|(best, _)| entry[0] < best[0])
+            {
+                earliest = Some((entry, db));
+            }
+        }
+        let Some(([deadline_ms, slot, hash], db)) = earliest else { return Ok(None) };
+        let slot = SlotId::new(slot as u16)
+            .ok_or_else(|| StoreError::corrupt("a deadline in a slot that cannot be", self.root))?;
+        let by_deadline = ByDeadline { hash, deadline_ms, hash_key: self.hash_key };
+        let found = trie::find(self.mem, self.trie_of(db, slot)?, hash, &by_deadline)?;
+        match found {
+            Some(at) => Ok(Some((db, Record::read(self.mem, at)?.key().to_vec()))),
+            None => Err(StoreError::corrupt("a deadline without its key", self.root)),
+        }
+    }
+}

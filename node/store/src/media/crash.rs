@@ -1,0 +1,243 @@
+//! A heap that remembers what is durable, and yields the images a crash may leave.
+//!
+//! At every flush and fence it can be asked for an image: the durable bytes, plus a random choice
+//! of the units (cache lines or pages) that differ from them now. A processor or kernel may have
+//! written back any of those, flushed or not. What was flushed before the last fence is durable.
+
+use super::{HeapMedia, Media, Medium};
+use crate::error::Result;
+use std::sync::Mutex;
+
+/// The unit in which unflushed stores may or may not have reached the medium.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Granularity {
+    /// 64 bytes: DAX.
+    CacheLine,
+    /// 4 KiB, torn between 512-byte sectors: page-cached files.
+    Page,
+}
+
+impl Granularity {
+    fn unit(self) -> usize {
+        match self {
+            Granularity::CacheLine => 64,
+            Granularity::Page => 512,
+        }
+    }
+}
+
+/// What a crash left: the bytes of the pool file.
+pub struct Image {
+    /// Which persist point it was taken at, counted from 0.
+    pub point: u64,
+    /// What stood there: "flush" or "fence".
+    pub at: &'static str,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+}
+
+type Hook = Box<dyn FnMut(Image) + Send>;
+
+struct State {
+    durable: Vec<u8>,
+    flushed: Vec<(u64, u64)>,
+    point: u64,
+    seed: u64,
+    hook: Option<Hook>,
+    images_a_point: u32,
+    drop_fence: Option<u64>,
+    drop_flush: Option<u64>,
+    fences: u64,
+    flushes: u64,
+}
+
+/// The medium of the crash tests.
+pub struct CrashMedia {
+    heap: HeapMedia,
+    granularity: Granularity,
+    state: Mutex<State>,
+}
+
+impl CrashMedia {
+    /// An empty medium; `seed` decides which unflushed units its images contain.
+    pub fn new(capacity_bytes: u64, granularity: Granularity, seed: u64) -> CrashMedia {
+        CrashMedia::over(HeapMedia::new(capacity_bytes), granularity, seed)
+    }
+
+    /// A medium that starts from what a crash left.
+    pub fn from_image(
+        bytes: &[u8],
+        capacity_bytes: u64,
+        granularity: Granularity,
+        seed: u64,
+    ) -> CrashMedia {
+        let media =
+            CrashMedia::over(HeapMedia::with_bytes(bytes, capacity_bytes), granularity, seed);
+        media.lock().durable = bytes.to_vec();
+        media
+    }
+
+    fn over(heap: HeapMedia, granularity: Granularity, seed: u64) -> CrashMedia {
+        let state = State {
+            durable: Vec::new(),
+            flushed: Vec::new(),
+            point: 0,
+            seed: seed | 1,
+            hook: None,
+            images_a_point: 1,
+            drop_fence: None,
+            drop_flush: None,
+            fences: 0,
+            flushes: 0,
+        };
+        CrashMedia { heap, granularity, state: Mutex::new(state) }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Calls `hook` with `images_a_point` images at every flush and every fence from now on.
+    pub fn on_persist(&self, images_a_point: u32, hook: Hook) {
+        let mut state = self.lock();
+        state.hook = Some(hook);
+        state.images_a_point = images_a_point;
+    }
+
+    /// Takes no more images.
+    pub fn stop(&self) {
+        self.lock().hook = None;
+    }
+
+    /// Makes every `n`-th fence (counted from 0, of a period of 2: a commit has two) do nothing:
+    /// the bug the crash tests must catch.
+    pub fn lose_fence(&self, which_of_two: u64) {
+        self.lock().drop_fence = Some(which_of_two);
+    }
+
+    /// Makes every `n`-th flush do nothing, likewise.
+    pub fn lose_flush_every(&self, n: u64) {
+        self.lock().drop_flush = Some(n);
+    }
+
+    /// Flushes and fences so far.
+    pub fn counts(&self) -> (u64, u64) {
+        let state = self.lock();
+        (state.flushes, state.fences)
+    }
+
+    /// An image of a crash at this very moment.
+    pub fn crash(&self) -> Vec<u8> {
+        let mut state = self.lock();
+        self.image(&mut state)
+    }
+
+    fn current(&self) -> &[u8] {
+        // SAFETY: the heap's bytes are valid for `len`; the crash tests run writer and flusher on
+        // one thread, so nobody stores while the slice is alive.
+        unsafe { std::slice::from_raw_parts(self.heap.base(), self.heap.len() as usize) }
+    }
+
+    fn image(&self, state: &mut State) -> Vec<u8> {
+        let now = self.current();
+        let mut bytes = state.durable.clone();
+        bytes.resize(now.len(), 0);
+        // A third of the images keep everything, a third nothing, a third a random half: the
+        // extremes are where missing orders show first.
+        let mode = next(&mut state.seed) % 3;
+        for (at, unit) in changed_units(now, &bytes.clone(), self.granularity.unit()) {
+            let keep = match mode {
+                0 => true,
+                1 => false,
+                _ => next(&mut state.seed) & 1 == 0,
+            };
+            if keep {
+                bytes[at..at + unit].copy_from_slice(&now[at..at + unit]);
+            }
+        }
+        bytes
+    }
+
+    fn persist_point(&self, state: &mut State, at: &'static str) {
+        state.point += 1;
+        let Some(mut hook) = state.hook.take() else { return };
+        for _ in 0..state.images_a_point {
+            let bytes = self.image(state);
+            hook(Image { point: state.point - 1, at, bytes });
+        }
+        state.hook = Some(hook);
+    }
+}
+
+/// Offsets and lengths of the units in which `now` differs from `then`.
+fn changed_units(now: &[u8], then: &[u8], unit: usize) -> Vec<(usize, usize)> {
+    let mut out = Vec::new();
+    for page in (0..now.len()).step_by(4096) {
+        let end = (page + 4096).min(now.len());
+        if now[page..end] == then[page..end] {
+            continue;
+        }
+        for at in (page..end).step_by(unit) {
+            let len = unit.min(end - at);
+            if now[at..at + len] != then[at..at + len] {
+                out.push((at, len));
+            }
+        }
+    }
+    out
+}
+
+/// xorshift64*: enough to choose units, and replayable.
+fn next(state: &mut u64) -> u64 {
+    *state ^= *state >> 12;
+    *state ^= *state << 25;
+    *state ^= *state >> 27;
+    state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16
+}
+
+// SAFETY: as the heap it wraps.
+unsafe impl Media for CrashMedia {
+    fn medium(&self) -> Medium {
+        Medium::Crash
+    }
+
+    fn base(&self) -> *mut u8 {
+        self.heap.base()
+    }
+
+    fn len(&self) -> u64 {
+        self.heap.len()
+    }
+
+    fn grow(&self, file_bytes: u64, backed: &[(u64, u64)]) -> Result<()> {
+        self.heap.grow(file_bytes, backed)
+    }
+
+    fn flush(&self, offset: u64, len: u64) {
+        let mut state = self.lock();
+        state.flushes += 1;
+        let lost = state.drop_flush.is_some_and(|n| state.flushes.is_multiple_of(n));
+        if !lost {
+            state.flushed.push((offset, len));
+        }
+        self.persist_point(&mut state, "flush");
+    }
+
+    fn fence(&self) -> Result<()> {
+        let mut state = self.lock();
+        self.persist_point(&mut state, "fence");
+        state.fences += 1;
+        if state.drop_fence.is_some_and(|which| (state.fences - 1) % 2 == which) {
+            return Ok(());
+        }
+        let now = self.current();
+        state.durable.resize(now.len(), 0);
+        let unit = self.granularity.unit();
+        for (offset, len) in std::mem::take(&mut state.flushed) {
+            let from = offset as usize / unit * unit;
+            let to = ((offset + len) as usize).next_multiple_of(unit).min(now.len());
+            state.durable[from..to].copy_from_slice(&now[from..to]);
+        }
+        Ok(())
+    }
+}

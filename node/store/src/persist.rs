@@ -1,0 +1,217 @@
+//! Store, flush, fence: the only module that touches mapped bytes and that orders what persists.
+//!
+//! Who may touch what:
+//! - a block born in the current epoch is written only by the shard's writer, which holds the
+//!   pool exclusively (`&mut`), so no reader of the live tree is about;
+//! - a block of a sealed epoch never changes, but for the four bytes of its CRC, which the
+//!   committer fills in and which no one else reads before the block was loaded from media;
+//! - slab records and superblocks are touched by the committer alone once the pool is open.
+
+use crate::error::{Result, StoreError};
+use crate::layout::pool::{BLOCK_CRC, HEADER};
+use crate::media::{Media, Medium};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The mapped bytes of one pool.
+pub struct Mem {
+    media: Box<dyn Media>,
+    base: *mut u8,
+    failed: AtomicBool,
+    /// Held while slab records are read by the writer or wiped by the committer.
+    pub(crate) records: parking_lot::Mutex<()>,
+}
+
+// SAFETY: the medium is Send and Sync; `base` is its mapping, valid while the medium lives; the
+// rules in the module's head say who may touch which bytes.
+unsafe impl Send for Mem {}
+// SAFETY: as for Send.
+unsafe impl Sync for Mem {}
+
+impl Mem {
+    /// Takes over a medium.
+    pub fn new(media: Box<dyn Media>) -> Mem {
+        let base = media.base();
+        Mem { media, base, failed: AtomicBool::new(false), records: parking_lot::Mutex::new(()) }
+    }
+
+    /// The medium beneath.
+    pub fn media(&self) -> &dyn Media {
+        &*self.media
+    }
+
+    /// What the medium promises.
+    pub fn medium(&self) -> Medium {
+        self.media.medium()
+    }
+
+    #[inline]
+    fn check(&self, offset: u64, len: usize) -> Result<*mut u8> {
+        let end = offset.checked_add(len as u64);
+        if end.is_none_or(|end| end > self.media.len()) {
+            return Err(StoreError::corrupt(
+                format!("a pointer to {len} bytes beyond the end of the pool"),
+                offset,
+            ));
+        }
+        // SAFETY: offset + len is inside the mapping, which is one allocation.
+        Ok(unsafe { self.base.add(offset as usize) })
+    }
+
+    /// The bytes at `offset`. They must lie behind a block's header, in a superblock or in a slab
+    /// record.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when the range leaves the pool.
+    #[inline]
+    pub fn bytes(&self, offset: u64, len: usize) -> Result<&[u8]> {
+        let at = self.check(offset, len)?;
+        // SAFETY: in bounds (checked); u8 needs no alignment and has no invalid values; by the
+        // rules above nobody writes these bytes while a reader may hold them.
+        Ok(unsafe { std::slice::from_raw_parts(at, len) })
+    }
+
+    /// The little-endian word at `offset`, which need not be aligned on media that lie.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when the range leaves the pool.
+    #[inline]
+    pub fn word(&self, offset: u64) -> Result<u64> {
+        let at = self.check(offset, 8)?;
+        // SAFETY: in bounds (checked); an unaligned read of plain bytes; not written meanwhile.
+        Ok(u64::from_le(unsafe { at.cast::<u64>().read_unaligned() }))
+    }
+
+    /// The little-endian half word at `offset`.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when the range leaves the pool.
+    #[inline]
+    pub fn half(&self, offset: u64) -> Result<u32> {
+        let at = self.check(offset, 4)?;
+        // SAFETY: as for `word`.
+        Ok(u32::from_le(unsafe { at.cast::<u32>().read_unaligned() }))
+    }
+
+    /// Stores bytes. Only for blocks of the current epoch (writer), superblocks and slab records
+    /// (committer).
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when the range leaves the pool.
+    #[inline]
+    pub(crate) fn store(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        let at = self.check(offset, bytes.len())?;
+        // SAFETY: in bounds (checked); the caller owns the block by the rules above; source and
+        // target cannot overlap, for a `&[u8]` into the pool is never of a block being written.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), at, bytes.len()) };
+        Ok(())
+    }
+
+    /// Stores a little-endian word, as [`Mem::store`].
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when the range leaves the pool.
+    #[inline]
+    pub(crate) fn store_word(&self, offset: u64, word: u64) -> Result<()> {
+        let at = self.check(offset, 8)?;
+        // SAFETY: as for `store`.
+        unsafe { at.cast::<u64>().write_unaligned(word.to_le()) };
+        Ok(())
+    }
+
+    /// Stores a little-endian half word, as [`Mem::store`].
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when the range leaves the pool.
+    #[inline]
+    pub(crate) fn store_half(&self, offset: u64, half: u32) -> Result<()> {
+        let at = self.check(offset, 4)?;
+        // SAFETY: as for `store`.
+        unsafe { at.cast::<u32>().write_unaligned(half.to_le()) };
+        Ok(())
+    }
+
+    /// Moves bytes inside a block of the current epoch; ranges may overlap.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when a range leaves the pool.
+    pub(crate) fn shift(&self, from: u64, to: u64, len: usize) -> Result<()> {
+        let source = self.check(from, len)?;
+        let target = self.check(to, len)?;
+        // SAFETY: both in bounds (checked); `copy` allows overlap; the writer owns the block.
+        unsafe { std::ptr::copy(source, target, len) };
+        Ok(())
+    }
+
+    /// Copies the body (not the header) of a block to a fresh one.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when a range leaves the pool.
+    #[inline]
+    pub(crate) fn copy_body(&self, from: u64, to: u64, len: usize) -> Result<()> {
+        let body = len - HEADER;
+        let source = self.check(from + HEADER as u64, body)?;
+        let target = self.check(to + HEADER as u64, body)?;
+        // SAFETY: both in bounds (checked); distinct blocks of the allocator do not overlap.
+        unsafe { std::ptr::copy_nonoverlapping(source, target, body) };
+        Ok(())
+    }
+
+    /// Asks the processor to fetch the line at `offset`; a wrong offset does nothing.
+    #[inline]
+    pub fn prefetch(&self, offset: u64) {
+        #[cfg(target_arch = "x86_64")]
+        if offset < self.media.len() {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // SAFETY: a prefetch has no effect but on caches, and the address is mapped.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(self.base.add(offset as usize).cast()) };
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = offset;
+    }
+
+    /// The CRC that the block of `len` bytes at `offset` should carry.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when the range leaves the pool.
+    pub fn block_crc(&self, offset: u64, len: usize) -> Result<u32> {
+        let mut crc = crc32fast::Hasher::new_with_initial(offset as u32);
+        crc.update(self.bytes(offset, BLOCK_CRC)?);
+        crc.update(self.bytes(offset + HEADER as u64, len - HEADER)?);
+        Ok(crc.finalize())
+    }
+
+    /// Fills in a block's CRC: by the writer for a block it has just made, by the committer for
+    /// the rest of a sealed epoch.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when the range leaves the pool.
+    pub(crate) fn seal_block(&self, offset: u64, len: usize) -> Result<()> {
+        let crc = self.block_crc(offset, len)?;
+        self.store_half(offset + BLOCK_CRC as u64, crc)
+    }
+
+    /// Whether a block's CRC fits its bytes.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when the range leaves the pool.
+    pub fn block_is_sound(&self, offset: u64, len: usize) -> Result<bool> {
+        Ok(self.block_crc(offset, len)? == self.half(offset + BLOCK_CRC as u64)?)
+    }
+
+    /// Notes bytes for the next fence.
+    pub(crate) fn flush(&self, offset: u64, len: u64) {
+        self.media.flush(offset, len);
+    }
+
+    /// Makes what was flushed durable.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] the first time, [`StoreError::Stopped`] ever after: after a failed sync
+    /// the kernel may drop the pages and report the next one as good.
+    pub(crate) fn fence(&self) -> Result<()> {
+        if self.failed.load(Ordering::Acquire) {
+            return Err(StoreError::Stopped("an earlier sync of the pool failed".into()));
+        }
+        self.media.fence().inspect_err(|_| self.failed.store(true, Ordering::Release))
+    }
+}

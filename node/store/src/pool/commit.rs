@@ -1,0 +1,254 @@
+//! Making sealed epochs durable, behind the writer's back.
+//!
+//! A commit of epoch E:
+//! 1. fill in the CRCs of E's blocks, write the slab records that E changed, each to the copy that
+//!    does not hold the newest committed state, and flush it all; fence. A crash before this point
+//!    leaves the old root, and records of epochs above it, which are ignored for ever (see
+//!    `Committed`).
+//! 2. write the superblock copy that was not written last; fence. A crash that tears it leaves the
+//!    other copy.
+//! 3. publish: blocks that died before the *previous* root may be reused.
+//!
+//! Record bitmaps are computed from the epochs' event lists: the writer's own are ahead already.
+
+use super::{EPOCHS_AHEAD, Superblock};
+use crate::alloc::record::{self, Bits, Committed};
+use crate::alloc::{event, slab_of};
+use crate::error::Result;
+use crate::layout::pool::{CLASS_BYTES, SLABS_PER_EXTENT, sb};
+use crate::persist::Mem;
+use cairn_protocol::ids::{LogIndex, Term};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+/// An epoch that no longer changes, on its way to the medium.
+pub struct Sealed {
+    pub(super) epoch: u64,
+    pub(super) events: Vec<(u64, Vec<u64>)>,
+    pub(super) root: u64,
+    pub(super) applied: (Term, LogIndex),
+    pub(super) clock_ms: u64,
+    pub(super) membership: Vec<u8>,
+    pub(super) limit_bytes: u64,
+    pub(super) extents: u64,
+    pub(super) live_bytes: u64,
+}
+
+/// A durable epoch: to be handed to [`super::Store::release`].
+pub struct Published {
+    pub(super) epoch: u64,
+    pub(super) ceiling: u64,
+    pub(super) dead: Vec<(u64, Vec<u64>)>,
+    /// Entries up to here are in the root before this one: the log may be purged to it, and a
+    /// damaged superblock still finds all it needs.
+    pub purge_upto: (Term, LogIndex),
+    /// Entries up to here are in the durable root.
+    pub applied: (Term, LogIndex),
+}
+
+/// What the medium holds of a slab's bitmap.
+struct Image {
+    class: u8,
+    bits: Bits,
+    /// The copy that holds the newest committed state.
+    newest: u64,
+}
+
+/// The one that commits.
+pub struct Committer {
+    mem: Arc<Mem>,
+    last: Superblock,
+    /// The copy `last` was written to.
+    copy: usize,
+    committed: Committed,
+    images: HashMap<u64, Image>,
+    /// Slab records below this extent may hold what an interrupted commit wrote.
+    unswept: u64,
+}
+
+impl Committer {
+    /// Takes a just opened pool over: raises the ceiling of epochs in both superblocks before any
+    /// epoch above the old one is used, so that no later open mistakes records of this one for
+    /// committed.
+    pub(super) fn take_over(
+        mem: Arc<Mem>,
+        superblock: Superblock,
+        committed: Committed,
+        copy: usize,
+        ceiling: u64,
+    ) -> Result<Committer> {
+        let mut committer = Committer {
+            mem,
+            unswept: if committed.voids.is_empty() { 0 } else { superblock.extents },
+            last: Superblock { ceiling, voids: committed.voids.clone(), ..superblock },
+            copy,
+            committed,
+            images: HashMap::new(),
+        };
+        if committer.last.voids.len() > sb::VOIDS_MAX / 2 {
+            while committer.sweep(u64::MAX)? {}
+            committer.mem.fence()?;
+        }
+        committer.write_superblock()?;
+        committer.write_superblock()?;
+        Ok(committer)
+    }
+
+    fn write_superblock(&mut self) -> Result<()> {
+        self.last.sequence += 1;
+        self.copy = 1 - self.copy;
+        self.last.write(&self.mem, self.copy)
+    }
+
+    /// Wipes what interrupted commits left in the records of up to `extents` extents; says
+    /// whether there are more. What remains is listed in the superblock, so this may take its
+    /// time.
+    ///
+    /// # Errors
+    /// [`crate::StoreError::Corrupt`] when a record lies outside the pool.
+    pub fn sweep(&mut self, extents: u64) -> Result<bool> {
+        let stop = self.unswept.saturating_sub(extents);
+        while self.unswept > stop {
+            self.unswept -= 1;
+            for within in 0..SLABS_PER_EXTENT {
+                let slab = self.unswept * SLABS_PER_EXTENT + within;
+                record::wipe_void(&self.mem, slab, &self.last.voids)?;
+            }
+        }
+        if self.unswept == 0 {
+            // Durable with the next superblock, which is written after the next fence.
+            self.last.voids.clear();
+        }
+        Ok(self.unswept > 0)
+    }
+
+    /// Makes a sealed epoch durable.
+    ///
+    /// # Errors
+    /// [`crate::StoreError::Io`] or [`crate::StoreError::Stopped`]: final; the pool on the medium
+    /// is as the last successful commit left it.
+    pub fn commit(&mut self, sealed: Sealed) -> Result<Published> {
+        let (touched, dead) = self.apply_events(&sealed)?;
+        self.seal_blocks(&sealed)?;
+        for slab in touched {
+            self.write_record(slab, sealed.epoch)?;
+        }
+        self.mem.fence()?;
+        let purge_upto = self.last.applied;
+        let applied = sealed.applied;
+        let ceiling = if self.last.ceiling - sealed.epoch < EPOCHS_AHEAD / 2 {
+            sealed.epoch + EPOCHS_AHEAD
+        } else {
+            self.last.ceiling
+        };
+        self.last = Superblock {
+            epoch: sealed.epoch,
+            ceiling,
+            root: sealed.root,
+            applied,
+            clock_ms: sealed.clock_ms,
+            membership: sealed.membership,
+            limit_bytes: sealed.limit_bytes,
+            extents: sealed.extents,
+            live_bytes: sealed.live_bytes,
+            ..std::mem::take(&mut self.last)
+        };
+        self.write_superblock()?;
+        Ok(Published { epoch: sealed.epoch, ceiling, dead, purge_upto, applied })
+    }
+
+    /// Marks the pool as stopped in order: no epoch above the root was used.
+    ///
+    /// # Errors
+    /// As [`Committer::commit`].
+    pub fn close(&mut self) -> Result<()> {
+        while self.sweep(u64::MAX)? {}
+        self.mem.fence()?;
+        self.last.ceiling = self.last.epoch;
+        self.write_superblock()
+    }
+
+    /// Brings the images up to the end of the sealed epoch; returns the slabs that changed and
+    /// the blocks that died, by epoch.
+    #[allow(clippy::type_complexity)]
+    fn apply_events(&mut self, sealed: &Sealed) -> Result<(BTreeSet<u64>, Vec<(u64, Vec<u64>)>)> {
+        let mut touched = BTreeSet::new();
+        let mut dead = Vec::new();
+        for (epoch, events) in &sealed.events {
+            let mut died = Vec::new();
+            for &what in events {
+                let offset = what & crate::layout::pool::OFFSET_MASK;
+                let (slab, within) = slab_of(offset).ok_or_else(|| record::misplaced(offset))?;
+                touched.insert(slab);
+                let image = self.image(slab)?;
+                if what & event::TAG == event::FORMAT {
+                    image.class = (what >> 48) as u8;
+                    image.bits = record::no_bits(image.class);
+                    continue;
+                }
+                let index = within as usize / CLASS_BYTES[image.class as usize] as usize;
+                let Some(word) = image.bits.get_mut(index / 64) else {
+                    return Err(record::misplaced(offset));
+                };
+                match what & event::TAG {
+                    event::ALLOC | event::ALLOC_SEALED => *word |= 1 << (index % 64),
+                    event::DEAD => {
+                        *word &= !(1 << (index % 64));
+                        died.push(offset);
+                    }
+                    _ => *word &= !(1 << (index % 64)),
+                }
+            }
+            if !died.is_empty() {
+                dead.push((*epoch, died));
+            }
+        }
+        Ok((touched, dead))
+    }
+
+    /// Fills in the CRCs that are missing and flushes every block of the epoch that is still
+    /// there.
+    fn seal_blocks(&mut self, sealed: &Sealed) -> Result<()> {
+        for (_, events) in &sealed.events {
+            for &what in events {
+                let tag = what & event::TAG;
+                if tag != event::ALLOC && tag != event::ALLOC_SEALED {
+                    continue;
+                }
+                let offset = what & crate::layout::pool::OFFSET_MASK;
+                let (slab, within) = slab_of(offset).ok_or_else(|| record::misplaced(offset))?;
+                let image = self.image(slab)?;
+                let bytes = CLASS_BYTES[image.class as usize] as usize;
+                let index = within as usize / bytes;
+                let lives = image.bits.get(index / 64).is_some_and(|w| w >> (index % 64) & 1 == 1);
+                // Freed and allocated again in one epoch, a place may have changed its class.
+                if !lives || !(within as usize).is_multiple_of(bytes) {
+                    continue;
+                }
+                if tag == event::ALLOC {
+                    self.mem.seal_block(offset, bytes)?;
+                }
+                self.mem.flush(offset, bytes as u64);
+            }
+        }
+        Ok(())
+    }
+
+    fn image(&mut self, slab: u64) -> Result<&mut Image> {
+        if !self.images.contains_key(&slab) {
+            let image = match record::read(&self.mem, slab, &self.committed)? {
+                Some(found) => Image { class: found.class, bits: found.bits, newest: found.copy },
+                None => Image { class: 0, bits: Bits::default(), newest: 1 },
+            };
+            self.images.insert(slab, image);
+        }
+        Ok(self.images.get_mut(&slab).expect("inserted above"))
+    }
+
+    fn write_record(&mut self, slab: u64, epoch: u64) -> Result<()> {
+        let mem = self.mem.clone();
+        let image = self.image(slab)?;
+        image.newest = 1 - image.newest;
+        record::write(&mem, slab, image.newest, epoch, image.class, &image.bits)
+    }
+}

@@ -1,0 +1,478 @@
+//! Random histories against std's maps, with commits, crashes and reopens among the operations.
+//!
+//! `CAIRN_SEEDS=N` runs N seeds, `CAIRN_SEED=S` replays one.
+
+use cairn_store::check::check;
+use cairn_store::media::{CrashMedia, Granularity, HeapMedia};
+use cairn_store::persist::Mem;
+use cairn_store::{Committer, Db, Encoding, Meta, PoolOptions, Store, Type};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+const CAPACITY: u64 = 64 << 20;
+const OPTIONS: PoolOptions =
+    PoolOptions { capacity_bytes: CAPACITY, new_hash_key: [7, 11], new_uuid: [3; 16] };
+
+/// splitmix64.
+struct Rng(u64);
+
+impl Rng {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+}
+
+fn seeds(default: u64) -> std::ops::Range<u64> {
+    let read = |name| std::env::var(name).ok().and_then(|v: String| v.parse::<u64>().ok());
+    match (read("CAIRN_SEED"), read("CAIRN_SEEDS")) {
+        (Some(seed), _) => seed..seed + 1,
+        (None, count) => 0..count.unwrap_or(default),
+    }
+}
+
+type Content = BTreeMap<(u16, Vec<u8>), (Vec<u8>, Option<u64>)>;
+
+fn content(store: &Store) -> Content {
+    let mut out = Content::new();
+    for db in 0..Db::COUNT {
+        let mut cursor = 0;
+        loop {
+            cursor = store
+                .scan(Db(db), cursor, &mut |record| {
+                    let value = (record.value().to_vec()?, record.deadline_ms());
+                    let old = out.insert((db, record.key().to_vec()), value);
+                    assert!(old.is_none(), "a quiet scan shows a key once");
+                    Ok(db % 2 == 0)
+                })
+                .unwrap();
+            if cursor == 0 {
+                break;
+            }
+        }
+    }
+    out
+}
+
+fn key_name(rng: &mut Rng, universe: u64) -> Vec<u8> {
+    let n = rng.below(universe);
+    match n % 7 {
+        // One slot, so that its trie grows deep.
+        0 => format!("{{tag}}{n}").into_bytes(),
+        1 => format!("{n}").repeat(80).into_bytes(),
+        _ => format!("key:{n}").into_bytes(),
+    }
+}
+
+fn value(rng: &mut Rng) -> Vec<u8> {
+    let len = match rng.below(20) {
+        0 => 0,
+        1..=12 => rng.below(200),
+        13..=17 => rng.below(3000),
+        18 => 16_000 + rng.below(800),
+        _ => rng.below(60_000),
+    };
+    let byte = rng.next() as u8;
+    (0..len).map(|i| byte.wrapping_add(i as u8)).collect()
+}
+
+fn deadline(rng: &mut Rng) -> Option<u64> {
+    (rng.below(3) == 0).then(|| 1_000 + rng.below(50))
+}
+
+const TEXT: Meta = Meta { ty: Type::String, encoding: Encoding::Raw, deadline_ms: None };
+
+/// One random operation on both.
+fn step(store: &mut Store, model: &mut Content, rng: &mut Rng, universe: u64) {
+    let db = rng.below(3) as u16;
+    let name = key_name(rng, universe);
+    let other = key_name(rng, universe);
+    let (key, to) = (store.key(&name), store.key(&other));
+    let at = (db, name.clone());
+    match rng.below(100) {
+        0..=49 => {
+            let (value, deadline_ms) = (value(rng), deadline(rng));
+            store.put(Db(db), &key, Meta { deadline_ms, ..TEXT }, &value).unwrap();
+            model.insert(at, (value, deadline_ms));
+        }
+        50..=69 => {
+            let was = store.remove(Db(db), &key).unwrap();
+            assert_eq!(was, model.remove(&at).is_some());
+        }
+        70..=74 => {
+            let deadline_ms = deadline(rng);
+            let was = store.set_deadline(Db(db), &key, deadline_ms).unwrap();
+            assert_eq!(was, model.get_mut(&at).map(|v| v.1 = deadline_ms).is_some());
+        }
+        75..=79 => {
+            let more = value(rng);
+            let len = store.append(Db(db), &key, Encoding::Raw, &more).unwrap();
+            let kept = &mut model.entry(at).or_default().0;
+            kept.extend_from_slice(&more);
+            assert_eq!(len, kept.len() as u64);
+        }
+        80..=84 => {
+            let (offset, bytes) = (rng.below(40_000), value(rng));
+            store.write_at(Db(db), &key, Encoding::Raw, offset, &bytes).unwrap();
+            let kept = &mut model.entry(at).or_default().0;
+            let end = offset as usize + bytes.len();
+            kept.resize(kept.len().max(end), 0);
+            kept[offset as usize..end].copy_from_slice(&bytes);
+        }
+        85..=88 => {
+            let to_db = rng.below(3) as u16;
+            let was = store.rename(Db(db), &key, Db(to_db), &to).unwrap();
+            let moved = model.remove(&at);
+            assert_eq!(was, moved.is_some());
+            if let Some(moved) = moved {
+                model.insert((to_db, other), moved);
+            }
+        }
+        89..=91 => {
+            let to_db = rng.below(3) as u16;
+            if (db, &name) != (to_db, &other) {
+                let was = store.copy(Db(db), &key, Db(to_db), &to).unwrap();
+                let copied = model.get(&at).cloned();
+                assert_eq!(was, copied.is_some());
+                if let Some(copied) = copied {
+                    model.insert((to_db, other), copied);
+                }
+            }
+        }
+        92 if rng.below(4) == 0 => {
+            store.drop_db(Db(db)).unwrap();
+            model.retain(|(d, _), _| *d != db);
+        }
+        93 => {
+            let b = rng.below(3) as u16;
+            store.swap_db(Db(db), Db(b)).unwrap();
+            *model = std::mem::take(model)
+                .into_iter()
+                .map(|((d, k), v)| match d {
+                    _ if d == db => ((b, k), v),
+                    _ if d == b => ((db, k), v),
+                    _ => ((d, k), v),
+                })
+                .collect();
+        }
+        94..=96 => {
+            store.reclaim(20).unwrap();
+        }
+        _ => {
+            let found = store.get(Db(db), &key).unwrap();
+            let found = found.map(|r| (r.value().to_vec().unwrap(), r.deadline_ms()));
+            assert_eq!(found.as_ref(), model.get(&at));
+        }
+    }
+    assert_eq!(store.len(Db(db)), model.keys().filter(|(d, _)| *d == db).count() as u64);
+}
+
+fn commit(store: &mut Store, committer: &mut Committer) {
+    if let Some(sealed) = store.seal() {
+        let published = committer.commit(sealed).unwrap();
+        store.release(published);
+    }
+}
+
+fn assert_next_expired(store: &Store, model: &Content) {
+    let earliest = model.values().filter_map(|v| v.1).min();
+    let found = store.next_expired(u64::MAX).unwrap();
+    assert_eq!(earliest.is_some(), found.is_some());
+    if let Some((db, key)) = found {
+        assert_eq!(model[&(db.0, key)].1, earliest);
+    }
+}
+
+#[test]
+fn histories_agree_with_a_map_and_survive_crashes() {
+    for seed in seeds(12) {
+        println!("seed {seed}: replay with CAIRN_SEED={seed}");
+        let mut rng = Rng(seed);
+        let granularity =
+            if seed.is_multiple_of(2) { Granularity::Page } else { Granularity::CacheLine };
+        let media = Arc::new(CrashMedia::new(CAPACITY, granularity, seed));
+        let mut mem = Arc::new(Mem::new(Box::new(Shared(media.clone()))));
+        let mut current = media;
+        let (mut store, mut committer, _) = Store::open(mem.clone(), &OPTIONS).unwrap();
+        let (mut model, mut committed) = (Content::new(), Content::new());
+        let universe = [30, 300, 3000][rng.below(3) as usize];
+        for _ in 0..rng.below(1500) {
+            match rng.below(200) {
+                0..=5 => {
+                    commit(&mut store, &mut committer);
+                    committed = model.clone();
+                    if std::env::var_os("CAIRN_SEED").is_some() {
+                        let report = check(mem.clone(), true, &mut |_, _| {}).unwrap();
+                        assert!(report.is_clean(), "{report:?}");
+                    }
+                }
+                6 => {
+                    drop(store.pin());
+                }
+                7..=8 => {
+                    let image = current.crash();
+                    current =
+                        Arc::new(CrashMedia::from_image(&image, CAPACITY, granularity, rng.next()));
+                    mem = Arc::new(Mem::new(Box::new(Shared(current.clone()))));
+                    (store, committer, _) = Store::open(mem.clone(), &OPTIONS).unwrap();
+                    if rng.below(2) == 0 {
+                        committer.sweep(2).unwrap();
+                    }
+                    model = committed.clone();
+                    assert!(content(&store) == model, "a crash leaves the committed state");
+                }
+                _ => step(&mut store, &mut model, &mut rng, universe),
+            }
+        }
+        assert_next_expired(&store, &model);
+        assert!(content(&store) == model);
+        commit(&mut store, &mut committer);
+        let report = check(mem, true, &mut |_, _| {}).unwrap();
+        assert!(report.is_clean(), "{report:?}");
+        assert_eq!(report.keys, model.len() as u64 - hidden(&model));
+    }
+}
+
+fn hidden(model: &Content) -> u64 {
+    model.keys().filter(|(db, _)| *db >= Db::COUNT).count() as u64
+}
+
+/// Opens what a crash left and says what is in it, having checked all of it.
+fn recover(image: &[u8]) -> Result<Content, String> {
+    let media = HeapMedia::with_bytes(image, CAPACITY);
+    let mem = Arc::new(Mem::new(Box::new(media)));
+    let (store, _, _) = Store::open(mem.clone(), &OPTIONS).map_err(|e| e.to_string())?;
+    let report = check(mem, true, &mut |_, _| {}).map_err(|e| e.to_string())?;
+    if !report.is_clean() {
+        return Err(format!("{report:?}"));
+    }
+    Ok(content(&store))
+}
+
+/// Runs commits under load and looks at what every persist point would leave; returns how many
+/// images were wrong.
+fn crash_at_every_persist_point(seed: u64, break_it: impl Fn(&CrashMedia)) -> (u64, u64) {
+    let mut rng = Rng(seed);
+    let granularity =
+        if seed.is_multiple_of(2) { Granularity::Page } else { Granularity::CacheLine };
+    let media = Arc::new(CrashMedia::new(CAPACITY, granularity, seed));
+    let mem = Arc::new(Mem::new(Box::new(Shared(media.clone()))));
+    let (mut store, mut committer, _) = Store::open(mem, &OPTIONS).unwrap();
+    let mut model = Content::new();
+    for _ in 0..60 {
+        step(&mut store, &mut model, &mut rng, 40);
+    }
+    commit(&mut store, &mut committer);
+    break_it(&media);
+    let (mut images, mut wrong) = (0, 0);
+    let mut before = model.clone();
+    for _ in 0..3 {
+        for _ in 0..6 {
+            step(&mut store, &mut model, &mut rng, 40);
+        }
+        let Some(sealed) = store.seal() else { continue };
+        // The writer is already at work on the next epoch while this one is committed.
+        let after = model.clone();
+        let mut next = model.clone();
+        for _ in 0..4 {
+            step(&mut store, &mut next, &mut rng, 40);
+        }
+        let found = Arc::new(Mutex::new(Vec::new()));
+        let kept = found.clone();
+        media.on_persist(1, Box::new(move |image| kept.lock().unwrap().push(image.bytes)));
+        let published = committer.commit(sealed).unwrap();
+        media.stop();
+        store.release(published);
+        found.lock().unwrap().push(media.crash());
+        let last = found.lock().unwrap().len() - 1;
+        for (index, image) in found.lock().unwrap().iter().enumerate() {
+            images += 1;
+            let fine = match recover(image) {
+                Ok(content) if index == last => content == after,
+                Ok(content) => content == before || content == after,
+                Err(_) => false,
+            };
+            if !fine && std::env::var_os("CAIRN_SEED").is_some() {
+                println!("image {index}: {}", describe(recover(image), &before, &after));
+            }
+            wrong += u64::from(!fine);
+        }
+        (before, model) = (after, next);
+    }
+    (images, wrong)
+}
+
+fn describe(found: Result<Content, String>, before: &Content, after: &Content) -> String {
+    match found {
+        Err(why) => why,
+        Ok(found) => format!(
+            "{} keys, {} of them as before ({}), {} as after ({})",
+            found.len(),
+            found.iter().filter(|(k, v)| before.get(*k) == Some(v)).count(),
+            before.len(),
+            found.iter().filter(|(k, v)| after.get(*k) == Some(v)).count(),
+            after.len()
+        ),
+    }
+}
+
+#[test]
+fn a_crash_at_any_persist_point_of_a_commit_leaves_one_epoch_or_the_other() {
+    let mut total = 0;
+    for seed in seeds(2) {
+        println!("seed {seed}: replay with CAIRN_SEED={seed}");
+        let (images, wrong) = crash_at_every_persist_point(seed, |_| {});
+        assert_eq!(wrong, 0, "of {images} images");
+        total += images;
+    }
+    assert!(total > 50, "{total} images");
+}
+
+#[test]
+fn a_lost_fence_or_flush_is_caught() {
+    let caught = |break_it: fn(&CrashMedia)| {
+        (0..4).any(|seed| crash_at_every_persist_point(seed, break_it).1 > 0)
+    };
+    assert!(caught(|media| media.lose_fence(0)), "the fence before the superblock");
+    assert!(caught(|media| media.lose_fence(1)), "the fence after the superblock");
+    assert!(caught(|media| media.lose_flush_every(2)), "every second flush");
+    assert!(caught(|media| media.lose_flush_every(7)), "every seventh flush");
+}
+
+#[test]
+fn a_damaged_superblock_falls_back_to_the_epoch_before_and_two_are_an_error() {
+    let media = Arc::new(CrashMedia::new(CAPACITY, Granularity::Page, 1));
+    let mem = Arc::new(Mem::new(Box::new(Shared(media.clone()))));
+    let (mut store, mut committer, _) = Store::open(mem, &OPTIONS).unwrap();
+    let (mut model, mut rng) = (Content::new(), Rng(5));
+    let mut states = vec![];
+    for _ in 0..6 {
+        for _ in 0..80 {
+            step(&mut store, &mut model, &mut rng, 60);
+        }
+        commit(&mut store, &mut committer);
+        states.push(model.clone());
+    }
+    let image = media.crash();
+    let mut found = Vec::new();
+    for copy in [0usize, 1 << 20] {
+        let mut damaged = image.clone();
+        damaged[copy + 70] ^= 1;
+        found.push(recover(&damaged).unwrap());
+    }
+    let last_two = &states[states.len() - 2..];
+    assert!(found.iter().all(|content| last_two.contains(content)));
+    assert!(found[0] != found[1]);
+    let mut damaged = image;
+    damaged[70] ^= 1;
+    damaged[(1 << 20) + 70] ^= 1;
+    let error = recover(&damaged).unwrap_err();
+    assert!(error.contains("both superblocks are damaged"), "{error}");
+    assert!(error.contains("at byte 0"), "{error}");
+}
+
+#[test]
+fn overwriting_for_ever_takes_bounded_space() {
+    let mem = Arc::new(Mem::new(Box::new(HeapMedia::new(CAPACITY * 8))));
+    let (mut store, mut committer, _) = Store::open(mem.clone(), &OPTIONS).unwrap();
+    let mut rng = Rng(9);
+    let names: Vec<_> = (0..5000).map(|i| format!("key:{i:016}").into_bytes()).collect();
+    for name in &names {
+        store.put(Db(0), &store.key(name), TEXT, &[1; 100]).unwrap();
+    }
+    commit(&mut store, &mut committer);
+    let first = store.usage();
+    for round in 0..60 {
+        for _ in 0..1000 {
+            let name = &names[rng.below(5000) as usize];
+            store.put(Db(0), &store.key(name), TEXT, &[round; 100]).unwrap();
+        }
+        commit(&mut store, &mut committer);
+    }
+    let last = store.usage();
+    assert_eq!(first.live_bytes, last.live_bytes);
+    assert!(last.extents_bytes <= first.extents_bytes + (8 << 20), "{first:?} {last:?}");
+    assert!(check(mem, true, &mut |_, _| {}).unwrap().is_clean());
+}
+
+#[test]
+fn a_pin_keeps_what_it_saw() {
+    let mem = Arc::new(Mem::new(Box::new(HeapMedia::new(CAPACITY * 8))));
+    let (mut store, mut committer, _) = Store::open(mem, &OPTIONS).unwrap();
+    let names: Vec<_> = (0..500).map(|i| format!("key:{i}").into_bytes()).collect();
+    for name in &names {
+        store.put(Db(0), &store.key(name), TEXT, name).unwrap();
+    }
+    let pin = store.pin();
+    for round in 0..20u8 {
+        for name in &names {
+            store.put(Db(0), &store.key(name), TEXT, &[round; 50]).unwrap();
+        }
+        commit(&mut store, &mut committer);
+    }
+    let seen = pin.view();
+    for name in &names {
+        let record = seen.get(Db(0), &store.key(name)).unwrap().unwrap();
+        assert_eq!(record.value().as_inline().unwrap(), name);
+    }
+}
+
+#[test]
+fn a_full_pool_says_so_and_deletes_work() {
+    let options = PoolOptions { capacity_bytes: 16 << 20, ..OPTIONS };
+    let mem = Arc::new(Mem::new(Box::new(HeapMedia::new(CAPACITY))));
+    let (mut store, mut committer, _) = Store::open(mem.clone(), &options).unwrap();
+    store.set_limit_bytes(options.capacity_bytes);
+    let mut count = 0u64;
+    while store.room_for(Store::cost(16, 1000)) {
+        store.put(Db(0), &store.key(format!("{count:016}").as_bytes()), TEXT, &[7; 1000]).unwrap();
+        count += 1;
+        if count.is_multiple_of(500) {
+            commit(&mut store, &mut committer);
+        }
+    }
+    assert!(count * 1000 > 8 << 20, "{count} values of 1000 bytes fit in 16 MiB");
+    for i in 0..count {
+        assert!(store.remove(Db(0), &store.key(format!("{i:016}").as_bytes())).unwrap());
+        if i % 500 == 0 {
+            commit(&mut store, &mut committer);
+        }
+    }
+    assert!(store.room_for(8 << 20));
+    commit(&mut store, &mut committer);
+    let report = check(mem, true, &mut |_, _| {}).unwrap();
+    assert!(report.is_clean(), "{report:?}");
+    assert_eq!(store.len(Db(0)), 0);
+}
+
+/// Lets a test keep hold of the medium it gave to the pool.
+struct Shared(Arc<CrashMedia>);
+
+// SAFETY: forwards to a medium that keeps the promises.
+unsafe impl cairn_store::media::Media for Shared {
+    fn medium(&self) -> cairn_store::media::Medium {
+        self.0.medium()
+    }
+    fn base(&self) -> *mut u8 {
+        self.0.base()
+    }
+    fn len(&self) -> u64 {
+        self.0.len()
+    }
+    fn grow(&self, file_bytes: u64, backed: &[(u64, u64)]) -> cairn_store::Result<()> {
+        self.0.grow(file_bytes, backed)
+    }
+    fn flush(&self, offset: u64, len: u64) {
+        self.0.flush(offset, len);
+    }
+    fn fence(&self) -> cairn_store::Result<()> {
+        self.0.fence()
+    }
+}
