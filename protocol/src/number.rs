@@ -26,24 +26,11 @@ impl IntText {
 
     /// The decimal text of `value`.
     #[must_use]
-    pub fn unsigned(mut value: u64) -> Self {
+    #[inline]
+    pub fn unsigned(value: u64) -> Self {
         let mut buf = [0; MAX_INT_TEXT];
-        let mut at = MAX_INT_TEXT;
-        while value >= 100 {
-            let pair = (value % 100) as usize * 2;
-            value /= 100;
-            at -= 2;
-            buf[at..at + 2].copy_from_slice(&PAIRS[pair..pair + 2]);
-        }
-        if value >= 10 {
-            let pair = value as usize * 2;
-            at -= 2;
-            buf[at..at + 2].copy_from_slice(&PAIRS[pair..pair + 2]);
-        } else {
-            at -= 1;
-            buf[at] = b'0' + value as u8;
-        }
-        Self { buf, start: at as u8 }
+        let start = write_before(&mut buf, MAX_INT_TEXT, value) as u8;
+        Self { buf, start }
     }
 
     /// The text.
@@ -51,6 +38,28 @@ impl IntText {
     pub fn as_bytes(&self) -> &[u8] {
         &self.buf[usize::from(self.start)..]
     }
+}
+
+/// Writes the digits of `value` so that they end before `end`; returns where they start. `buf` has
+/// at least [`MAX_INT_TEXT`] bytes there.
+#[inline]
+pub(crate) fn write_before(buf: &mut [u8], end: usize, mut value: u64) -> usize {
+    let mut at = end;
+    while value >= 100 {
+        let pair = (value % 100) as usize * 2;
+        value /= 100;
+        at -= 2;
+        buf[at..at + 2].copy_from_slice(&PAIRS[pair..pair + 2]);
+    }
+    if value >= 10 {
+        let pair = value as usize * 2;
+        at -= 2;
+        buf[at..at + 2].copy_from_slice(&PAIRS[pair..pair + 2]);
+    } else {
+        at -= 1;
+        buf[at] = b'0' + value as u8;
+    }
+    at
 }
 
 /// "00", "01" .. "99": two digits a division.

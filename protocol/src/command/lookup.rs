@@ -41,46 +41,44 @@ fn find(parent: Option<CommandId>, name: &[u8]) -> Option<&'static Spec> {
             return None;
         }
         let spec = &TABLE[usize::from(entry)];
-        if spec.parent == parent && short(spec).eq_ignore_ascii_case(name) {
+        if spec.parent == parent && spec.short_name().as_bytes().eq_ignore_ascii_case(name) {
             return Some(spec);
         }
         bucket += 1;
     }
 }
 
-#[inline]
-fn short(spec: &'static Spec) -> &'static [u8] {
-    match spec.parent {
-        None => spec.name.as_bytes(),
-        Some(_) => spec.short_name().as_bytes(),
-    }
-}
-
-/// Mixes parent, length, and the first and last eight bytes with the case bit set: enough to tell
-/// the names of the table apart, and bounded for any name.
+/// Mixes parent, length, and the first and last bytes with the case bit set: enough to tell the
+/// names of the table apart, and bounded for any name.
 #[inline]
 const fn hash(parent: Option<CommandId>, name: &[u8]) -> usize {
     let seed = match parent {
         None => 0,
         Some(id) => id.number() as u64,
     };
-    let tail = if name.len() > 8 { name.len() - 8 } else { 0 };
-    let a = word(name, 0) ^ (seed << 48);
-    let b = word(name, tail).rotate_left(29) ^ name.len() as u64;
-    let mixed = (a ^ b.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_mul(0xd6e8_feb8_6659_fd93);
-    (mixed >> 40) as usize % BUCKETS
+    let (front, back) = ends(name);
+    const CASE_BITS: u64 = 0x2020_2020_2020_2020;
+    let mixed = ((front | CASE_BITS) ^ seed.rotate_left(48))
+        .wrapping_add((back | CASE_BITS).rotate_left(29))
+        .wrapping_add(name.len() as u64)
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> 54) as usize % BUCKETS
 }
 
-/// Up to eight bytes from `from` on, folded to lower case.
+/// The first and the last bytes, up to eight each; they overlap in short names.
 #[inline]
-const fn word(name: &[u8], from: usize) -> u64 {
-    let end = if name.len() < from + 8 { name.len() } else { from + 8 };
-    let (mut word, mut i) = (0, from);
-    while i < end {
-        word = word << 8 | (name[i] | 0x20) as u64;
-        i += 1;
+const fn ends(name: &[u8]) -> (u64, u64) {
+    if let (Some(front), Some(back)) = (name.first_chunk(), name.last_chunk()) {
+        return (u64::from_le_bytes(*front), u64::from_le_bytes(*back));
     }
-    word
+    if let (Some(front), Some(back)) = (name.first_chunk(), name.last_chunk()) {
+        return (u32::from_le_bytes(*front) as u64, u32::from_le_bytes(*back) as u64);
+    }
+    match name {
+        [] => (0, 0),
+        [first, .., last] => (*first as u64, (name[name.len() / 2] as u64) << 8 | *last as u64),
+        [only] => (*only as u64, *only as u64),
+    }
 }
 
 const fn index() -> [u8; BUCKETS] {
@@ -89,7 +87,7 @@ const fn index() -> [u8; BUCKETS] {
     let mut i = 0;
     while i < TABLE.len() {
         if !TABLE[i].is_internal() {
-            let mut bucket = hash(TABLE[i].parent, const_short(&TABLE[i]));
+            let mut bucket = hash(TABLE[i].parent, TABLE[i].short_name().as_bytes());
             while index[bucket % BUCKETS] != EMPTY {
                 bucket += 1;
             }
@@ -98,18 +96,6 @@ const fn index() -> [u8; BUCKETS] {
         i += 1;
     }
     index
-}
-
-const fn const_short(spec: &Spec) -> &[u8] {
-    let name = spec.name.as_bytes();
-    let mut i = 0;
-    while i < name.len() {
-        if name[i] == b'|' {
-            return name.split_at(i + 1).1;
-        }
-        i += 1;
-    }
-    name
 }
 
 #[cfg(test)]
@@ -154,7 +140,7 @@ mod tests {
             .iter()
             .filter(|s| !s.is_internal())
             .map(|s| {
-                let start = hash(s.parent, short(s));
+                let start = hash(s.parent, s.short_name().as_bytes());
                 let entry = |n: usize| INDEX[(start + n) % BUCKETS];
                 (0..).take_while(|&n| TABLE[usize::from(entry(n))].id != s.id).count()
             })

@@ -479,6 +479,8 @@ pub struct Spec {
     pub name: &'static str,
     /// The container it is a subcommand of.
     pub parent: Option<CommandId>,
+    /// Where the name without its container starts.
+    short_from: u8,
     /// How many arguments, the name (and that of the container) included; negative: at least so many.
     pub arity: i16,
     /// Its flags; WRITE and READONLY follow from `place`.
@@ -520,6 +522,7 @@ impl Spec {
             id,
             name,
             parent: None,
+            short_from: 0,
             arity,
             flags,
             categories: Categories::NONE,
@@ -536,6 +539,10 @@ impl Spec {
     #[must_use]
     pub const fn within(mut self, parent: CommandId) -> Self {
         self.parent = Some(parent);
+        while self.name.as_bytes()[self.short_from as usize] != b'|' {
+            self.short_from += 1;
+        }
+        self.short_from += 1;
         self
     }
 
@@ -650,8 +657,9 @@ impl Spec {
 
     /// The name without its container: `set` of `config|set`.
     #[must_use]
-    pub fn short_name(&self) -> &'static str {
-        self.name.rsplit_once('|').map_or(self.name, |(_, short)| short)
+    #[inline]
+    pub const fn short_name(&self) -> &'static str {
+        self.name.split_at(self.short_from as usize).1
     }
 
     /// Whether it goes through the log.

@@ -5,7 +5,7 @@
 
 use super::Proto;
 use crate::error::WireError;
-use crate::number::{IntText, push_f64};
+use crate::number::{IntText, MAX_INT_TEXT, push_f64, write_before};
 
 /// Appends replies to a buffer, or to nothing.
 ///
@@ -80,7 +80,7 @@ impl<'a> Writer<'a> {
         if let Ok(digit @ 0..=9) = u8::try_from(value) {
             return self.put(&[b':', b'0' + digit, b'\r', b'\n']);
         }
-        self.header(b':', IntText::signed(value));
+        self.header(b':', value < 0, value.unsigned_abs());
     }
 
     /// A bulk string.
@@ -102,7 +102,7 @@ impl<'a> Writer<'a> {
         if len < 10 {
             return self.put(&[b'$', b'0' + len as u8, b'\r', b'\n']);
         }
-        self.header(b'$', IntText::unsigned(len as u64));
+        self.header(b'$', false, len as u64);
     }
 
     /// Bytes as they are: a piece of a bulk string, or a reply encoded before.
@@ -192,7 +192,7 @@ impl<'a> Writer<'a> {
         if self.proto == Proto::Resp2 {
             return self.bulk(text.as_bytes());
         }
-        self.header(b'=', IntText::unsigned(text.len() as u64 + 4));
+        self.header(b'=', false, text.len() as u64 + 4);
         self.put(format);
         self.put(b":");
         self.put(text.as_bytes());
@@ -205,17 +205,23 @@ impl<'a> Writer<'a> {
     }
 
     fn aggregate(&mut self, kind: u8, n: usize) {
-        self.header(kind, IntText::unsigned(n as u64));
+        self.header(kind, false, n as u64);
     }
 
+    /// A line of a type and a number, built from its end and appended at once.
     #[inline]
-    fn header(&mut self, kind: u8, number: IntText) {
-        let digits = number.as_bytes();
-        let mut line = [0; 24];
-        line[0] = kind;
-        line[1..=digits.len()].copy_from_slice(digits);
-        line[digits.len() + 1..digits.len() + 3].copy_from_slice(b"\r\n");
-        self.put(&line[..digits.len() + 3]);
+    fn header(&mut self, kind: u8, negative: bool, magnitude: u64) {
+        const DIGITS_END: usize = MAX_INT_TEXT + 2;
+        let mut line = [0; DIGITS_END + 2];
+        line[DIGITS_END..].copy_from_slice(b"\r\n");
+        let mut start = write_before(&mut line, DIGITS_END, magnitude);
+        if negative {
+            start -= 1;
+            line[start] = b'-';
+        }
+        start -= 1;
+        line[start] = kind;
+        self.put(&line[start..]);
     }
 
     /// A line of text: whatever would end it early becomes a space, as in Redis.

@@ -1,0 +1,171 @@
+//! The typed methods against redis-server. Without it the test says so and passes, except where
+//! `CI` is set.
+
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use cairn_client::commands::Expiry;
+use cairn_client::commands::keys::{ExpireIf, ScanOptions, Ttl};
+use cairn_client::commands::strings::{GetExTtl, SetIf, SetOptions, SetTtl};
+use cairn_client::{Client, Cmd, Error, Options};
+
+struct Redis {
+    process: Child,
+    address: String,
+}
+
+impl Redis {
+    fn start() -> Option<Self> {
+        let port = TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok()?.port();
+        let port = port.to_string();
+        let args = ["--port", &port, "--save", "", "--appendonly", "no", "--requirepass", "secret"];
+        match Command::new("redis-server").args(args).stdout(Stdio::null()).spawn() {
+            Ok(process) => Some(Self { process, address: format!("127.0.0.1:{port}") }),
+            Err(_) => {
+                assert!(std::env::var_os("CI").is_none(), "redis-server is missing");
+                eprintln!("skipped: no redis-server (Debian and Ubuntu: apt install redis-server)");
+                None
+            }
+        }
+    }
+
+    async fn client(&self) -> Client {
+        for _ in 0..500 {
+            let options = Options::new(&self.address).password("secret").name("test").database(2);
+            match Client::open(options).await {
+                Err(Error::Connect { .. }) => tokio::time::sleep(Duration::from_millis(20)).await,
+                outcome => return outcome.unwrap(),
+            }
+        }
+        panic!("redis-server did not start");
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[tokio::test]
+async fn typed_methods_mean_what_they_say() -> Result<(), Error> {
+    let Some(redis) = Redis::start() else { return Ok(()) };
+    let client = redis.client().await;
+    introduction(&client).await?;
+    strings(&client).await?;
+    numbers_and_ranges(&client).await?;
+    keys(&client).await?;
+    times(&client).await?;
+    let wrong = Client::open(Options::new(&redis.address).password("wrong")).await;
+    assert_eq!(wrong.unwrap_err().code(), Some("WRONGPASS"));
+    Ok(())
+}
+
+async fn introduction(client: &Client) -> Result<(), Error> {
+    client.ping().await?;
+    let info: String = client.call(Cmd::new("CLIENT INFO")).await?;
+    assert!(
+        info.contains("name=test") && info.contains("db=2") && info.contains("resp=3"),
+        "{info}"
+    );
+    assert!(client.info(Some("server")).await?.contains("redis_version"));
+    Ok(())
+}
+
+async fn strings(client: &Client) -> Result<(), Error> {
+    assert_eq!(client.get("a").await?, None);
+    client.set("a", "1").await?;
+    assert_eq!(client.get("a").await?, Some(b"1".to_vec()));
+    let missing = SetOptions { condition: SetIf::Missing, ..SetOptions::default() };
+    assert!(!client.set_with("a", "2", missing).await?);
+    let brief = SetTtl::Set(Expiry::In(Duration::from_secs(100)));
+    let exists = SetOptions { condition: SetIf::Exists, ttl: brief };
+    assert!(client.set_with("a", "2", exists).await?);
+    assert!(matches!(client.ttl("a").await?, Ttl::Left(left) if left > Duration::from_secs(90)));
+    let keep = SetOptions { ttl: SetTtl::Keep, ..SetOptions::default() };
+    assert_eq!(client.get_and_set("a", "3", keep).await?, Some(b"2".to_vec()));
+    assert_eq!(client.get_ex("a", GetExTtl::Persist).await?, Some(b"3".to_vec()));
+    assert_eq!(client.ttl("a").await?, Ttl::Unlimited);
+    assert_eq!(client.get_del("a").await?, Some(b"3".to_vec()));
+    client.mset([("x", "1"), ("y", "2")]).await?;
+    assert!(!client.mset_nx([("y", "9"), ("z", "9")]).await?);
+    let values = client.mget(["x", "y", "z"]).await?;
+    assert_eq!(values, [Some(b"1".to_vec()), Some(b"2".to_vec()), None]);
+    Ok(())
+}
+
+async fn numbers_and_ranges(client: &Client) -> Result<(), Error> {
+    assert_eq!(client.incr("n").await?, 1);
+    assert_eq!(client.incr_by("n", 41).await?, 42);
+    assert_eq!(client.decr("n").await?, 41);
+    assert_eq!(client.decr_by("n", -1).await?, 42);
+    assert_eq!(client.incr_by_float("n", 0.5).await?, 42.5);
+    assert_eq!(client.incr("n").await.unwrap_err().code(), Some("ERR"));
+    assert_eq!(client.append("s", "hello").await?, 5);
+    assert_eq!(client.set_range("s", 7, "x").await?, 8);
+    assert_eq!(client.get_range("s", 3, -1).await?, b"lo\0\0x");
+    assert_eq!(client.strlen("s").await?, 8);
+    client.mset([("l", "ohmytext"), ("r", "mynewtext")]).await?;
+    assert_eq!(client.lcs("l", "r").await?, b"mytext");
+    assert_eq!(client.lcs_len("l", "r").await?, 6);
+    client.call::<u64>(Cmd::new("LPUSH list x")).await?;
+    assert_eq!(client.get("list").await.unwrap_err().code(), Some("WRONGTYPE"));
+    Ok(())
+}
+
+async fn keys(client: &Client) -> Result<(), Error> {
+    client.flush_db().await?;
+    client.mset((0..50).map(|i| (format!("key:{i}"), "v"))).await?;
+    assert_eq!(client.db_size().await?, 50);
+    assert_eq!(client.keys("key:1?").await?.len(), 10);
+    let (mut cursor, mut found) = (0, std::collections::BTreeSet::new());
+    loop {
+        let options = ScanOptions { pattern: Some(b"key:*"), count: 7, key_type: Some("string") };
+        let (next, keys) = client.scan(cursor, options).await?;
+        found.extend(keys);
+        cursor = next;
+        if cursor == 0 {
+            break;
+        }
+    }
+    assert_eq!(found.len(), 50);
+    assert!(client.random_key().await?.is_some());
+    client.rename("key:0", "a").await?;
+    assert!(!client.rename_nx("a", "key:1").await?);
+    assert!(client.copy("a", "b", None, false).await?);
+    assert!(!client.copy("a", "b", None, false).await?);
+    assert!(client.copy("a", "b", Some(3), true).await?);
+    assert!(!client.move_key("b", 3).await?);
+    assert_eq!(client.exists(["a", "a", "b", "c"]).await?, 3);
+    assert_eq!(client.touch(["a", "c"]).await?, 1);
+    assert_eq!(client.key_type("a").await?, "string");
+    assert_eq!(client.key_type("c").await?, "none");
+    assert_eq!(client.object_encoding("a").await?.as_deref(), Some("embstr"));
+    assert_eq!(client.object_encoding("c").await?, None);
+    assert!(client.object_idle_time("a").await?.is_some());
+    assert!(client.memory_usage("a").await?.is_some());
+    assert_eq!(client.del(["a", "b", "c"]).await?, 2);
+    assert_eq!(client.unlink(["key:2"]).await?, 1);
+    client.swap_db(2, 3).await?;
+    assert_eq!(client.exists(["b"]).await?, 1);
+    client.flush_all().await?;
+    assert_eq!(client.random_key().await?, None);
+    Ok(())
+}
+
+async fn times(client: &Client) -> Result<(), Error> {
+    let in_ms = |ms| Expiry::In(Duration::from_millis(ms));
+    assert!(!client.expire("t", in_ms(100_000), ExpireIf::Always).await?);
+    assert_eq!(client.ttl("t").await?, Ttl::Missing);
+    client.set("t", "v").await?;
+    assert!(client.expire("t", in_ms(100_000), ExpireIf::Unlimited).await?);
+    assert!(!client.expire("t", in_ms(50_000), ExpireIf::Longer).await?);
+    assert!(client.expire("t", in_ms(50_000), ExpireIf::Shorter).await?);
+    assert!(client.expire("t", Expiry::AtMs(4_000_000_000_000), ExpireIf::Limited).await?);
+    assert_eq!(client.expire_time_ms("t").await?, Some(4_000_000_000_000));
+    assert!(client.persist("t").await?);
+    assert_eq!(client.expire_time_ms("t").await?, None);
+    Ok(())
+}
