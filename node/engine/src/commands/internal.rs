@@ -1,0 +1,202 @@
+//! Operations that only a node proposes: staging large arguments, reclaiming expired keys.
+//!
+//! An argument too large for one log record is sent ahead in pieces, each an operation of its own
+//! that appends to a key of the hidden database 16; the command's own operation then names the
+//! stage instead of the bytes. The functions here encode these operations, the handlers beside them
+//! read what they wrote. Numbers are eight bytes, little-endian.
+
+use cairn_protocol::WireError;
+use cairn_protocol::command::CommandId;
+use cairn_protocol::op::encode_op;
+use cairn_protocol::resp::{Argv, Writer};
+use cairn_store::{Db, Encoding, Key, Meta, Store, Type};
+
+use crate::failure::{Failure, Outcome};
+use crate::keyspace::WriteContext;
+
+/// Appends the operation that stages `bytes` at `offset` of the argument `id`.
+///
+/// Offset 0 starts the argument anew; any other must be its length so far. The reply is its length
+/// afterwards, or an error when the piece does not fit or there is no room.
+pub fn encode_stage(out: &mut Vec<u8>, id: u64, offset: u64, bytes: &[u8]) {
+    let (id, offset) = (id.to_le_bytes(), offset.to_le_bytes());
+    let argv = [&b"_stage"[..], &id, &offset, bytes];
+    encode_op(out, CommandId::InternalStage, Db::STAGE.0, Argv::from(&argv));
+}
+
+/// Appends the operation that drops staged arguments which no command will name: those with `ids`,
+/// or all when there are none. The reply counts them.
+pub fn encode_drop_stages(out: &mut Vec<u8>, ids: &[u64]) {
+    let ids: Vec<[u8; 8]> = ids.iter().map(|id| id.to_le_bytes()).collect();
+    let argv: Vec<&[u8]> =
+        std::iter::once(&b"_dropstages"[..]).chain(ids.iter().map(|id| &id[..])).collect();
+    encode_op(out, CommandId::InternalDropStages, Db::STAGE.0, Argv::from(&argv[..]));
+}
+
+/// Appends the operation that deletes up to `limit` keys whose deadline has passed, the earliest
+/// first. The reply, and [`Effects::expired`](crate::Effects::expired), count them.
+pub fn encode_reclaim(out: &mut Vec<u8>, limit: u64) {
+    let argv = [&b"_reclaim"[..], &limit.to_le_bytes()];
+    encode_op(out, CommandId::InternalReclaim, 0, Argv::from(&argv));
+}
+
+/// _STAGE id offset bytes
+pub(super) fn stage(cx: &mut WriteContext<'_>, argv: Argv<'_>, w: &mut Writer<'_>) -> Outcome {
+    let (offset, bytes) = (number(&argv[2])?, &argv[3]);
+    let key = cx.key(&argv[1]);
+    cx.reserve(Store::cost(key.bytes.len(), offset.saturating_add(bytes.len() as u64)))?;
+    if offset == 0 {
+        let meta = Meta { ty: Type::String, encoding: Encoding::Raw, deadline_ms: None };
+        cx.store.put(Db::STAGE, &key, meta, bytes)?;
+        w.int(bytes.len() as i64);
+        return Ok(());
+    }
+    let staged = staged_len(cx, &key)?;
+    if staged != Some(offset) {
+        return Err(missing());
+    }
+    let len = cx.store.append(Db::STAGE, &key, Encoding::Raw, bytes)?;
+    w.int(len as i64);
+    Ok(())
+}
+
+fn staged_len(cx: &WriteContext<'_>, key: &Key<'_>) -> Outcome<Option<u64>> {
+    Ok(cx.store.get(Db::STAGE, key)?.map(|record| record.value().len()))
+}
+
+/// What a client is told whose argument was dropped half-way, as after a change of leader.
+pub(crate) fn missing() -> Failure {
+    Failure::reply("TRYAGAIN a large argument got lost on its way: send the command again")
+}
+
+/// _DROPSTAGES [id ...]
+pub(super) fn drop_stages(
+    cx: &mut WriteContext<'_>,
+    argv: Argv<'_>,
+    w: &mut Writer<'_>,
+) -> Outcome {
+    let before = cx.store.len(Db::STAGE);
+    if argv.len() == 1 {
+        cx.store.drop_db(Db::STAGE)?;
+    }
+    for id in argv.iter().skip(1) {
+        cx.store.remove(Db::STAGE, &cx.key(id))?;
+    }
+    w.int(before.saturating_sub(cx.store.len(Db::STAGE)) as i64);
+    Ok(())
+}
+
+/// _RECLAIM limit
+pub(super) fn reclaim(cx: &mut WriteContext<'_>, argv: Argv<'_>, w: &mut Writer<'_>) -> Outcome {
+    let limit = number(argv.get(1).unwrap_or_default())?;
+    let mut deleted = 0;
+    while deleted < limit {
+        let Some((db, name)) = cx.store.next_expired(cx.now_ms)? else { break };
+        cx.store.remove(db, &cx.key(&name))?;
+        cx.effects.expired += 1;
+        deleted += 1;
+    }
+    w.int(deleted as i64);
+    Ok(())
+}
+
+fn number(bytes: &[u8]) -> Outcome<u64> {
+    let bytes: [u8; 8] = bytes.try_into().map_err(|_| WireError::Syntax)?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use cairn_store::Db;
+
+    use super::*;
+    use crate::commands::test::Bench;
+
+    #[test]
+    fn a_staged_value_becomes_the_value() {
+        let mut bench = Bench::new();
+        let large: Vec<u8> = (0..3_000_000u32).map(|n| (n % 251) as u8).collect();
+        for (offset, piece) in large.chunks(1 << 20).enumerate() {
+            let reply = bench.internal(|out| encode_stage(out, 9, (offset << 20) as u64, piece));
+            assert!(reply.starts_with(b":"), "{}", reply.escape_ascii());
+        }
+        bench.check(&[("SET k old EX 100", "+OK"), ("DBSIZE", ":1")]);
+        let reply = bench.run_staged(&[b"SET", b"k", b"", b"KEEPTTL"], &[(2, 9)]);
+        assert_eq!(reply, b"+OK\r\n");
+        let reply = bench.run(&[b"GET", b"k"]);
+        assert_eq!(reply, [&b"$3000000\r\n"[..], &large, b"\r\n"].concat());
+        bench.check(&[("TTL k", ":100"), ("OBJECT ENCODING k", "$3|raw"), ("DBSIZE", ":1")]);
+        assert_eq!(bench.engine.store().len(Db::STAGE), 0);
+    }
+
+    #[test]
+    fn commands_that_do_not_keep_a_staged_argument_leave_no_stage() {
+        let mut bench = Bench::new();
+        bench.check(&[("SET k old", "+OK")]);
+        bench.stage(1, b"new");
+        assert_eq!(bench.run_staged(&[b"SET", b"k", b"", b"NX"], &[(2, 1)]), b"$-1\r\n");
+        bench.stage(2, b"er");
+        assert_eq!(bench.run_staged(&[b"APPEND", b"k", b""], &[(2, 2)]), b":5\r\n");
+        bench.stage(3, b"X");
+        assert_eq!(bench.run_staged(&[b"SETRANGE", b"k", b"1", b""], &[(3, 3)]), b":5\r\n");
+        bench.stage(4, b"X");
+        assert!(bench.run_staged(&[b"SETRANGE", b"k", b"-1", b""], &[(3, 4)]).starts_with(b"-ERR"));
+        bench.check(&[("GET k", "$5|oXder")]);
+        assert_eq!(bench.engine.store().len(Db::STAGE), 0);
+    }
+
+    #[test]
+    fn a_small_staged_value_is_encoded_by_its_content() {
+        let mut bench = Bench::new();
+        bench.stage(1, b"17");
+        bench.stage(2, b"text");
+        let reply = bench.run_staged(&[b"MSET", b"a", b"", b"b", b""], &[(2, 1), (4, 2)]);
+        assert_eq!(reply, b"+OK\r\n");
+        bench.check(&[
+            ("OBJECT ENCODING a", "$3|int"),
+            ("OBJECT ENCODING b", "$6|embstr"),
+            ("MGET a b", "*2|$2|17|$4|text"),
+        ]);
+        assert_eq!(bench.engine.store().len(Db::STAGE), 0);
+    }
+
+    #[test]
+    fn a_lost_stage_fails_the_whole_command() {
+        let mut bench = Bench::new();
+        bench.stage(1, b"17");
+        let reply = bench.run_staged(&[b"MSET", b"a", b"", b"b", b""], &[(2, 1), (4, 2)]);
+        assert!(reply.starts_with(b"-TRYAGAIN"), "{}", reply.escape_ascii());
+        bench.check(&[("DBSIZE", ":0")]);
+        let reply = bench.internal(|out| encode_stage(out, 5, 10, b"x"));
+        assert!(reply.starts_with(b"-TRYAGAIN"));
+    }
+
+    #[test]
+    fn stages_are_dropped_by_id_or_all() {
+        let mut bench = Bench::new();
+        for id in 1..=4 {
+            bench.stage(id, b"x");
+        }
+        assert_eq!(bench.internal(|out| encode_drop_stages(out, &[1, 2, 99])), b":2\r\n");
+        assert_eq!(bench.internal(|out| encode_drop_stages(out, &[])), b":2\r\n");
+        assert_eq!(bench.engine.store().len(Db::STAGE), 0);
+    }
+
+    #[test]
+    fn reclaim_deletes_what_expired_up_to_its_limit() {
+        let mut bench = Bench::new();
+        for n in 0..10 {
+            bench.check(&[(&format!("SET k{n} v PX {}", n + 1), "+OK")]);
+        }
+        bench.db = Db(3);
+        bench.check(&[("SET elsewhere v PX 1", "+OK"), ("SET stays v", "+OK")]);
+        assert_eq!(bench.internal(|out| encode_reclaim(out, 100)), b":0\r\n");
+        bench.advance_ms(5);
+        assert_eq!(bench.internal(|out| encode_reclaim(out, 2)), b":2\r\n");
+        assert_eq!(bench.effects.expired, 2);
+        assert_eq!(bench.internal(|out| encode_reclaim(out, 100)), b":4\r\n");
+        bench.check(&[("DBSIZE", ":1")]);
+        bench.db = Db(0);
+        bench.check(&[("DBSIZE", ":5"), ("EXISTS k4 k5", ":1")]);
+    }
+}

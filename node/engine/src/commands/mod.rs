@@ -1,0 +1,145 @@
+//! What each command does: one handler a command, by family.
+//!
+//! A handler checks its arguments, looks at the keyspace through its context, writes one reply and
+//! changes what it changes, in this order as far as it can: an error leaves the data as it was and
+//! takes back what was written of the reply. Arity has been checked before it runs.
+
+mod expiry;
+pub(crate) mod internal;
+pub(crate) mod keys;
+mod object;
+mod strings;
+#[cfg(test)]
+pub(crate) mod test;
+
+use cairn_protocol::command::CommandId;
+use cairn_protocol::resp::{Argv, Writer};
+
+use crate::failure::Outcome;
+use crate::keyspace::{ReadContext, WriteContext};
+
+pub(crate) type Read = fn(&mut ReadContext<'_>, Argv<'_>, &mut Writer<'_>) -> Outcome;
+pub(crate) type Write = fn(&mut WriteContext<'_>, Argv<'_>, &mut Writer<'_>) -> Outcome;
+
+/// Who executes a command.
+#[derive(Clone, Copy)]
+pub(crate) enum Handler {
+    Read(Read),
+    Write(Write),
+    /// The server: the command is about the connection or the node, not about the data.
+    Elsewhere,
+}
+
+/// The handler of every command: a new row in the table does not compile until it has one here.
+#[inline]
+pub(crate) fn handler(command: CommandId) -> Handler {
+    use CommandId as Id;
+    use Handler::{Elsewhere, Read, Write};
+    match command {
+        Id::Get => Read(strings::get),
+        Id::Set => Write(strings::set),
+        Id::GetDel => Write(strings::getdel),
+        Id::GetEx => Write(strings::getex),
+        Id::GetSet => Write(strings::getset),
+        Id::SetNx => Write(strings::setnx),
+        Id::SetEx => Write(strings::setex),
+        Id::PSetEx => Write(strings::psetex),
+        Id::MGet => Read(strings::mget),
+        Id::MSet => Write(strings::mset),
+        Id::MSetNx => Write(strings::msetnx),
+        Id::Append => Write(strings::append),
+        Id::StrLen => Read(strings::strlen),
+        Id::Incr => Write(strings::incr),
+        Id::Decr => Write(strings::decr),
+        Id::IncrBy => Write(strings::incrby),
+        Id::DecrBy => Write(strings::decrby),
+        Id::IncrByFloat => Write(strings::incrbyfloat),
+        Id::SetRange => Write(strings::setrange),
+        Id::GetRange | Id::SubStr => Read(strings::getrange),
+        Id::Lcs => Read(strings::lcs),
+
+        Id::Del | Id::Unlink => Write(keys::del),
+        Id::Exists => Read(keys::exists),
+        Id::Type => Read(keys::type_of),
+        Id::Rename => Write(keys::rename),
+        Id::RenameNx => Write(keys::renamenx),
+        Id::Copy => Write(keys::copy),
+        Id::Move => Write(keys::move_key),
+        Id::Touch => Read(keys::touch),
+        Id::Keys => Read(keys::keys),
+        Id::Scan => Read(keys::scan),
+        Id::RandomKey => Read(keys::randomkey),
+        Id::DbSize => Read(keys::dbsize),
+        Id::FlushDb => Write(keys::flushdb),
+        Id::FlushAll => Write(keys::flushall),
+        Id::SwapDb => Write(keys::swapdb),
+
+        Id::Ttl => Read(expiry::ttl),
+        Id::PTtl => Read(expiry::pttl),
+        Id::ExpireTime => Read(expiry::expiretime),
+        Id::PExpireTime => Read(expiry::pexpiretime),
+        Id::Expire => Write(expiry::expire),
+        Id::PExpire => Write(expiry::pexpire),
+        Id::ExpireAt => Write(expiry::expireat),
+        Id::PExpireAt => Write(expiry::pexpireat),
+        Id::Persist => Write(expiry::persist),
+
+        Id::ObjectEncoding => Read(object::encoding),
+        Id::ObjectFreq => Read(object::freq),
+        Id::ObjectIdleTime => Read(object::idletime),
+        Id::ObjectRefCount => Read(object::refcount),
+        Id::ObjectHelp => Read(object::help),
+        Id::MemoryUsage => Read(object::memory_usage),
+
+        Id::InternalStage => Write(internal::stage),
+        Id::InternalDropStages => Write(internal::drop_stages),
+        Id::InternalReclaim => Write(internal::reclaim),
+
+        Id::Select
+        | Id::Object
+        | Id::Wait
+        | Id::Hello
+        | Id::Auth
+        | Id::Client
+        | Id::ClientId
+        | Id::ClientInfo
+        | Id::ClientList
+        | Id::ClientGetName
+        | Id::ClientSetName
+        | Id::ClientSetInfo
+        | Id::ClientKill
+        | Id::ClientNoEvict
+        | Id::ClientNoTouch
+        | Id::ClientReply
+        | Id::ClientHelp
+        | Id::Ping
+        | Id::Echo
+        | Id::Quit
+        | Id::Reset
+        | Id::Command
+        | Id::CommandCount
+        | Id::CommandDocs
+        | Id::CommandGetKeys
+        | Id::CommandGetKeysAndFlags
+        | Id::CommandInfo
+        | Id::CommandList
+        | Id::CommandHelp
+        | Id::Config
+        | Id::ConfigGet
+        | Id::ConfigSet
+        | Id::ConfigResetStat
+        | Id::ConfigRewrite
+        | Id::ConfigHelp
+        | Id::Info
+        | Id::Time
+        | Id::Shutdown
+        | Id::SlowLog
+        | Id::SlowLogGet
+        | Id::SlowLogLen
+        | Id::SlowLogReset
+        | Id::SlowLogHelp
+        | Id::Debug
+        | Id::Memory
+        | Id::MemoryHelp => Elsewhere,
+    }
+}

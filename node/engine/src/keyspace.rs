@@ -1,0 +1,266 @@
+//! Which keys exist at a given time, and what a handler may do with them.
+//!
+//! A handler gets a [`ReadContext`] or a [`WriteContext`]: one database of the store as it looks at
+//! `now_ms`. A key whose deadline has passed does not exist. Readers only look past it; a writer
+//! that meets it deletes it, so that it is counted as expired once.
+
+use cairn_protocol::WireError;
+use cairn_protocol::op::OpRef;
+use cairn_protocol::resp::Argv;
+use cairn_store::{Db, Encoding, Key, Meta, Record, Store, Type, View};
+
+use crate::commands::internal;
+use crate::data::string;
+use crate::effects::Effects;
+use crate::expiry::has_passed;
+use crate::failure::Outcome;
+use crate::recency::Recency;
+
+/// Whether a lookup counts as a use of the key (`OBJECT IDLETIME`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Touch {
+    Use,
+    /// For commands about the key, not about its value.
+    Peek,
+}
+
+/// What a reading command sees.
+pub(crate) struct ReadContext<'a> {
+    pub(crate) view: View<'a>,
+    pub(crate) recency: &'a Recency,
+    pub(crate) db: Db,
+    pub(crate) now_ms: u64,
+    pub(crate) seed: u64,
+    pub(crate) effects: Effects,
+}
+
+impl<'a> ReadContext<'a> {
+    /// The key's record, if it exists now; counts a hit or a miss.
+    #[inline]
+    pub(crate) fn find(&mut self, key: &[u8], touch: Touch) -> Outcome<Option<Record<'a>>> {
+        let key = self.view.key(key);
+        match self.view.get(self.db, &key)? {
+            Some(record) if self.exists(&record) => {
+                self.effects.hits += 1;
+                if touch == Touch::Use {
+                    self.recency.touch(key.hash, self.now_ms);
+                }
+                Ok(Some(record))
+            }
+            _ => {
+                self.effects.misses += 1;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Whether a stored record is a key that exists now.
+    #[inline]
+    pub(crate) fn exists(&self, record: &Record<'_>) -> bool {
+        !has_passed(record.deadline_ms(), self.now_ms)
+    }
+}
+
+/// What a writing command sees and changes.
+pub(crate) struct WriteContext<'a> {
+    pub(crate) store: &'a mut Store,
+    pub(crate) recency: &'a Recency,
+    pub(crate) room: &'a mut Room,
+    pub(crate) db: Db,
+    pub(crate) now_ms: u64,
+    /// The operation, when some of its arguments are to be taken over from the stage.
+    pub(crate) staged: Option<OpRef<'a>>,
+    pub(crate) effects: Effects,
+}
+
+/// How much content is known to be admitted without asking the store again.
+///
+/// What is handed out is never more than what the store would admit at that moment, and when this
+/// runs out the store decides: whether a write is admitted depends on content and limit alone,
+/// though this differs between replicas.
+#[derive(Debug, Default)]
+pub(crate) struct Room(u64);
+
+impl Room {
+    /// Asking takes a look at every database, so it is done for this many bytes at once.
+    const AHEAD_BYTES: u64 = 1 << 20;
+
+    /// Whether `bytes` more of content are admitted.
+    #[inline]
+    fn take(&mut self, bytes: u64, store: &Store) -> bool {
+        match self.0.checked_sub(bytes) {
+            Some(left) => {
+                self.0 = left;
+                true
+            }
+            None => self.ask(bytes, store),
+        }
+    }
+
+    #[cold]
+    fn ask(&mut self, bytes: u64, store: &Store) -> bool {
+        let ahead = store.room_for(bytes.saturating_add(Self::AHEAD_BYTES));
+        self.0 = if ahead { Self::AHEAD_BYTES } else { 0 };
+        ahead || store.room_for(bytes)
+    }
+
+    /// For changes that add content without having asked.
+    pub(crate) fn forget(&mut self) {
+        self.0 = 0;
+    }
+}
+
+impl WriteContext<'_> {
+    /// The key with its slot and hash.
+    #[inline]
+    pub(crate) fn key<'k>(&self, bytes: &'k [u8]) -> Key<'k> {
+        self.store.key(bytes)
+    }
+
+    /// What `f` makes of the key's record, if the key exists now.
+    #[inline]
+    pub(crate) fn find<T>(
+        &mut self,
+        key: &Key<'_>,
+        f: impl FnOnce(&Record<'_>) -> Outcome<T>,
+    ) -> Outcome<Option<T>> {
+        self.find_in(self.db, key, f)
+    }
+
+    /// As [`find`](Self::find), in another database.
+    pub(crate) fn find_in<T>(
+        &mut self,
+        db: Db,
+        key: &Key<'_>,
+        f: impl FnOnce(&Record<'_>) -> Outcome<T>,
+    ) -> Outcome<Option<T>> {
+        match self.store.get(db, key)? {
+            None => return Ok(None),
+            Some(record) if !has_passed(record.deadline_ms(), self.now_ms) => {
+                return f(&record).map(Some);
+            }
+            Some(_) => {}
+        }
+        self.store.remove(db, key)?;
+        self.effects.expired += 1;
+        Ok(None)
+    }
+
+    /// As [`find`](Self::find), counting a hit or a miss: for commands that reply with the value.
+    pub(crate) fn read<T>(
+        &mut self,
+        key: &Key<'_>,
+        f: impl FnOnce(&Record<'_>) -> Outcome<T>,
+    ) -> Outcome<Option<T>> {
+        let found = self.find(key, f)?;
+        match found {
+            Some(_) => self.effects.hits += 1,
+            None => self.effects.misses += 1,
+        }
+        Ok(found)
+    }
+
+    /// Whether the key exists now.
+    pub(crate) fn exists(&mut self, key: &Key<'_>) -> Outcome<bool> {
+        self.exists_in(self.db, key)
+    }
+
+    /// As [`exists`](Self::exists), in another database.
+    pub(crate) fn exists_in(&mut self, db: Db, key: &Key<'_>) -> Outcome<bool> {
+        Ok(self.find_in(db, key, |_| Ok(()))?.is_some())
+    }
+
+    /// Makes sure that `bytes` more of content are admitted, or answers that memory is full.
+    #[inline]
+    pub(crate) fn reserve(&mut self, bytes: u64) -> Outcome {
+        if self.room.take(bytes, self.store) { Ok(()) } else { Err(WireError::OutOfMemory.into()) }
+    }
+
+    /// Makes the key a string, whatever it was.
+    #[inline]
+    pub(crate) fn put_string(
+        &mut self,
+        key: &Key<'_>,
+        value: &[u8],
+        encoding: Encoding,
+        deadline_ms: Option<u64>,
+    ) -> Outcome {
+        self.reserve(Store::cost(key.bytes.len(), value.len() as u64))?;
+        let meta = Meta { ty: Type::String, encoding, deadline_ms };
+        self.store.put(self.db, key, meta, value)?;
+        self.note_change(key);
+        Ok(())
+    }
+
+    /// Makes the key a string with the value that is argument `position`, or was staged for it. A
+    /// deadline that has passed deletes the key instead.
+    #[inline]
+    pub(crate) fn set_string(
+        &mut self,
+        key: &Key<'_>,
+        argv: Argv<'_>,
+        position: usize,
+        deadline_ms: Option<u64>,
+    ) -> Outcome {
+        if has_passed(deadline_ms, self.now_ms) {
+            self.remove(key)?;
+            return Ok(());
+        }
+        let value = &argv[position];
+        if self.staged.is_some_and(|op| op.staged(position).is_some()) {
+            return self.adopt_string(key, value, deadline_ms);
+        }
+        self.put_string(key, value, string::encoding_of(value), deadline_ms)
+    }
+
+    /// Takes a staged value over. A short one is set like any other, for its encoding's sake.
+    fn adopt_string(&mut self, key: &Key<'_>, id: &[u8], deadline_ms: Option<u64>) -> Outcome {
+        let stage = self.key(id);
+        let Some(record) = self.store.get(Db::STAGE, &stage)? else {
+            return Err(internal::missing());
+        };
+        if record.value().len() <= string::EMBSTR_BYTES_MAX as u64 {
+            let value = string::bytes(&record)?.into_owned();
+            return self.put_string(key, &value, string::encoding_of(&value), deadline_ms);
+        }
+        self.room.forget();
+        let meta = Meta { ty: Type::String, encoding: Encoding::Raw, deadline_ms };
+        self.store.adopt(Db::STAGE, &stage, self.db, key, meta)?;
+        self.note_change(key);
+        Ok(())
+    }
+
+    /// Moves an existing key, replacing what is at its new place.
+    pub(crate) fn rename(&mut self, from: &Key<'_>, to_db: Db, to: &Key<'_>) -> Outcome {
+        self.room.forget();
+        self.store.rename(self.db, from, to_db, to)?;
+        self.note_change(to);
+        Ok(())
+    }
+
+    /// Deletes the key, which need not exist; returns whether it was stored.
+    pub(crate) fn remove(&mut self, key: &Key<'_>) -> Outcome<bool> {
+        let removed = self.store.remove(self.db, key)?;
+        self.effects.changed += u32::from(removed);
+        Ok(removed)
+    }
+
+    /// Gives an existing key a deadline, or none; one that has passed deletes the key.
+    pub(crate) fn set_deadline(&mut self, key: &Key<'_>, deadline_ms: Option<u64>) -> Outcome {
+        if has_passed(deadline_ms, self.now_ms) {
+            self.remove(key)?;
+            return Ok(());
+        }
+        self.room.forget();
+        self.store.set_deadline(self.db, key, deadline_ms)?;
+        self.note_change(key);
+        Ok(())
+    }
+
+    /// Counts a changed key and its use.
+    #[inline]
+    pub(crate) fn note_change(&mut self, key: &Key<'_>) {
+        self.effects.changed += 1;
+        self.recency.touch(key.hash, self.now_ms);
+    }
+}
