@@ -99,6 +99,29 @@ fn encode(out: &mut Vec<u8>, command: CommandId, db: u16, argv: Argv<'_>, staged
     let flags = if staged.is_empty() { 0 } else { FLAG_STAGED };
     out.extend_from_slice(&[0, 0, 0, 0, low, high, db, flags]);
     out.extend_from_slice(&(argv.len() as u32).to_le_bytes());
+    if staged.is_empty() {
+        push_args(out, argv);
+    } else {
+        push_args_staged(out, argv, staged);
+    }
+    let len = out.len() - start;
+    assert!(len <= OP_BYTES_MAX, "an operation of {len} bytes must be staged");
+    out[start..start + 4].copy_from_slice(&(len as u32).to_le_bytes());
+}
+
+/// The table of ends, then the bytes.
+fn push_args(out: &mut Vec<u8>, argv: Argv<'_>) {
+    let mut end = 0;
+    for arg in argv.iter() {
+        end += arg.len();
+        out.extend_from_slice(&(end as u32).to_le_bytes());
+    }
+    out.reserve(end);
+    argv.iter().for_each(|arg| out.extend_from_slice(arg));
+}
+
+/// The same with ids in the place of staged arguments.
+fn push_args_staged(out: &mut Vec<u8>, argv: Argv<'_>, staged: &[(usize, u64)]) {
     let table = out.len();
     out.resize(table + argv.len() * 4, 0);
     let (body, mut staged) = (out.len(), staged.iter().peekable());
@@ -116,9 +139,6 @@ fn encode(out: &mut Vec<u8>, command: CommandId, db: u16, argv: Argv<'_>, staged
         let end = (out.len() - body) as u32 | bit;
         out[table + i * 4..][..4].copy_from_slice(&end.to_le_bytes());
     }
-    let len = out.len() - start;
-    assert!(len <= OP_BYTES_MAX, "an operation of {len} bytes must be staged");
-    out[start..start + 4].copy_from_slice(&(len as u32).to_le_bytes());
 }
 
 /// Why bytes are not an entry. Offsets are from the entry's first byte.

@@ -41,11 +41,18 @@ fn find(parent: Option<CommandId>, name: &[u8]) -> Option<&'static Spec> {
             return None;
         }
         let spec = &TABLE[usize::from(entry)];
-        if spec.parent == parent && spec.short_name().as_bytes().eq_ignore_ascii_case(name) {
+        if spec.parent == parent && same(spec.short_name().as_bytes(), name) {
             return Some(spec);
         }
         bucket += 1;
     }
+}
+
+/// Whether `name` is `lower` in any case. Names are short: a loop beats the general comparison.
+#[inline]
+fn same(lower: &[u8], name: &[u8]) -> bool {
+    lower.len() == name.len()
+        && lower.iter().zip(name).all(|(lower, b)| *lower == b.to_ascii_lowercase())
 }
 
 /// Mixes parent, length, and the first and last bytes with the case bit set: enough to tell the

@@ -235,20 +235,13 @@ impl RequestDecoder {
             return self.inline(&buf[start..], frames).map(|step| step.at(start));
         }
         if self.pending.is_fresh() {
-            // The common case: the whole request is there, and its spans go where they belong.
             let first = frames.spans.len();
-            let mut state = Pending::default();
-            let step = multibulk(&self.limits, &mut state, buf, start, &mut frames.spans)?;
-            match step {
-                Step::Complete(_) => frames.finish(false),
-                Step::Empty(_) => {}
-                Step::Incomplete => {
-                    self.pending = state;
-                    let found = frames.spans.drain(first..);
-                    self.spans.extend(found.map(|s| s.relative_to(start as u32)));
-                }
+            if let Some(end) = plain(&self.limits, buf, start, &mut frames.spans) {
+                frames.finish(false);
+                return Ok(Step::Complete(end));
             }
-            return Ok(step);
+            frames.spans.truncate(first);
+            return self.fresh(buf, start, frames);
         }
         // A pending request is always at the front, so its spans are right as they are.
         debug_assert_eq!(start, 0, "the caller drops what was consumed");
@@ -261,6 +254,29 @@ impl RequestDecoder {
             self.pending = Pending::default();
             // Its room may be large and is rarely needed again.
             self.spans = Vec::new();
+        }
+        Ok(step)
+    }
+
+    /// A request of which nothing has been read yet: its spans go where they belong, and aside only
+    /// when it turns out to be incomplete.
+    fn fresh(
+        &mut self,
+        buf: &[u8],
+        start: usize,
+        frames: &mut Frames,
+    ) -> Result<Step, ProtocolError> {
+        let first = frames.spans.len();
+        let mut state = Pending::default();
+        let step = multibulk(&self.limits, &mut state, buf, start, &mut frames.spans)?;
+        match step {
+            Step::Complete(_) => frames.finish(false),
+            Step::Empty(_) => {}
+            Step::Incomplete => {
+                self.pending = state;
+                let found = frames.spans.drain(first..);
+                self.spans.extend(found.map(|s| s.relative_to(start as u32)));
+            }
         }
         Ok(step)
     }
@@ -300,6 +316,43 @@ impl Step {
             Self::Empty(end) => Self::Empty(start + end),
             Self::Incomplete => Self::Incomplete,
         }
+    }
+}
+
+/// The common case, in a fraction of [`multibulk`]'s instructions: a complete request whose numbers
+/// have up to three digits. `None` is no judgement: `multibulk` decides, and `spans` may have grown.
+#[inline]
+fn plain(limits: &Limits, buf: &[u8], start: usize, spans: &mut Vec<Span>) -> Option<usize> {
+    let (count, mut at) = plain_number(buf, start, b'*')?;
+    if count == 0 || count > limits.max_args {
+        return None;
+    }
+    spans.reserve(count);
+    for _ in 0..count {
+        let (len, from) = plain_number(buf, at, b'$')?;
+        let end = from + len;
+        at = end + 2;
+        if at > buf.len() || len > limits.max_bulk_bytes || at - start > limits.max_query_bytes {
+            return None;
+        }
+        spans.push(Span { start: from as u32, end: end as u32 });
+    }
+    Some(at)
+}
+
+/// A line of `kind` and one to three digits at `at`: the number, and where the line ends.
+#[inline(always)]
+fn plain_number(buf: &[u8], at: usize, kind: u8) -> Option<(usize, usize)> {
+    let digit = |b: u8| usize::from(b.wrapping_sub(b'0'));
+    match *buf.get(at..)? {
+        [k, a @ b'0'..=b'9', b'\r', b'\n', ..] if k == kind => Some((digit(a), at + 4)),
+        [k, a @ b'1'..=b'9', b @ b'0'..=b'9', b'\r', b'\n', ..] if k == kind => {
+            Some((digit(a) * 10 + digit(b), at + 5))
+        }
+        [k, a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', b'\r', b'\n', ..] if k == kind => {
+            Some((digit(a) * 100 + digit(b) * 10 + digit(c), at + 6))
+        }
+        _ => None,
     }
 }
 
@@ -364,7 +417,7 @@ fn next_line<'a>(
 ) -> Result<Option<&'a [u8]>, ProtocolError> {
     let from = state.line;
     let end = request.len().min(from + limits.max_inline_bytes + 1);
-    let found = find_cr(&request[state.at.min(end)..end]);
+    let found = memchr::memchr(b'\r', &request[state.at.min(end)..end]);
     let Some(found) = found else {
         if request.len() - from > limits.max_inline_bytes {
             return Err(too_long);
@@ -382,20 +435,9 @@ fn next_line<'a>(
     Ok(Some(&request[from..cr]))
 }
 
-/// The first CR. Lengths are short: a few bytes by hand are cheaper than a call of memchr.
-#[inline]
-fn find_cr(bytes: &[u8]) -> Option<usize> {
-    for (i, &b) in bytes.iter().take(8).enumerate() {
-        if b == b'\r' {
-            return Some(i);
-        }
-    }
-    memchr::memchr(b'\r', bytes.get(8..)?).map(|i| i + 8)
-}
-
 #[inline]
 fn arg_count(limits: &Limits, line: &[u8]) -> Result<usize, ProtocolError> {
-    let count = small_number(&line[1..]).ok_or(ProtocolError::InvalidMultibulkLength)?;
+    let count = parse_i64(&line[1..]).ok_or(ProtocolError::InvalidMultibulkLength)?;
     // Negative counts are empty requests.
     let count = usize::try_from(count).unwrap_or(0);
     if count <= limits.max_args {
@@ -414,7 +456,7 @@ fn bulk_len(limits: &Limits, line: &[u8]) -> Result<usize, ProtocolError> {
         [other, ..] => return Err(ProtocolError::ExpectedBulk(*other)),
         [] => return Err(ProtocolError::ExpectedBulk(b'\r')),
     };
-    let len = small_number(digits).ok_or(ProtocolError::InvalidBulkLength)?;
+    let len = parse_i64(digits).ok_or(ProtocolError::InvalidBulkLength)?;
     let len = usize::try_from(len).map_err(|_| ProtocolError::InvalidBulkLength)?;
     if len <= limits.max_bulk_bytes {
         Ok(len)
@@ -422,16 +464,6 @@ fn bulk_len(limits: &Limits, line: &[u8]) -> Result<usize, ProtocolError> {
         Err(ProtocolError::InvalidBulkLength)
     } else {
         Err(ProtocolError::UnauthenticatedBulk)
-    }
-}
-
-/// An integer; one and two digits, almost all there are, without the general way.
-#[inline]
-fn small_number(digits: &[u8]) -> Option<i64> {
-    match *digits {
-        [a @ b'0'..=b'9'] => Some(i64::from(a - b'0')),
-        [a @ b'1'..=b'9', b @ b'0'..=b'9'] => Some(i64::from(a - b'0') * 10 + i64::from(b - b'0')),
-        _ => parse_i64(digits),
     }
 }
 
