@@ -10,12 +10,14 @@
 use crate::error::{Result, StoreError};
 use crate::layout::pool::{BLOCK_CRC, HEADER};
 use crate::media::{Media, Medium};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// The mapped bytes of one pool.
 pub struct Mem {
     media: Box<dyn Media>,
     base: *mut u8,
+    /// The medium's length, beside `base` so that a bounds check costs one load.
+    len: AtomicU64,
     failed: AtomicBool,
     /// Held while slab records are read by the writer or wiped by the committer.
     pub(crate) records: parking_lot::Mutex<()>,
@@ -30,8 +32,9 @@ unsafe impl Sync for Mem {}
 impl Mem {
     /// Takes over a medium.
     pub fn new(media: Box<dyn Media>) -> Mem {
-        let base = media.base();
-        Mem { media, base, failed: AtomicBool::new(false), records: parking_lot::Mutex::new(()) }
+        let (base, len) = (media.base(), AtomicU64::new(media.len()));
+        let failed = AtomicBool::new(false);
+        Mem { media, base, len, failed, records: parking_lot::Mutex::new(()) }
     }
 
     /// The medium beneath.
@@ -44,10 +47,20 @@ impl Mem {
         self.media.medium()
     }
 
+    /// Grows the medium: [`Media::grow`].
+    ///
+    /// # Errors
+    /// As [`Media::grow`].
+    pub(crate) fn grow(&self, file_bytes: u64, backed: &[(u64, u64)]) -> Result<()> {
+        self.media.grow(file_bytes, backed)?;
+        self.len.store(self.media.len(), Ordering::Release);
+        Ok(())
+    }
+
     #[inline]
     fn check(&self, offset: u64, len: usize) -> Result<*mut u8> {
         let end = offset.checked_add(len as u64);
-        if end.is_none_or(|end| end > self.media.len()) {
+        if end.is_none_or(|end| end > self.len.load(Ordering::Acquire)) {
             return Err(StoreError::corrupt(
                 format!("a pointer to {len} bytes beyond the end of the pool"),
                 offset,
@@ -160,7 +173,7 @@ impl Mem {
     #[inline]
     pub fn prefetch(&self, offset: u64) {
         #[cfg(target_arch = "x86_64")]
-        if offset < self.media.len() {
+        if offset < self.len.load(Ordering::Relaxed) {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
             // SAFETY: a prefetch has no effect but on caches, and the address is mapped.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(self.base.add(offset as usize).cast()) };
@@ -169,24 +182,16 @@ impl Mem {
         let _ = offset;
     }
 
-    /// The CRC that the block of `len` bytes at `offset` should carry.
-    ///
-    /// # Errors
-    /// [`StoreError::Corrupt`] when the range leaves the pool.
-    pub fn block_crc(&self, offset: u64, len: usize) -> Result<u32> {
-        let mut crc = crc32fast::Hasher::new_with_initial(offset as u32);
-        crc.update(self.bytes(offset, BLOCK_CRC)?);
-        crc.update(self.bytes(offset + HEADER as u64, len - HEADER)?);
-        Ok(crc.finalize())
-    }
-
     /// Fills in a block's CRC: by the writer for a block it has just made, by the committer for
     /// the rest of a sealed epoch.
+    ///
+    /// The CRC's own bytes count as zeros, so that it runs over the block in one piece.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] when the range leaves the pool.
     pub(crate) fn seal_block(&self, offset: u64, len: usize) -> Result<()> {
-        let crc = self.block_crc(offset, len)?;
+        self.store_half(offset + BLOCK_CRC as u64, 0)?;
+        let crc = crc_at(offset, self.bytes(offset, len)?);
         self.store_half(offset + BLOCK_CRC as u64, crc)
     }
 
@@ -195,7 +200,9 @@ impl Mem {
     /// # Errors
     /// [`StoreError::Corrupt`] when the range leaves the pool.
     pub fn block_is_sound(&self, offset: u64, len: usize) -> Result<bool> {
-        Ok(self.block_crc(offset, len)? == self.half(offset + BLOCK_CRC as u64)?)
+        let mut block = self.bytes(offset, len)?.to_vec();
+        block[BLOCK_CRC..HEADER].fill(0);
+        Ok(crc_at(offset, &block) == self.half(offset + BLOCK_CRC as u64)?)
     }
 
     /// Notes bytes for the next fence.
@@ -214,4 +221,11 @@ impl Mem {
         }
         self.media.fence().inspect_err(|_| self.failed.store(true, Ordering::Release))
     }
+}
+
+/// CRC of a block, begun with its place, so that a block written elsewhere does not pass.
+fn crc_at(offset: u64, block: &[u8]) -> u32 {
+    let mut crc = crc32fast::Hasher::new_with_initial(offset as u32);
+    crc.update(block);
+    crc.finalize()
 }

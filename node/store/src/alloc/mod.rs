@@ -382,7 +382,7 @@ impl Alloc {
             backed.push((records_at(extent), RECORDS_PER_EXTENT_BYTES));
             backed.push((extent_at(extent), EXTENT));
         }
-        self.mem.media().grow(file_bytes(have + want), &backed)?;
+        self.mem.grow(file_bytes(have + want), &backed)?;
         for extent in have..have + want {
             // A crash may have left records of an epoch that was never committed here, and no
             // list of void epochs outlives a sweep of the extents that were.

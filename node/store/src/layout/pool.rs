@@ -222,7 +222,8 @@ const _: () = assert!(CLASS_BYTES[66] as usize == BLOCK_MAX);
 ///  6  kind u8        what it is
 ///  7  aux u8         the kind's own
 ///  8  count u32      the kind's own
-/// 12  crc32 u32      of bytes 0..12 and 16..class size, begun with the offset's low half
+/// 12  crc32 u32      of the whole class size with these four as zeros, begun with the offset's
+///                    low half
 /// ```
 pub const HEADER: usize = 16;
 /// Offset of a block's crc32.

@@ -145,7 +145,7 @@ impl CrashMedia {
         // A third of the images keep everything, a third nothing, a third a random half: the
         // extremes are where missing orders show first.
         let mode = next(&mut state.seed) % 3;
-        for (at, unit) in changed_units(now, &bytes.clone(), self.granularity.unit()) {
+        for (at, unit) in changed_units(now, &state.durable, self.granularity.unit()) {
             let keep = match mode {
                 0 => true,
                 1 => false,
@@ -170,17 +170,20 @@ impl CrashMedia {
 }
 
 /// Offsets and lengths of the units in which `now` differs from `then`.
+///
+/// Bytes that `then` does not have yet count as zeros.
 fn changed_units(now: &[u8], then: &[u8], unit: usize) -> Vec<(usize, usize)> {
+    const ZEROS: [u8; 4096] = [0; 4096];
     let mut out = Vec::new();
-    for page in (0..now.len()).step_by(4096) {
-        let end = (page + 4096).min(now.len());
-        if now[page..end] == then[page..end] {
+    for (page, bytes) in now.chunks(4096).enumerate() {
+        let page = page * 4096;
+        let old = then.get(page..page + bytes.len()).unwrap_or(&ZEROS[..bytes.len()]);
+        if bytes == old {
             continue;
         }
-        for at in (page..end).step_by(unit) {
-            let len = unit.min(end - at);
-            if now[at..at + len] != then[at..at + len] {
-                out.push((at, len));
+        for (index, (new, old)) in bytes.chunks(unit).zip(old.chunks(unit)).enumerate() {
+            if new != old {
+                out.push((page + index * unit, new.len()));
             }
         }
     }

@@ -18,7 +18,6 @@ use crate::error::Result;
 use crate::layout::pool::{CLASS_BYTES, SLABS_PER_EXTENT, sb};
 use crate::persist::Mem;
 use cairn_protocol::ids::{LogIndex, Term};
-use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// An epoch that no longer changes, on its way to the medium.
@@ -52,6 +51,8 @@ struct Image {
     bits: Bits,
     /// The copy that holds the newest committed state.
     newest: u64,
+    /// Changed by the commit under way.
+    touched: bool,
 }
 
 /// The one that commits.
@@ -61,7 +62,10 @@ pub struct Committer {
     /// The copy `last` was written to.
     copy: usize,
     committed: Committed,
-    images: HashMap<u64, Image>,
+    /// By slab; those that a commit has touched.
+    images: Vec<Option<Box<Image>>>,
+    /// Slabs that the commit under way has touched.
+    touched: Vec<u64>,
     /// Slab records below this extent may hold what an interrupted commit wrote.
     unswept: u64,
 }
@@ -83,7 +87,8 @@ impl Committer {
             last: Superblock { ceiling, voids: committed.voids.clone(), ..superblock },
             copy,
             committed,
-            images: HashMap::new(),
+            images: Vec::new(),
+            touched: Vec::new(),
         };
         if committer.last.voids.len() > sb::VOIDS_MAX / 2 {
             while committer.sweep(u64::MAX)? {}
@@ -128,11 +133,14 @@ impl Committer {
     /// [`crate::StoreError::Io`] or [`crate::StoreError::Stopped`]: final; the pool on the medium
     /// is as the last successful commit left it.
     pub fn commit(&mut self, sealed: Sealed) -> Result<Published> {
-        let (touched, dead) = self.apply_events(&sealed)?;
+        let dead = self.apply_events(&sealed)?;
         self.seal_blocks(&sealed)?;
-        for slab in touched {
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.sort_unstable();
+        for slab in touched.drain(..) {
             self.write_record(slab, sealed.epoch)?;
         }
+        self.touched = touched;
         self.mem.fence()?;
         let purge_upto = self.last.applied;
         let applied = sealed.applied;
@@ -168,19 +176,20 @@ impl Committer {
         self.write_superblock()
     }
 
-    /// Brings the images up to the end of the sealed epoch; returns the slabs that changed and
-    /// the blocks that died, by epoch.
-    #[allow(clippy::type_complexity)]
-    fn apply_events(&mut self, sealed: &Sealed) -> Result<(BTreeSet<u64>, Vec<(u64, Vec<u64>)>)> {
-        let mut touched = BTreeSet::new();
+    /// Brings the images up to the end of the sealed epoch; returns the blocks that died, by
+    /// epoch.
+    fn apply_events(&mut self, sealed: &Sealed) -> Result<Vec<(u64, Vec<u64>)>> {
         let mut dead = Vec::new();
         for (epoch, events) in &sealed.events {
             let mut died = Vec::new();
             for &what in events {
                 let offset = what & crate::layout::pool::OFFSET_MASK;
                 let (slab, within) = slab_of(offset).ok_or_else(|| record::misplaced(offset))?;
-                touched.insert(slab);
-                let image = self.image(slab)?;
+                let (image, touched) = self.image(slab)?;
+                if !image.touched {
+                    image.touched = true;
+                    touched.push(slab);
+                }
                 if what & event::TAG == event::FORMAT {
                     image.class = (what >> 48) as u8;
                     image.bits = record::no_bits(image.class);
@@ -203,7 +212,7 @@ impl Committer {
                 dead.push((*epoch, died));
             }
         }
-        Ok((touched, dead))
+        Ok(dead)
     }
 
     /// Fills in the CRCs that are missing and flushes every block of the epoch that is still
@@ -217,7 +226,7 @@ impl Committer {
                 }
                 let offset = what & crate::layout::pool::OFFSET_MASK;
                 let (slab, within) = slab_of(offset).ok_or_else(|| record::misplaced(offset))?;
-                let image = self.image(slab)?;
+                let (image, _) = self.image(slab)?;
                 let bytes = CLASS_BYTES[image.class as usize] as usize;
                 let index = within as usize / bytes;
                 let lives = image.bits.get(index / 64).is_some_and(|w| w >> (index % 64) & 1 == 1);
@@ -234,20 +243,27 @@ impl Committer {
         Ok(())
     }
 
-    fn image(&mut self, slab: u64) -> Result<&mut Image> {
-        if !self.images.contains_key(&slab) {
-            let image = match record::read(&self.mem, slab, &self.committed)? {
-                Some(found) => Image { class: found.class, bits: found.bits, newest: found.copy },
-                None => Image { class: 0, bits: Bits::default(), newest: 1 },
-            };
-            self.images.insert(slab, image);
+    /// A slab's image, and the list of those touched.
+    fn image(&mut self, slab: u64) -> Result<(&mut Image, &mut Vec<u64>)> {
+        let index = slab as usize;
+        if index >= self.images.len() {
+            self.images.resize_with(index + 1, || None);
         }
-        Ok(self.images.get_mut(&slab).expect("inserted above"))
+        let place = &mut self.images[index];
+        if place.is_none() {
+            let found = record::read(&self.mem, slab, &self.committed)?;
+            let (class, bits, newest) = found
+                .map_or((0, Bits::default(), 1), |found| (found.class, found.bits, found.copy));
+            *place = Some(Box::new(Image { class, bits, newest, touched: false }));
+        }
+        let image = place.as_mut().expect("filled above");
+        Ok((image, &mut self.touched))
     }
 
     fn write_record(&mut self, slab: u64, epoch: u64) -> Result<()> {
         let mem = self.mem.clone();
-        let image = self.image(slab)?;
+        let (image, _) = self.image(slab)?;
+        image.touched = false;
         image.newest = 1 - image.newest;
         record::write(&mem, slab, image.newest, epoch, image.class, &image.bits)
     }

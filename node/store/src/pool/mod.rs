@@ -394,7 +394,7 @@ fn check_length(mem: &Mem, superblock: &Superblock) -> Result<()> {
 /// Writes the superblocks of an empty pool.
 fn create(mem: &Arc<Mem>, options: &PoolOptions) -> Result<()> {
     let backed = SUPERBLOCK_AT.map(|at| (at, pool::PAGE));
-    mem.media().grow(file_bytes(0), &backed)?;
+    mem.grow(file_bytes(0), &backed)?;
     let first = Superblock {
         uuid: options.new_uuid,
         sequence: 1,
