@@ -35,8 +35,17 @@ impl HeapMedia {
     /// A buffer that holds `bytes` and can grow to `capacity_bytes`.
     pub fn with_bytes(bytes: &[u8], capacity_bytes: u64) -> HeapMedia {
         let media = HeapMedia::new(capacity_bytes.max(bytes.len() as u64));
-        // SAFETY: the buffer is at least as long as `bytes`, freshly allocated, not shared yet.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), media.base, bytes.len()) };
+        for (index, page) in bytes.chunks(4096).enumerate() {
+            // The buffer is zeroed already; untouched pages of it cost nothing.
+            if page.iter().any(|&byte| byte != 0) {
+                // SAFETY: the buffer is at least as long as `bytes`, so the page is inside it; it
+                // is freshly allocated and not shared yet.
+                unsafe {
+                    let at = media.base.add(index * 4096);
+                    std::ptr::copy_nonoverlapping(page.as_ptr(), at, page.len());
+                }
+            }
+        }
         media.len.store(bytes.len() as u64, Ordering::Release);
         media
     }
