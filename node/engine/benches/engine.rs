@@ -1,0 +1,180 @@
+//! What GET and SET cost in the engine alone, at a million keys of 20 bytes with values of 100:
+//! from the encoded operation, or the decoded request, to the encoded reply. Commits happen between
+//! the measured stretches, as the flusher's do beside them.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cairn_engine::{At, Engine};
+use cairn_protocol::command::CommandId;
+use cairn_protocol::op::{OpRef, encode_op};
+use cairn_protocol::resp::{Argv, Proto, Writer};
+use cairn_store::media::HeapMedia;
+use cairn_store::persist::Mem;
+use cairn_store::{Committer, Db, PoolOptions, Store};
+use criterion::{Criterion, criterion_group, criterion_main};
+
+const KEYS: u64 = 1_000_000;
+const CAPACITY_BYTES: u64 = 1 << 30;
+/// Operations between two commits.
+const EPOCH_OPS: u64 = 50_000;
+/// Commands whose keys are fetched together, as a pipeline's are.
+const BATCH: usize = 16;
+const AT: At = At { now_ms: 1_700_000_000_000, seed: 0 };
+
+struct Bench {
+    engine: Engine,
+    committer: Committer,
+    /// A few million draws, so that no two stretches go through the keys alike.
+    state: u64,
+    reply: Vec<u8>,
+}
+
+fn name(n: u64) -> [u8; 20] {
+    let mut name = *b"key:0000000000000000";
+    let mut rest = n;
+    for digit in name[4..].iter_mut().rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    name
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let mem = Arc::new(Mem::new(Box::new(HeapMedia::new(CAPACITY_BYTES))));
+        let options =
+            PoolOptions { capacity_bytes: CAPACITY_BYTES, new_hash_key: [1, 2], new_uuid: [1; 16] };
+        let (store, committer, _) = Store::open(mem, &options).expect("an empty pool opens");
+        let mut bench =
+            Bench { engine: Engine::new(store), committer, state: 1, reply: Vec::new() };
+        for n in 0..KEYS {
+            bench.set(n);
+            if n % EPOCH_OPS == 0 {
+                bench.commit();
+            }
+        }
+        bench.commit();
+        bench
+    }
+
+    fn draw(&mut self) -> u64 {
+        self.state = self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (self.state >> 33) % KEYS
+    }
+
+    fn set(&mut self, n: u64) {
+        let (name, value, mut op) = (name(n), [b'v'; 100], Vec::new());
+        encode_op(&mut op, CommandId::Set, 0, Argv::from(&[&b"SET"[..], &name, &value]));
+        self.apply(&op);
+    }
+
+    fn apply(&mut self, op: &[u8]) {
+        self.reply.clear();
+        let op = OpRef::decode(op).expect("an operation of ours");
+        let mut w = Writer::new(&mut self.reply, Proto::Resp2);
+        black_box(self.engine.apply(&op, &AT, &mut w)).expect("a sound store");
+    }
+
+    fn commit(&mut self) {
+        if let Some(sealed) = self.engine.store_mut().seal() {
+            let published = self.committer.commit(sealed).expect("a heap does not fail");
+            self.engine.store_mut().release(published);
+        }
+    }
+
+    fn get(&mut self, n: u64) {
+        let name = name(n);
+        self.reply.clear();
+        let mut w = Writer::new(&mut self.reply, Proto::Resp2);
+        let argv = [&b"GET"[..], &name];
+        let read = self.engine.read(CommandId::Get.spec(), Db(0), Argv::from(&argv), &AT, &mut w);
+        black_box(read).expect("a sound store");
+    }
+
+    fn time_gets(&mut self, iterations: u64, first: u64) -> Duration {
+        let start = Instant::now();
+        for _ in 0..iterations {
+            let n = self.draw();
+            self.get(first + n);
+        }
+        start.elapsed()
+    }
+
+    fn time_batched_gets(&mut self, iterations: u64) -> Duration {
+        let start = Instant::now();
+        for _ in 0..iterations.div_ceil(BATCH as u64) {
+            let drawn: [u64; BATCH] = std::array::from_fn(|_| self.draw());
+            let names = drawn.map(name);
+            self.engine.prefetch(Db(0), names.iter().map(|name| &name[..]));
+            for n in drawn {
+                self.get(n);
+            }
+        }
+        start.elapsed()
+    }
+
+    /// Sets `pick(self, i)` for each iteration; encoding the operation is not measured.
+    fn time_sets(&mut self, iterations: u64, pick: impl Fn(&mut Bench, u64) -> u64) -> Duration {
+        let (mut spent, mut done) = (Duration::ZERO, 0);
+        while done < iterations {
+            let ops = EPOCH_OPS.min(iterations - done);
+            let (mut bytes, mut ends) = (Vec::new(), Vec::new());
+            for i in 0..ops {
+                let (name, value) = (name(pick(self, done + i)), [b'w'; 100]);
+                let argv = [&b"SET"[..], &name, &value];
+                encode_op(&mut bytes, CommandId::Set, 0, Argv::from(&argv));
+                ends.push(bytes.len());
+            }
+            let (start, mut from) = (Instant::now(), 0);
+            for end in ends {
+                self.apply(&bytes[from..end]);
+                from = end;
+            }
+            spent += start.elapsed();
+            self.commit();
+            done += ops;
+        }
+        spent
+    }
+
+    /// Takes away what an insert bench put in.
+    fn shrink_to_keys(&mut self, inserted: u64) {
+        for n in KEYS..KEYS + inserted {
+            let (name, mut op) = (name(n), Vec::new());
+            encode_op(&mut op, CommandId::Del, 0, Argv::from(&[&b"DEL"[..], &name]));
+            self.apply(&op);
+            if n % EPOCH_OPS == 0 {
+                self.commit();
+            }
+        }
+        self.commit();
+    }
+}
+
+fn engine(c: &mut Criterion) {
+    let mut bench = Bench::new();
+    let mut group = c.benchmark_group("1M keys");
+    group.sample_size(10).measurement_time(Duration::from_secs(3));
+    group.bench_function("GET hit", |b| b.iter_custom(|n| bench.time_gets(n, 0)));
+    group
+        .bench_function("GET hit, 16 at a time", |b| b.iter_custom(|n| bench.time_batched_gets(n)));
+    group.bench_function("GET miss", |b| b.iter_custom(|n| bench.time_gets(n, KEYS)));
+    group.bench_function("SET overwrite", |b| {
+        b.iter_custom(|n| bench.time_sets(n, |bench, _| bench.draw()));
+    });
+    group.bench_function("SET insert", |b| {
+        b.iter_custom(|n| {
+            // More keys than that do not fit beside the million.
+            let n_keys = n.min(KEYS);
+            let spent = bench.time_sets(n_keys, |_, i| KEYS + i);
+            bench.shrink_to_keys(n_keys);
+            spent.mul_f64(n as f64 / n_keys as f64)
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, engine);
+criterion_main!(benches);
