@@ -12,7 +12,7 @@ use cairn_protocol::op::{OpRef, encode_op};
 use cairn_protocol::resp::{Argv, Proto, Writer};
 use cairn_store::media::HeapMedia;
 use cairn_store::persist::Mem;
-use cairn_store::{Committer, Db, PoolOptions, Store};
+use cairn_store::{Committer, Db, Key, PoolOptions, Store};
 use criterion::{Criterion, criterion_group, criterion_main};
 
 const KEYS: u64 = 1_000_000;
@@ -84,12 +84,11 @@ impl Bench {
         }
     }
 
-    fn get(&mut self, n: u64) {
-        let name = name(n);
+    fn get(&mut self, name: &[u8], key: Option<Key<'_>>) {
         self.reply.clear();
         let mut w = Writer::new(&mut self.reply, Proto::Resp2);
-        let argv = [&b"GET"[..], &name];
-        let read = self.engine.read(CommandId::Get.spec(), Db(0), Argv::from(&argv), &AT, &mut w);
+        let (argv, spec) = ([&b"GET"[..], name], CommandId::Get.spec());
+        let read = self.engine.read_hashed(spec, Db(0), Argv::from(&argv), key, &AT, &mut w);
         black_box(read).expect("a sound store");
     }
 
@@ -97,7 +96,7 @@ impl Bench {
         let start = Instant::now();
         for _ in 0..iterations {
             let n = self.draw();
-            self.get(first + n);
+            self.get(&name(first + n), None);
         }
         start.elapsed()
     }
@@ -107,9 +106,10 @@ impl Bench {
         for _ in 0..iterations.div_ceil(BATCH as u64) {
             let drawn: [u64; BATCH] = std::array::from_fn(|_| self.draw());
             let names = drawn.map(name);
-            self.engine.prefetch(Db(0), names.iter().map(|name| &name[..]));
-            for n in drawn {
-                self.get(n);
+            let keys: [_; BATCH] = std::array::from_fn(|i| (Db(0), self.engine.hash(&names[i])));
+            self.engine.prefetch(&keys);
+            for (name, (_, key)) in names.iter().zip(keys) {
+                self.get(name, Some(key));
             }
         }
         start.elapsed()

@@ -69,6 +69,21 @@ impl Engine {
     /// [`Fatal`] when the store is damaged or its medium fails: the operation was not executed, or
     /// in part, and this replica must apply nothing more.
     pub fn apply(&mut self, op: &OpRef<'_>, at: &At, w: &mut Writer<'_>) -> Result<Effects, Fatal> {
+        self.apply_hashed(op, None, at, w)
+    }
+
+    /// As [`apply`](Self::apply), with the hash of one of its keys known from
+    /// [`prefetch`](Self::prefetch): `key` borrows the very bytes that the operation borrows.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply).
+    pub fn apply_hashed(
+        &mut self,
+        op: &OpRef<'_>,
+        key: Option<Key<'_>>,
+        at: &At,
+        w: &mut Writer<'_>,
+    ) -> Result<Effects, Fatal> {
         let (spec, argv) = (op.command.spec(), op.argv());
         if !spec.accepts(argv.len()) {
             w.error(&WireError::WrongArity(spec.name));
@@ -76,7 +91,7 @@ impl Engine {
         }
         let write = match handler(op.command) {
             Handler::Write(write) => write,
-            Handler::Read(_) => return self.read(spec, Db(op.db), argv, at, w),
+            Handler::Read(_) => return self.read_hashed(spec, Db(op.db), argv, key, at, w),
             Handler::Elsewhere => {
                 w.error_text("ERR this command is answered by the server, not by the log");
                 return Ok(Effects::default());
@@ -90,6 +105,7 @@ impl Engine {
             room: &mut self.room,
             db: Db(op.db),
             staged: None,
+            hashed: key,
             effects: Effects::default(),
         };
         let outcome = if op.has_staged() {
@@ -116,21 +132,16 @@ impl Engine {
         self.store.set_applied(term, index, clock_ms);
     }
 
+    /// The key with its slot and hash, for [`prefetch`](Self::prefetch) and what follows it.
+    #[inline]
+    pub fn hash<'k>(&self, key: &'k [u8]) -> Key<'k> {
+        self.store.key(key)
+    }
+
     /// Starts fetching what commands on these keys will touch, so that the cache misses of a batch
     /// overlap instead of following one another.
-    pub fn prefetch<'k>(&self, db: Db, keys: impl IntoIterator<Item = &'k [u8]>) {
-        const WIDTH: usize = 16;
-        let mut batch: [(Db, Key<'_>); WIDTH] = [(db, self.store.key(b"")); WIDTH];
-        let mut filled = 0;
-        for key in keys {
-            batch[filled] = (db, self.store.key(key));
-            filled += 1;
-            if filled == WIDTH {
-                self.store.view().prefetch(&batch);
-                filled = 0;
-            }
-        }
-        self.store.view().prefetch(&batch[..filled]);
+    pub fn prefetch(&self, keys: &[(Db, Key<'_>)]) {
+        self.store.view().prefetch(keys);
     }
 }
 
@@ -197,6 +208,7 @@ fn with_stages<'a>(
         db: cx.db,
         now_ms: cx.now_ms,
         staged: Some(*op),
+        hashed: cx.hashed,
         effects: cx.effects,
     };
     let outcome = write(&mut cx_with_stages);
@@ -219,4 +231,126 @@ fn fetch(cx: &WriteContext<'_>, op: &OpRef<'_>) -> Outcome<Vec<Option<Vec<u8>>>>
             }
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use cairn_protocol::op::encode_op;
+    use cairn_protocol::resp::Proto;
+
+    use super::*;
+    use crate::commands::test::Bench;
+
+    fn op(command: CommandId, words: &[&[u8]]) -> Vec<u8> {
+        let mut op = Vec::new();
+        encode_op(&mut op, command, 0, Argv::from(words));
+        op
+    }
+
+    #[test]
+    fn an_engine_is_shared_by_readers_on_many_threads() {
+        fn shared<T: Send + Sync>() {}
+        shared::<Engine>();
+    }
+
+    #[test]
+    fn operations_that_make_no_sense_are_answered_and_change_nothing() {
+        let mut bench = Bench::new();
+        let arity = b"-ERR wrong number of arguments for 'set' command\r\n";
+        assert_eq!(bench.internal(|out| out.extend(op(CommandId::Set, &[b"SET", b"k"]))), arity);
+        let reply = bench.internal(|out| out.extend(op(CommandId::Ping, &[b"PING"])));
+        assert!(reply.starts_with(b"-ERR"));
+        let reply = bench.internal(|out| out.extend(op(CommandId::InternalReclaim, &[b"x", b"y"])));
+        assert!(reply.starts_with(b"-ERR"));
+        bench.check(&[("DBSIZE", ":0")]);
+    }
+
+    #[test]
+    fn a_read_among_the_operations_is_answered() {
+        let mut bench = Bench::new();
+        bench.check(&[("SET k v", "+OK")]);
+        let reply = bench.internal(|out| out.extend(op(CommandId::Get, &[b"GET", b"k"])));
+        assert_eq!(reply, b"$1\r\nv\r\n");
+    }
+
+    #[test]
+    fn effects_count_what_happened() {
+        let effects = |changed, expired, hits, misses| Effects { changed, expired, hits, misses };
+        let mut bench = Bench::new();
+        let rows: &[(&[&[u8]], Effects)] = &[
+            (&[b"SET", b"k", b"v"], effects(1, 0, 0, 0)),
+            (&[b"GET", b"k"], effects(0, 0, 1, 0)),
+            (&[b"GET", b"x"], effects(0, 0, 0, 1)),
+            (&[b"MGET", b"k", b"x", b"k"], effects(0, 0, 2, 1)),
+            (&[b"MSET", b"a", b"1", b"b", b"2"], effects(2, 0, 0, 0)),
+            (&[b"SET", b"a", b"1", b"GET", b"PX", b"5"], effects(1, 0, 1, 0)),
+            (&[b"SET", b"a", b"1", b"NX"], effects(0, 0, 0, 0)),
+            (&[b"INCR", b"k"], effects(0, 0, 0, 0)),
+            (&[b"DEL", b"k", b"b", b"x"], effects(2, 0, 0, 0)),
+            (&[b"EXPIRE", b"x", b"1"], effects(0, 0, 0, 0)),
+        ];
+        for (words, wanted) in rows {
+            bench.run(words);
+            assert_eq!(bench.effects, *wanted, "{}", words[0].escape_ascii());
+        }
+        bench.advance_ms(5);
+        bench.run(&[b"DEL", b"a"]);
+        assert_eq!(bench.effects, effects(0, 1, 0, 0));
+        bench.run(&[b"FLUSHALL"]);
+        assert_eq!(bench.effects, Effects::default());
+    }
+
+    #[test]
+    fn time_never_runs_backwards() {
+        let mut bench = Bench::new();
+        bench.check(&[("SET k v PX 100", "+OK")]);
+        let now_ms = bench.now_ms();
+        bench.engine.finish_entry(Term(1), LogIndex(1), now_ms + 1000);
+        bench.check(&[("GET k", "$-1"), ("SET k v PX 100 GET", "$-1"), ("PTTL k", ":100")]);
+        bench.engine.finish_entry(Term(1), LogIndex(2), now_ms);
+        assert_eq!(bench.engine.store().clock_ms(), now_ms + 1000);
+    }
+
+    #[test]
+    fn a_hash_known_before_changes_nothing_but_the_cost() {
+        let mut bench = Bench::new();
+        let at = At { now_ms: bench.now_ms(), seed: 0 };
+        let set = op(CommandId::Set, &[b"SET", b"k", b"v"]);
+        let set = OpRef::decode(&set).unwrap();
+        let name = set.argv().get(1).unwrap();
+        let key = bench.engine.hash(name);
+        bench.engine.prefetch(&[(Db(0), key)]);
+        let mut w = Writer::suppressed();
+        bench.engine.apply_hashed(&set, Some(key), &at, &mut w).unwrap();
+        for (other, wanted) in [(name, &b"$1\r\nv\r\n"[..]), (b"x", b"$-1\r\n")] {
+            let (mut reply, argv) = (Vec::new(), [&b"GET"[..], other]);
+            let mut w = Writer::new(&mut reply, Proto::Resp2);
+            let (argv, spec) = (Argv::from(&argv), CommandId::Get.spec());
+            bench.engine.read_hashed(spec, Db(0), argv, Some(key), &at, &mut w).unwrap();
+            assert_eq!(reply, wanted);
+        }
+    }
+
+    #[test]
+    fn the_limit_is_met_whatever_was_asked_before() {
+        // What one replica knows from asking ahead, another that has just started asks anew.
+        let mut bench = Bench::full_at(3 << 20);
+        let mut fresh = Bench::full_at(3 << 20);
+        let value = vec![b'x'; 30_000];
+        let mut refused = 0;
+        for n in 0..150 {
+            let name = format!("key:{n}");
+            let reply = bench.run(&[b"SET", name.as_bytes(), &value]);
+            fresh.engine.store_mut();
+            assert_eq!(fresh.run(&[b"SET", name.as_bytes(), &value]), reply, "{n}");
+            refused += u32::from(reply.starts_with(b"-OOM"));
+            if n % 10 == 0 {
+                for bench in [&mut bench, &mut fresh] {
+                    bench.run(&[b"EXPIRE", name.as_bytes(), b"100"]);
+                    bench.run(&[b"RENAME", name.as_bytes(), format!("a longer {name}").as_bytes()]);
+                }
+            }
+        }
+        assert!((20..100).contains(&refused), "{refused}");
+    }
 }

@@ -31,6 +31,8 @@ pub(crate) struct ReadContext<'a> {
     pub(crate) db: Db,
     pub(crate) now_ms: u64,
     pub(crate) seed: u64,
+    /// A key that was hashed before.
+    pub(crate) hashed: Option<Key<'a>>,
     pub(crate) effects: Effects,
 }
 
@@ -38,7 +40,7 @@ impl<'a> ReadContext<'a> {
     /// The key's record, if it exists now; counts a hit or a miss.
     #[inline]
     pub(crate) fn find(&mut self, key: &[u8], touch: Touch) -> Outcome<Option<Record<'a>>> {
-        let key = self.view.key(key);
+        let key = hashed_before(self.hashed, key).unwrap_or_else(|| self.view.key(key));
         match self.view.get(self.db, &key)? {
             Some(record) if self.exists(&record) => {
                 self.effects.hits += 1;
@@ -61,6 +63,12 @@ impl<'a> ReadContext<'a> {
     }
 }
 
+/// `hashed`, if it is of this very slice: its hash and slot need not be computed again.
+#[inline]
+fn hashed_before<'k>(hashed: Option<Key<'k>>, bytes: &[u8]) -> Option<Key<'k>> {
+    hashed.filter(|key| std::ptr::eq(key.bytes, bytes))
+}
+
 /// What a writing command sees and changes.
 pub(crate) struct WriteContext<'a> {
     pub(crate) store: &'a mut Store,
@@ -70,6 +78,8 @@ pub(crate) struct WriteContext<'a> {
     pub(crate) now_ms: u64,
     /// The operation, when some of its arguments are to be taken over from the stage.
     pub(crate) staged: Option<OpRef<'a>>,
+    /// A key that was hashed before.
+    pub(crate) hashed: Option<Key<'a>>,
     pub(crate) effects: Effects,
 }
 
@@ -114,7 +124,10 @@ impl WriteContext<'_> {
     /// The key with its slot and hash.
     #[inline]
     pub(crate) fn key<'k>(&self, bytes: &'k [u8]) -> Key<'k> {
-        self.store.key(bytes)
+        match hashed_before(self.hashed, bytes) {
+            Some(known) => Key { bytes, ..known },
+            None => self.store.key(bytes),
+        }
     }
 
     /// What `f` makes of the key's record, if the key exists now.

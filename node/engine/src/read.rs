@@ -3,7 +3,7 @@
 use cairn_protocol::WireError;
 use cairn_protocol::command::Spec;
 use cairn_protocol::resp::{Argv, Writer};
-use cairn_store::{Db, StoreError, View};
+use cairn_store::{Db, Key, StoreError, View};
 
 use crate::apply::{At, Engine};
 use crate::commands::{Handler, handler};
@@ -29,8 +29,34 @@ impl Engine {
         at: &At,
         w: &mut Writer<'_>,
     ) -> Result<Effects, Fatal> {
-        let now_ms = at.now_ms.max(self.store.clock_ms());
-        read_view(self.store.view(), &self.recency, spec, db, argv, &At { now_ms, ..*at }, w)
+        self.read_hashed(spec, db, argv, None, at, w)
+    }
+
+    /// As [`read`](Self::read), with the hash of one of its keys known from
+    /// [`prefetch`](Self::prefetch): `key` borrows the very bytes that `argv` borrows.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    #[inline]
+    pub fn read_hashed(
+        &self,
+        spec: &Spec,
+        db: Db,
+        argv: Argv<'_>,
+        key: Option<Key<'_>>,
+        at: &At,
+        w: &mut Writer<'_>,
+    ) -> Result<Effects, Fatal> {
+        let cx = ReadContext {
+            view: self.store.view(),
+            recency: &self.recency,
+            db,
+            now_ms: at.now_ms.max(self.store.clock_ms()),
+            seed: at.seed,
+            hashed: key,
+            effects: Effects::default(),
+        };
+        execute(cx, spec, argv, w)
     }
 }
 
@@ -40,7 +66,6 @@ impl Engine {
 ///
 /// # Errors
 /// As [`Engine::read`].
-#[inline]
 pub fn read_view(
     view: View<'_>,
     recency: &Recency,
@@ -50,27 +75,29 @@ pub fn read_view(
     at: &At,
     w: &mut Writer<'_>,
 ) -> Result<Effects, Fatal> {
+    let At { now_ms, seed } = *at;
+    let effects = Effects::default();
+    execute(ReadContext { view, recency, db, now_ms, seed, hashed: None, effects }, spec, argv, w)
+}
+
+#[inline]
+fn execute(
+    mut cx: ReadContext<'_>,
+    spec: &Spec,
+    argv: Argv<'_>,
+    w: &mut Writer<'_>,
+) -> Result<Effects, Fatal> {
     let Handler::Read(read) = handler(spec.id) else {
         w.error_text("ERR this command is not a read");
         return Ok(Effects::default());
     };
     let start = w.position();
-    let mut cx = ReadContext {
-        view,
-        recency,
-        db,
-        now_ms: at.now_ms,
-        seed: at.seed,
-        effects: Effects::default(),
-    };
-    let outcome = read(&mut cx, argv, w);
-    let effects = cx.effects;
-    if let Err(failure) = outcome {
+    if let Err(failure) = read(&mut cx, argv, w) {
         w.truncate_to(start);
         let error = read_error(failure);
         w.error(&error.map_err(|source| Fatal { command: spec.name, source })?);
     }
-    Ok(effects)
+    Ok(cx.effects)
 }
 
 /// What of a reader's failures is a reply.

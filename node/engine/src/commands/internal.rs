@@ -9,7 +9,7 @@ use cairn_protocol::WireError;
 use cairn_protocol::command::CommandId;
 use cairn_protocol::op::encode_op;
 use cairn_protocol::resp::{Argv, Writer};
-use cairn_store::{Db, Encoding, Key, Meta, Store, Type};
+use cairn_store::{Db, Encoding, Meta, Store, Type};
 
 use crate::failure::{Failure, Outcome};
 use crate::keyspace::WriteContext;
@@ -44,24 +44,22 @@ pub fn encode_reclaim(out: &mut Vec<u8>, limit: u64) {
 pub(super) fn stage(cx: &mut WriteContext<'_>, argv: Argv<'_>, w: &mut Writer<'_>) -> Outcome {
     let (offset, bytes) = (number(&argv[2])?, &argv[3]);
     let key = cx.key(&argv[1]);
-    cx.reserve(Store::cost(key.bytes.len(), offset.saturating_add(bytes.len() as u64)))?;
+    let staged = cx.store.get(Db::STAGE, &key)?.map(|r| (r.value().len(), r.bytes()));
+    let (len, content_bytes) = match (offset, staged) {
+        (0, _) => (0, 0),
+        (_, Some(staged)) if staged.0 == offset => staged,
+        _ => return Err(missing()),
+    };
+    let len = len.saturating_add(bytes.len() as u64);
+    cx.reserve(Store::cost(key.bytes.len(), len).saturating_sub(content_bytes))?;
     if offset == 0 {
         let meta = Meta { ty: Type::String, encoding: Encoding::Raw, deadline_ms: None };
         cx.store.put(Db::STAGE, &key, meta, bytes)?;
-        w.int(bytes.len() as i64);
-        return Ok(());
+    } else {
+        cx.store.append(Db::STAGE, &key, Encoding::Raw, bytes)?;
     }
-    let staged = staged_len(cx, &key)?;
-    if staged != Some(offset) {
-        return Err(missing());
-    }
-    let len = cx.store.append(Db::STAGE, &key, Encoding::Raw, bytes)?;
     w.int(len as i64);
     Ok(())
-}
-
-fn staged_len(cx: &WriteContext<'_>, key: &Key<'_>) -> Outcome<Option<u64>> {
-    Ok(cx.store.get(Db::STAGE, key)?.map(|record| record.value().len()))
 }
 
 /// What a client is told whose argument was dropped half-way, as after a change of leader.

@@ -59,6 +59,10 @@ impl Bench {
         self.proto = proto;
     }
 
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
     pub(crate) fn advance_ms(&mut self, ms: u64) {
         self.now_ms += ms;
     }

@@ -130,6 +130,17 @@ impl Replica {
         self.log.clear();
     }
 
+    /// Dies and starts again over a medium of which somebody changed bytes: `damage` gets all of it.
+    pub fn restart_damaged(&mut self, damage: impl FnOnce(&mut Vec<u8>)) {
+        self.commit();
+        let len = self.mem.media().len() as usize;
+        let mut bytes = self.mem.bytes(0, len).unwrap().to_vec();
+        damage(&mut bytes);
+        let media = HeapMedia::with_bytes(&bytes, CAPACITY_BYTES);
+        self.mem = Arc::new(Mem::new(Box::new(media)));
+        self.crash_and_recover();
+    }
+
     /// Dies and starts again: the committed root, and the log on top of it.
     pub fn crash_and_recover(&mut self) {
         let (store, committer, opened) = Store::open(self.mem.clone(), &OPTIONS).unwrap();

@@ -1,7 +1,9 @@
-//! The engine as a whole, through its public face: against a model, and against redis-server.
+//! The engine as a whole, through its public face: against a model, against
+//! redis-server, and over a damaged pool.
 //!
 //! `CAIRN_SEEDS=N` runs N seeds of each, `CAIRN_SEED=S` replays one.
 
+mod damage;
 mod harness;
 mod model;
 mod oracle;

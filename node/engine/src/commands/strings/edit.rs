@@ -12,14 +12,14 @@ use crate::keyspace::WriteContext;
 /// APPEND key value
 pub(crate) fn append(cx: &mut WriteContext<'_>, argv: Argv<'_>, w: &mut Writer<'_>) -> Outcome {
     let (key, value) = (cx.key(&argv[1]), &argv[2]);
-    let len = match stored_len(cx, &key)? {
+    let len = match stored(cx, &key)? {
         None => {
             cx.put_string(&key, value, string::encoding_of(value), None)?;
             value.len() as u64
         }
-        Some(len) => {
-            string::check_len(len, value.len())?;
-            write_at(cx, &key, len, value)?
+        Some(old) => {
+            string::check_len(old.len, value.len())?;
+            write_at(cx, &key, old, old.len, value)?
         }
     };
     w.int(len as i64);
@@ -31,32 +31,45 @@ pub(crate) fn setrange(cx: &mut WriteContext<'_>, argv: Argv<'_>, w: &mut Writer
     let (key, value) = (cx.key(&argv[1]), &argv[3]);
     let offset = parse_i64(&argv[2]).ok_or(WireError::NotInteger)?;
     let offset = u64::try_from(offset).map_err(|_| WireError::OffsetOutOfRange)?;
-    let stored = stored_len(cx, &key)?;
+    let old = stored(cx, &key)?.unwrap_or_default();
     if value.is_empty() {
-        w.int(stored.unwrap_or(0) as i64);
+        w.int(old.len as i64);
         return Ok(());
     }
     string::check_len(offset, value.len())?;
-    let len = write_at(cx, &key, offset, value)?;
+    let len = write_at(cx, &key, old, offset, value)?;
     w.int(len as i64);
     Ok(())
 }
 
-/// Writes into the string at the key, which is made when there is none; returns its length.
-fn write_at(cx: &mut WriteContext<'_>, key: &Key<'_>, offset: u64, value: &[u8]) -> Outcome<u64> {
-    // Room for the whole new value: a change of a long one replaces chunks before it frees any.
-    cx.reserve(Store::cost(key.bytes.len(), offset + value.len() as u64))?;
-    let len = cx.store.write_at(cx.db, key, Encoding::Raw, offset, value)?;
-    cx.note_change(key);
-    Ok(len)
+/// What a string takes; nothing when the key is absent.
+#[derive(Clone, Copy, Default)]
+struct Stored {
+    len: u64,
+    /// Bytes of content, as the store counts them.
+    bytes: u64,
 }
 
-/// Length of the string at the key, if the key exists.
-fn stored_len(cx: &mut WriteContext<'_>, key: &Key<'_>) -> Outcome<Option<u64>> {
+fn stored(cx: &mut WriteContext<'_>, key: &Key<'_>) -> Outcome<Option<Stored>> {
     cx.find(key, |record| {
         string::require(record)?;
-        Ok(record.value().len())
+        Ok(Stored { len: record.value().len(), bytes: record.bytes() })
     })
+}
+
+/// Writes into the string at the key, which is made when there is none; returns its length.
+fn write_at(
+    cx: &mut WriteContext<'_>,
+    key: &Key<'_>,
+    old: Stored,
+    offset: u64,
+    value: &[u8],
+) -> Outcome<u64> {
+    let len = old.len.max(offset + value.len() as u64);
+    cx.reserve(Store::cost(key.bytes.len(), len).saturating_sub(old.bytes))?;
+    cx.store.write_at(cx.db, key, Encoding::Raw, offset, value)?;
+    cx.note_change(key);
+    Ok(len)
 }
 
 #[cfg(test)]
@@ -141,5 +154,16 @@ mod tests {
         assert_eq!(bench.run(&[b"SETRANGE", b"k", b"300000", b"x"]), oom);
         assert_eq!(bench.run(&[b"SETRANGE", b"new", b"300000", b"x"]), oom);
         bench.check(&[("GET k", "$3|abc"), ("EXISTS new", ":0"), ("DEL k", ":1")]);
+    }
+
+    #[test]
+    fn a_large_value_needs_room_only_for_what_it_grows_by() {
+        let mut bench = Bench::full_at(1024 * 1024);
+        let value = vec![b'x'; 600 * 1024];
+        bench.run(&[b"SET", b"k", &value]);
+        bench.check(&[("APPEND k y", ":614401"), ("SETRANGE k 614400 z", ":614401")]);
+        let reply = bench.run(&[b"APPEND", b"k", &value]);
+        assert!(reply.starts_with(b"-OOM"), "{}", reply.escape_ascii());
+        bench.check(&[("STRLEN k", ":614401")]);
     }
 }
