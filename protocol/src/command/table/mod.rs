@@ -61,13 +61,18 @@ impl CommandId {
     /// The command's row.
     #[must_use]
     pub fn spec(self) -> &'static Spec {
+        &ROWS[self.row()]
+    }
+
+    /// The row's place in [`TABLE`], for whoever keeps something for each command.
+    #[must_use]
+    pub fn row(self) -> usize {
         let number = usize::from(self.number());
-        let index = match INDEX_OF.get(number) {
+        match INDEX_OF.get(number) {
             Some(&index) => usize::from(index),
             // Internal rows are the table's last, numbered from the first on.
             None => COUNT - internal::ROWS.len() + (number - internal::FIRST),
-        };
-        &ROWS[index]
+        }
     }
 }
 
