@@ -1,2 +1,15 @@
-//! The cairn node: configuration, Raft, server.
+//! The cairn node. Its rooms, bottom up; each imports only rooms above it in this list:
+//!
+//! - [`ops`]: options, counters, logging, the machine, the clock;
+//! - [`raft`]: the shard's group: from a batch to agreed, durable, applied entries;
+//! - [`server`]: listeners, connections, sessions, and the commands about them;
+//! - [`node`]: the composition root, with no logic of its own; [`tools`]: the commands beside it.
+//!
+//! A test in `tests/layering` holds them to it.
 #![forbid(unsafe_code)]
+
+pub mod node;
+pub mod ops;
+pub mod raft;
+pub mod server;
+pub mod tools;

@@ -1,0 +1,104 @@
+//! The values of all options, typed.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use super::options::OPTIONS;
+use crate::ops::telemetry::LogLevel;
+
+/// When a write counts as durable on file media.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// After the sync of the log returned.
+    Always,
+    /// At once; the log is synced each second.
+    EverySec,
+}
+
+impl Durability {
+    /// The name used by the option and by INFO.
+    pub fn name(self) -> &'static str {
+        match self {
+            Durability::Always => "always",
+            Durability::EverySec => "everysec",
+        }
+    }
+}
+
+/// How many bytes of replies may wait for a client that does not read them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OutputLimit {
+    /// Closed at once above this; 0 means no limit.
+    pub hard_bytes: u64,
+    /// Closed when above this for `soft_seconds`; 0 means no limit.
+    pub soft_bytes: u64,
+    /// How long the soft limit may be exceeded.
+    pub soft_seconds: u64,
+}
+
+/// One value for each option. Built only from the rows' defaults, then changed row by row.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)] // Each field is the option of the same name; the row documents it.
+pub struct Settings {
+    pub dir: PathBuf,
+    /// Bytes; None until the composition root has asked the machine.
+    pub memory: Option<u64>,
+    pub durability: Durability,
+    pub epoch_ms: Option<u64>,
+    pub databases: u16,
+    pub bind: Vec<IpAddr>,
+    pub port: u16,
+    pub tcp_backlog: u32,
+    pub tcp_keepalive_seconds: u64,
+    pub timeout_seconds: u64,
+    pub maxclients: u64,
+    pub io_threads: usize,
+    pub requirepass: String,
+    pub protected_mode: bool,
+    pub query_buffer_limit: u64,
+    pub output_limit: OutputLimit,
+    pub output_stall_seconds: u64,
+    pub proto_max_bulk_len: u64,
+    pub log_level: LogLevel,
+    pub slowlog_slower_than_us: i64,
+    pub slowlog_max_len: usize,
+}
+
+impl Settings {
+    /// Every option at its default.
+    pub fn defaults() -> Settings {
+        let mut settings = Settings::blank();
+        for row in OPTIONS {
+            let accepted = (row.set)(&mut settings, row.default);
+            debug_assert!(accepted.is_ok(), "the default of --{} does not parse", row.name);
+        }
+        settings
+    }
+
+    /// Something for the rows to write their defaults into; never seen outside.
+    fn blank() -> Settings {
+        Settings {
+            dir: PathBuf::new(),
+            memory: None,
+            durability: Durability::Always,
+            epoch_ms: None,
+            databases: 16,
+            bind: Vec::new(),
+            port: 0,
+            tcp_backlog: 0,
+            tcp_keepalive_seconds: 0,
+            timeout_seconds: 0,
+            maxclients: 0,
+            io_threads: 1,
+            requirepass: String::new(),
+            protected_mode: true,
+            query_buffer_limit: 0,
+            output_limit: OutputLimit::default(),
+            output_stall_seconds: 0,
+            proto_max_bulk_len: 0,
+            log_level: LogLevel::Notice,
+            slowlog_slower_than_us: 0,
+            slowlog_max_len: 0,
+        }
+    }
+}
