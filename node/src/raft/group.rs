@@ -1,0 +1,456 @@
+//! A shard's group on a lone node: stamps what is submitted, logs it, applies it, answers it.
+//!
+//! **Flat combining.** Submissions go into a queue; whoever gets the driver's lock takes all that
+//! is queued, makes it one entry, appends that to the log and applies what is durable, for everyone.
+//! Whoever does not get the lock goes back to waiting: the holder looks at the queue once more after
+//! it let go, so nothing is left behind. On a memory log an entry is durable when `append` returns,
+//! and its submitter finds the answer without ever waiting. On a file the log's thread reports
+//! entries durable in order and wakes one waiter, which applies for all.
+//!
+//! Lock order: driver, then engine, then a submission's batch, then the queue (held for a push or a
+//! swap only). Readers take the engine's lock alone.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use cairn_engine::{ENGINE_VERSION, Engine, Fatal};
+use cairn_protocol::ids::{LogIndex, ShardId, Term};
+use cairn_protocol::op::{ENTRY_HEADER_BYTES, EntryHeader, encode_entry_header};
+use cairn_store::log::{Entry, EntryKind, Log, LogError};
+use cairn_store::{Published, Sealed, StoreError};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use super::propose::Submission;
+use crate::ops::clock;
+use crate::ops::entropy::Seeds;
+use crate::ops::metrics::{Hold, Shard as Stats};
+
+/// Bytes of operations after which an entry takes no further submission.
+const ENTRY_BYTES: usize = 1 << 20;
+
+/// Why a group takes no more writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupError {
+    /// What happened, at which index, and what to do.
+    pub reason: String,
+}
+
+impl std::fmt::Display for GroupError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
+impl std::error::Error for GroupError {}
+
+/// An entry that was given to the log and is not applied yet.
+#[derive(Debug)]
+struct InFlight {
+    index: u64,
+    now_ms: u64,
+    seed: u64,
+    /// Those whose operations it holds, in order.
+    submissions: Vec<Arc<Submission>>,
+}
+
+/// What the holder of the driver's lock works with.
+#[derive(Debug)]
+struct Driver {
+    term: Term,
+    next_index: u64,
+    /// Time in a shard never runs backwards.
+    last_ms: u64,
+    seeds: Seeds,
+    /// What was taken from the queue and has no entry yet.
+    taken: VecDeque<Arc<Submission>>,
+    in_flight: VecDeque<InFlight>,
+    /// Vectors of applied entries, for the next ones.
+    spare: Vec<Vec<Arc<Submission>>>,
+    header: Vec<u8>,
+    payload: Vec<u8>,
+}
+
+/// Where a group starts: after recovery.
+#[derive(Clone, Copy, Debug)]
+pub struct Start {
+    /// The term it leads in.
+    pub term: Term,
+    /// The last index in log and engine.
+    pub last_index: LogIndex,
+}
+
+/// One shard's group.
+pub struct Group {
+    shard: ShardId,
+    engine: RwLock<Engine>,
+    log: Arc<Log>,
+    queue: Mutex<VecDeque<Arc<Submission>>>,
+    driver: Mutex<Driver>,
+    /// The last index that the log reported durable.
+    durable: AtomicU64,
+    /// The first index in flight, `u64::MAX` when there is none: lets others see whether there is
+    /// anything to apply without the driver's lock.
+    first_in_flight: AtomicU64,
+    stopped: AtomicBool,
+    reason: OnceLock<GroupError>,
+    on_stop: Box<dyn Fn(&GroupError) + Send + Sync>,
+    /// Operations and bytes applied since the start, for the pace of the epochs.
+    applied_ops: AtomicU64,
+    applied_bytes: AtomicU64,
+    /// Where those stood when the last epoch was sealed.
+    sealed_ops: AtomicU64,
+    sealed_bytes: AtomicU64,
+    /// A sealed epoch is being made durable.
+    committing: AtomicBool,
+    /// Writers are a whole epoch ahead of the commit, and wait for it.
+    paused: AtomicBool,
+    pace: OnceLock<Pace>,
+    stats: Arc<Stats>,
+}
+
+/// How much an epoch may hold, and whom to tell when it does.
+struct Pace {
+    ops: u64,
+    bytes: u64,
+    hurry: Box<dyn Fn() + Send + Sync>,
+}
+
+impl std::fmt::Debug for Group {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Group").field("shard", &self.shard).finish_non_exhaustive()
+    }
+}
+
+impl Group {
+    /// A group of which this node is the only voter. `on_stop` is told once when the group stops
+    /// because its log or its pool failed; `stats` takes the holds of the write lock, counted by
+    /// whoever holds the driver's lock.
+    pub fn new(
+        shard: ShardId,
+        engine: Engine,
+        log: Arc<Log>,
+        start: Start,
+        stats: Arc<Stats>,
+        on_stop: Box<dyn Fn(&GroupError) + Send + Sync>,
+    ) -> Arc<Group> {
+        let driver = Driver {
+            term: start.term,
+            next_index: start.last_index.0 + 1,
+            last_ms: engine.store().clock_ms(),
+            seeds: Seeds::new(),
+            taken: VecDeque::new(),
+            in_flight: VecDeque::new(),
+            spare: Vec::new(),
+            header: Vec::with_capacity(ENTRY_HEADER_BYTES),
+            payload: Vec::new(),
+        };
+        Arc::new(Group {
+            shard,
+            engine: RwLock::new(engine),
+            log,
+            queue: Mutex::default(),
+            driver: Mutex::new(driver),
+            durable: AtomicU64::new(start.last_index.0),
+            first_in_flight: AtomicU64::new(u64::MAX),
+            stopped: AtomicBool::new(false),
+            reason: OnceLock::new(),
+            on_stop,
+            applied_ops: AtomicU64::new(0),
+            applied_bytes: AtomicU64::new(0),
+            sealed_ops: AtomicU64::new(0),
+            sealed_bytes: AtomicU64::new(0),
+            committing: AtomicBool::new(false),
+            paused: AtomicBool::new(false),
+            pace: OnceLock::new(),
+            stats,
+        })
+    }
+
+    /// The engine for reading. Held for a bounded run of reads and never across an await.
+    pub fn read(&self) -> RwLockReadGuard<'_, Engine> {
+        self.engine.read()
+    }
+
+    /// Ends the pool's epoch for a commit; None when nothing has changed. From here until
+    /// [`Group::resume`] a full epoch of further writes makes writers wait.
+    pub(super) fn seal(&self) -> Option<Sealed> {
+        let mut engine = self.engine.write();
+        let sealed = engine.store_mut().seal();
+        if sealed.is_some() {
+            self.committing.store(true, Ordering::SeqCst);
+            self.sealed_ops.store(self.applied_ops(), Ordering::Relaxed);
+            self.sealed_bytes.store(self.applied_bytes.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        sealed
+    }
+
+    /// Hands the pool what a commit has made durable.
+    pub(super) fn release(&self, published: Published) {
+        self.engine.write().store_mut().release(published);
+    }
+
+    /// The commit is over: lets writers that had to wait go on.
+    pub(super) fn resume(self: &Arc<Self>) {
+        self.committing.store(false, Ordering::SeqCst);
+        if self.paused.swap(false, Ordering::SeqCst) {
+            self.drive();
+        }
+    }
+
+    /// Frees up to `nodes` nodes of what was dropped; says whether there is more.
+    pub(super) fn reclaim(&self, nodes: usize) -> Result<bool, StoreError> {
+        self.engine.write().store_mut().reclaim(nodes)
+    }
+
+    /// The shard's number.
+    pub fn shard(&self) -> ShardId {
+        self.shard
+    }
+
+    /// The log that holds its entries.
+    pub fn log(&self) -> &Arc<Log> {
+        &self.log
+    }
+
+    /// Operations applied since the start.
+    pub fn applied_ops(&self) -> u64 {
+        self.applied_ops.load(Ordering::Relaxed)
+    }
+
+    /// Why the group stopped, if it did.
+    pub fn stop_reason(&self) -> Option<&GroupError> {
+        self.reason.get()
+    }
+
+    /// Calls `hurry` when an epoch holds `ops` operations or `bytes` bytes of them. To be set once,
+    /// before the first write.
+    pub(super) fn set_pace(&self, ops: u64, bytes: u64, hurry: Box<dyn Fn() + Send + Sync>) {
+        let pace = Pace { ops, bytes, hurry };
+        // A second pace would be a mistake in the composition root; the first one stays.
+        let _ = self.pace.set(pace);
+    }
+
+    /// Queues a batch and works on the queue. When this returns the batch may be done already
+    /// ([`Submission::is_done`]); otherwise [`Submission::wait`] tells when.
+    pub fn submit(self: &Arc<Self>, submission: &Arc<Submission>) {
+        submission.start();
+        if self.stopped.load(Ordering::Acquire) {
+            return self.refuse(submission);
+        }
+        self.queue.lock().push_back(Arc::clone(submission));
+        self.drive();
+    }
+
+    /// Proposes and applies what there is, unless another thread is at it.
+    pub fn drive(self: &Arc<Self>) {
+        while self.has_work() {
+            let Some(mut driver) = self.driver.try_lock() else { return };
+            self.propose_queued(&mut driver);
+            self.apply_durable(&mut driver);
+        }
+    }
+
+    fn has_work(&self) -> bool {
+        !self.queue.lock().is_empty() && !self.paused.load(Ordering::SeqCst)
+            || self.first_in_flight.load(Ordering::Acquire) <= self.durable.load(Ordering::Acquire)
+    }
+
+    /// Makes entries of all that is queued and gives them to the log.
+    fn propose_queued(self: &Arc<Self>, driver: &mut Driver) {
+        if self.paused.load(Ordering::SeqCst) {
+            return;
+        }
+        std::mem::swap(&mut driver.taken, &mut *self.queue.lock());
+        while !driver.taken.is_empty() {
+            if self.stopped.load(Ordering::Acquire) {
+                driver.taken.drain(..).for_each(|submission| self.refuse(&submission));
+                return;
+            }
+            let entry = self.stamp(driver);
+            self.append(driver, entry);
+        }
+    }
+
+    /// Takes submissions for one entry and gives it time, seed and index.
+    fn stamp(&self, driver: &mut Driver) -> InFlight {
+        let mut submissions = driver.spare.pop().unwrap_or_default();
+        let (mut bytes, mut count) = (0, 0u32);
+        while bytes < ENTRY_BYTES
+            && let Some(submission) = driver.taken.pop_front()
+        {
+            let batch = submission.batch();
+            bytes += batch.write_bytes();
+            count += batch.write_count();
+            drop(batch);
+            submissions.push(submission);
+        }
+        driver.last_ms = driver.last_ms.max(clock::wall_ms());
+        let (now_ms, seed) = (driver.last_ms, driver.seeds.next_seed());
+        let header = EntryHeader { engine_version: ENGINE_VERSION, count, now_ms, seed };
+        driver.header.clear();
+        encode_entry_header(&mut driver.header, &header);
+        let index = driver.next_index;
+        driver.next_index += 1;
+        InFlight { index, now_ms, seed, submissions }
+    }
+
+    /// Gives an entry to the log. A lone submission's bytes go there as they lie.
+    fn append(self: &Arc<Self>, driver: &mut Driver, in_flight: InFlight) {
+        driver.payload.clear();
+        let alone = match in_flight.submissions.as_slice() {
+            [alone] => Some(alone.batch()),
+            several => {
+                for submission in several {
+                    driver.payload.extend_from_slice(submission.batch().writes());
+                }
+                None
+            }
+        };
+        let body = alone.as_ref().map_or(driver.payload.as_slice(), |batch| batch.writes());
+        let parts = [driver.header.as_slice(), body];
+        let (term, index) = (driver.term, LogIndex(in_flight.index));
+        let entry =
+            Entry { shard: self.shard, term, index, kind: EntryKind::Normal, payload: &parts };
+        if self.log.is_immediate() {
+            let outcome = self.log.append_now(&[entry]);
+            self.appended(in_flight.index, outcome);
+        } else {
+            let (group, first) = (Arc::clone(self), in_flight.submissions.first().cloned());
+            let index = in_flight.index;
+            let done = move |outcome| {
+                group.appended(index, outcome);
+                match first {
+                    Some(first) => first.wake(),
+                    None => group.drive(),
+                }
+            };
+            self.log.append(&[entry], Box::new(done));
+        }
+        drop(alone);
+        if driver.in_flight.is_empty() {
+            self.first_in_flight.store(in_flight.index, Ordering::Release);
+        }
+        driver.in_flight.push_back(in_flight);
+    }
+
+    /// The log reports on an entry; it does so in order.
+    fn appended(&self, index: u64, outcome: Result<(), LogError>) {
+        match outcome {
+            Ok(()) => drop(self.durable.fetch_max(index, Ordering::Release)),
+            Err(error) => self.stop(format!(
+                "log entry {index} could not be made durable: {error}; writes are refused until \
+                 the node is restarted on a working medium"
+            )),
+        }
+    }
+
+    /// Applies in order what is durable; after a stop, answers everything with its reason.
+    fn apply_durable(&self, driver: &mut Driver) {
+        let durable = self.durable.load(Ordering::Acquire);
+        while let Some(entry) = driver.in_flight.front() {
+            let stopped = self.stopped.load(Ordering::Acquire);
+            if entry.index > durable && !stopped {
+                break;
+            }
+            let Some(mut entry) = driver.in_flight.pop_front() else { break };
+            match stopped {
+                true => entry.submissions.iter().for_each(|submission| self.refuse(submission)),
+                false => self.apply(driver.term, &entry),
+            }
+            entry.submissions.clear();
+            driver.spare.push(entry.submissions);
+        }
+        let next = driver.in_flight.front().map_or(u64::MAX, |entry| entry.index);
+        self.first_in_flight.store(next, Ordering::Release);
+    }
+
+    fn apply(&self, term: Term, entry: &InFlight) {
+        let (mut seed, mut bytes, mut ops) = (entry.seed, 0, 0);
+        let mut engine = self.engine.write();
+        let mut mark = clock::now();
+        for (at, submission) in entry.submissions.iter().enumerate() {
+            let mut batch = submission.batch();
+            if let Err(fatal) = batch.apply(&mut engine, entry.now_ms, seed) {
+                drop(batch);
+                drop(engine);
+                self.stop(at_index(entry.index, &fatal));
+                return entry.submissions[at..].iter().for_each(|left| self.refuse(left));
+            }
+            seed = seed.wrapping_add(batch.write_count().into());
+            bytes += batch.write_bytes() as u64;
+            ops += u64::from(batch.write_count());
+            let last = at + 1 == entry.submissions.len();
+            if last {
+                engine.finish_entry(term, LogIndex(entry.index), entry.now_ms);
+            }
+            let held = clock::nanos_since(mark);
+            self.stats.hold(Hold::Write, held);
+            batch.set_apply_nanos(held);
+            drop(batch);
+            if !last {
+                // Lets waiting readers in between two connections' batches.
+                RwLockWriteGuard::bump(&mut engine);
+                mark = clock::now();
+            }
+        }
+        let tight = engine.store().is_tight();
+        drop(engine);
+        entry.submissions.iter().for_each(|submission| submission.finish());
+        self.keep_pace(ops, bytes, tight);
+    }
+
+    /// Counts what was applied, and has the pool committed when an epoch is full or space is short.
+    /// Who is a whole epoch ahead of the commit waits, so that a restart replays two at most; who
+    /// finds space `tight` waits too, for what has died comes back with a commit.
+    fn keep_pace(&self, ops: u64, bytes: u64, tight: bool) {
+        // Only the holder of the driver's lock comes here: plain loads and stores do.
+        let ops = self.applied_ops.load(Ordering::Relaxed) + ops;
+        let bytes = self.applied_bytes.load(Ordering::Relaxed) + bytes;
+        self.applied_ops.store(ops, Ordering::Relaxed);
+        self.applied_bytes.store(bytes, Ordering::Relaxed);
+        let Some(pace) = self.pace.get() else { return };
+        let ops = ops - self.sealed_ops.load(Ordering::Relaxed);
+        let bytes = bytes - self.sealed_bytes.load(Ordering::Relaxed);
+        if tight {
+            self.paused.store(true, Ordering::SeqCst);
+            return (pace.hurry)();
+        }
+        if ops < pace.ops && bytes < pace.bytes {
+            return;
+        }
+        if !self.committing.load(Ordering::SeqCst) {
+            return (pace.hurry)();
+        }
+        self.paused.store(true, Ordering::SeqCst);
+        if !self.committing.load(Ordering::SeqCst) {
+            // The commit ended in between, and whoever ended it may have seen no pause.
+            self.paused.store(false, Ordering::SeqCst);
+        }
+    }
+
+    /// Stops the group for good: what is in flight and all that comes is answered with the reason.
+    pub fn stop(&self, reason: String) {
+        if self.reason.set(GroupError { reason }).is_err() {
+            return;
+        }
+        self.stopped.store(true, Ordering::Release);
+        self.paused.store(false, Ordering::SeqCst);
+        // Makes `has_work` true, so that whoever drives next answers what is in flight.
+        self.durable.store(u64::MAX - 1, Ordering::Release);
+        if let Some(reason) = self.reason.get() {
+            (self.on_stop)(reason);
+        }
+    }
+
+    fn refuse(&self, submission: &Arc<Submission>) {
+        let reason = self.reason.get().map_or("the shard has stopped", |error| &error.reason);
+        submission.batch().fail(&format!("MISCONF {reason}"));
+        submission.finish();
+    }
+}
+
+fn at_index(index: u64, fatal: &Fatal) -> String {
+    format!("log entry {index} could not be applied: {fatal}; this shard serves no more writes")
+}

@@ -1,0 +1,19 @@
+//! Consensus: from a batch of operations to agreed, durable, applied entries.
+//!
+//! [`propose`] holds a connection's batch and how it waits; [`group`] is the shard's group: it
+//! stamps, logs and applies. A lone node is the only voter of its group, so an entry is committed
+//! when its own log has it; the rest of the path (entries with term and index, append completed by
+//! callback, apply in batches, votes, purge behind the committed epoch) is what more voters need too.
+//! [`epoch`] commits the pool in the background, [`expiry`] proposes the reclaiming of expired keys.
+//!
+//! Imports `ops`, the engine, the store and the protocol; never the server.
+
+pub mod epoch;
+pub mod expiry;
+pub mod group;
+pub mod propose;
+pub mod recover;
+mod vote;
+
+pub use group::{Group, GroupError, Start};
+pub use propose::{Batch, Submission, error_code};

@@ -1,0 +1,330 @@
+//! What a connection hands to its shard: a batch of steps that are answered in order, at apply.
+//!
+//! A batch holds writes (which go into the log), the reads that follow them on the same connection
+//! (which must see those writes, so they are answered at apply, in place, and are not logged) and
+//! ready replies between them. The connection fills it, submits it, and finds all replies in
+//! [`Batch::take_replies`]. A [`Submission`] is used again and again by its thread: in the steady
+//! state nothing is allocated.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Poll, Waker};
+
+use cairn_engine::{At, Effects, Engine, Fatal};
+use cairn_protocol::command::Spec;
+use cairn_protocol::op::{OpRef, encode_op, encode_op_staged};
+use cairn_protocol::resp::{Argv, Proto, Writer};
+use parking_lot::{Mutex, MutexGuard};
+
+use super::group::Group;
+
+/// Where the bytes of a step lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// In `writes`: an encoded operation.
+    Write,
+    /// In `reads`: an encoded operation that is not logged.
+    Read,
+    /// In `raw`: a finished reply.
+    Raw,
+}
+
+/// One command of a batch.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    source: Source,
+    /// Its reply is dropped (CLIENT REPLY OFF and SKIP).
+    silent: bool,
+    len: u32,
+}
+
+/// Commands of one connection in order, and later their replies.
+#[derive(Debug, Default)]
+pub struct Batch {
+    proto: Proto,
+    steps: Vec<Step>,
+    writes: Vec<u8>,
+    write_count: u32,
+    reads: Vec<u8>,
+    raw: Vec<u8>,
+    replies: Vec<u8>,
+    /// Table numbers of the commands, for the statistics of whoever filled it.
+    commands: Vec<&'static Spec>,
+    /// Those that answered an error, with its code.
+    failed: Vec<(&'static Spec, String)>,
+    effects: Effects,
+    apply_nanos: u64,
+}
+
+/// Capacity above which a batch's buffers are given back rather than kept for the next one.
+const KEEP_BYTES: usize = 256 << 10;
+
+impl Batch {
+    /// Whether nothing waits in it.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// Bytes it adds to an entry.
+    pub fn write_bytes(&self) -> usize {
+        self.writes.len()
+    }
+
+    /// Bytes of everything it holds for its connection.
+    pub fn held_bytes(&self) -> usize {
+        self.writes.len() + self.reads.len() + self.raw.len()
+    }
+
+    /// Operations it adds to an entry.
+    pub fn write_count(&self) -> u32 {
+        self.write_count
+    }
+
+    /// The encoded operations, back to back.
+    pub fn writes(&self) -> &[u8] {
+        &self.writes
+    }
+
+    /// Sets the protocol that replies are written in. The batch must be empty.
+    pub fn set_proto(&mut self, proto: Proto) {
+        debug_assert!(self.is_empty());
+        self.proto = proto;
+    }
+
+    /// Adds a write, all of whose arguments travel with it.
+    pub fn push_write(&mut self, spec: &'static Spec, db: u16, argv: Argv<'_>, silent: bool) {
+        self.push_write_staged(spec, db, argv, &[], silent);
+    }
+
+    /// Adds a write, the arguments at the positions in `staged` having been staged under those ids.
+    pub fn push_write_staged(
+        &mut self,
+        spec: &'static Spec,
+        db: u16,
+        argv: Argv<'_>,
+        staged: &[(usize, u64)],
+        silent: bool,
+    ) {
+        let start = self.writes.len();
+        match staged {
+            [] => encode_op(&mut self.writes, spec.id, db, argv),
+            staged => encode_op_staged(&mut self.writes, spec.id, db, argv, staged),
+        }
+        self.write_count += 1;
+        self.push_step(Source::Write, silent, self.writes.len() - start);
+        self.commands.push(spec);
+    }
+
+    /// Adds a read to be answered after the writes before it.
+    pub fn push_read(&mut self, spec: &'static Spec, db: u16, argv: Argv<'_>, silent: bool) {
+        let start = self.reads.len();
+        encode_op(&mut self.reads, spec.id, db, argv);
+        self.push_step(Source::Read, silent, self.reads.len() - start);
+        self.commands.push(spec);
+    }
+
+    /// Adds an operation of the node's own, which `encode` appends to what it is given.
+    pub fn push_encoded(&mut self, spec: &'static Spec, encode: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.writes.len();
+        encode(&mut self.writes);
+        self.write_count += 1;
+        self.push_step(Source::Write, false, self.writes.len() - start);
+        self.commands.push(spec);
+    }
+
+    /// Adds a reply that is known already: `write` appends it to what it is given.
+    pub fn push_reply(&mut self, silent: bool, write: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.raw.len();
+        write(&mut self.raw);
+        self.push_step(Source::Raw, silent, self.raw.len() - start);
+    }
+
+    fn push_step(&mut self, source: Source, silent: bool, len: usize) {
+        // Callers bound a batch far below 4 GiB: arguments over 1 MiB are staged.
+        let len = u32::try_from(len).expect("a step is bounded");
+        self.steps.push(Step { source, silent, len });
+    }
+
+    /// Applies the batch; its operations draw from `seed` on.
+    ///
+    /// # Errors
+    /// When the store is damaged or its medium fails: the replica must stop. Replies up to there
+    /// are in place; whoever stops the group answers the rest with [`Batch::fail`].
+    pub(super) fn apply(
+        &mut self,
+        engine: &mut Engine,
+        now_ms: u64,
+        seed: u64,
+    ) -> Result<(), Fatal> {
+        let (mut write_at, mut read_at, mut raw_at, mut written) = (0, 0, 0, 0);
+        let mut commands = self.commands.iter();
+        for step in &self.steps {
+            let len = step.len as usize;
+            let start = self.replies.len();
+            match step.source {
+                Source::Raw => {
+                    self.replies.extend_from_slice(&self.raw[raw_at..raw_at + len]);
+                    raw_at += len;
+                }
+                Source::Write => {
+                    let op = op(&self.writes[write_at..write_at + len]);
+                    write_at += len;
+                    let at = At { now_ms, seed: seed.wrapping_add(written) };
+                    written += 1;
+                    let mut writer = Writer::new(&mut self.replies, self.proto);
+                    self.effects += engine.apply(&op, &at, &mut writer)?;
+                }
+                Source::Read => {
+                    let op = op(&self.reads[read_at..read_at + len]);
+                    read_at += len;
+                    let at = At { now_ms, seed: seed.wrapping_add(written) };
+                    let mut writer = Writer::new(&mut self.replies, self.proto);
+                    let spec = op.command.spec();
+                    let db = cairn_store::Db(op.db);
+                    self.effects += engine.read(spec, db, op.argv(), &at, &mut writer)?;
+                }
+            }
+            if step.source != Source::Raw {
+                let spec = commands.next();
+                if let (Some(spec), Some(code)) = (spec, error_code(&self.replies[start..])) {
+                    self.failed.push((spec, code.to_owned()));
+                }
+            }
+            if step.silent {
+                self.replies.truncate(start);
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers every command of the batch with the error `text`, in place of what it replied so
+    /// far: nothing of it is known to be durable.
+    pub(super) fn fail(&mut self, text: &str) {
+        self.replies.clear();
+        let mut raw_at = 0;
+        for step in &self.steps {
+            if step.source == Source::Raw {
+                let len = step.len as usize;
+                if !step.silent {
+                    self.replies.extend_from_slice(&self.raw[raw_at..raw_at + len]);
+                }
+                raw_at += len;
+            } else if !step.silent {
+                Writer::new(&mut self.replies, self.proto).error_text(text);
+            }
+        }
+        let code = text.split(' ').next().unwrap_or_default();
+        self.failed = self.commands.iter().map(|spec| (*spec, code.to_owned())).collect();
+    }
+
+    pub(super) fn set_apply_nanos(&mut self, nanos: u64) {
+        self.apply_nanos = nanos;
+    }
+
+    /// The commands that ran (writes and reads), in order.
+    pub fn commands(&self) -> &[&'static Spec] {
+        &self.commands
+    }
+
+    /// Those of them that answered an error, with its code.
+    pub fn failed(&self) -> &[(&'static Spec, String)] {
+        &self.failed
+    }
+
+    /// Nanoseconds that applying it took.
+    pub fn apply_nanos(&self) -> u64 {
+        self.apply_nanos
+    }
+
+    /// Moves the replies behind what is in `out` and empties the batch for its next use; returns
+    /// what its operations did, added up.
+    pub fn take_replies(&mut self, out: &mut Vec<u8>) -> Effects {
+        if out.is_empty() {
+            std::mem::swap(out, &mut self.replies);
+        } else {
+            out.extend_from_slice(&self.replies);
+        }
+        self.steps.clear();
+        self.write_count = 0;
+        self.commands.clear();
+        self.failed.clear();
+        for buffer in [&mut self.writes, &mut self.reads, &mut self.raw, &mut self.replies] {
+            buffer.clear();
+            if buffer.capacity() > KEEP_BYTES {
+                *buffer = Vec::new();
+            }
+        }
+        self.apply_nanos = 0;
+        std::mem::take(&mut self.effects)
+    }
+}
+
+/// The code of an encoded reply that is an error: its first word.
+pub fn error_code(reply: &[u8]) -> Option<&str> {
+    let text = reply.strip_prefix(b"-")?;
+    let end = memchr::memchr2(b' ', b'\r', text).unwrap_or(text.len());
+    std::str::from_utf8(&text[..end]).ok()
+}
+
+/// An operation this process encoded itself.
+fn op(bytes: &[u8]) -> OpRef<'_> {
+    OpRef::decode(bytes).expect("encode_op and OpRef::decode agree")
+}
+
+/// A batch on its way through the group.
+#[derive(Debug, Default)]
+pub struct Submission {
+    batch: Mutex<Batch>,
+    done: AtomicBool,
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Submission {
+    /// An empty one.
+    pub fn new() -> Arc<Submission> {
+        Arc::default()
+    }
+
+    /// The batch: the owner's until it is submitted and again once it is done.
+    pub fn batch(&self) -> MutexGuard<'_, Batch> {
+        self.batch.lock()
+    }
+
+    /// Whether the replies are there.
+    pub fn is_done(&self) -> bool {
+        self.done.load(Ordering::Acquire)
+    }
+
+    pub(super) fn start(&self) {
+        self.done.store(false, Ordering::Relaxed);
+    }
+
+    /// Marks it done and wakes its owner, if that waits.
+    pub(super) fn finish(&self) {
+        self.done.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// Wakes the owner, be it to apply what has become durable.
+    pub(super) fn wake(&self) {
+        let waker = self.waker.lock().take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Waits until the submitted batch is answered. Whoever waits also helps: when woken it
+    /// applies what has become durable, for all.
+    pub async fn wait(&self, group: &Arc<Group>) {
+        std::future::poll_fn(|cx| {
+            if self.is_done() {
+                return Poll::Ready(());
+            }
+            *self.waker.lock() = Some(cx.waker().clone());
+            group.drive();
+            if self.is_done() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        *self.waker.lock() = None;
+    }
+}

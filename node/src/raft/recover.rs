@@ -1,0 +1,289 @@
+//! From what lies on the medium to a group that can lead: the pool's last committed epoch, and on
+//! top of it every entry of the log that is not in there.
+//!
+//! Nothing here is proportional to the data: the pool opens as it is, and the log holds what two
+//! epochs wrote at most.
+
+use std::path::Path;
+use std::sync::mpsc;
+use std::time::Instant;
+
+use cairn_engine::{At, ENGINE_VERSION, Engine};
+use cairn_protocol::ids::{LogIndex, NodeId, ShardId, Term};
+use cairn_protocol::op::EntryRef as Operations;
+use cairn_protocol::resp::Writer;
+use cairn_store::log::{Entry, EntryKind, EntryRef, Log, LogId, LogKind, LogOptions, Recovered};
+use cairn_store::media::Medium;
+use cairn_store::{Committer, Opened, PoolOptions, Store};
+
+use super::group::Start;
+use super::vote::Vote;
+use crate::ops::config::Durability;
+use crate::ops::{clock, entropy, host};
+
+/// The pool's file name inside `--dir`: shard 0's.
+pub const POOL_FILE: &str = "shard-0.pool";
+
+/// A lone node's id in its group.
+const LONE_NODE: NodeId = NodeId(1);
+
+/// What is open and replayed, before the group exists.
+pub struct Recovery {
+    /// The engine at the last entry of the log.
+    pub engine: Engine,
+    /// Commits its epochs.
+    pub committer: Committer,
+    /// The log.
+    pub log: Log,
+    /// Where the group starts: in a new term, behind its first entry.
+    pub start: Start,
+    /// What was there.
+    pub found: Found,
+}
+
+/// What recovery found, for the ready line and INFO.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// The pool was created now.
+    pub created: bool,
+    /// The epoch that was opened.
+    pub epoch: u64,
+    /// Keys in all databases.
+    pub keys: u64,
+    /// Entries that were applied.
+    pub replayed_entries: u64,
+    /// Operations in them.
+    pub replayed_ops: u64,
+    /// Bytes of the log that were read.
+    pub scanned_bytes: u64,
+    /// What an operator should know.
+    pub notes: Vec<String>,
+}
+
+/// How to recover.
+#[derive(Clone, Copy, Debug)]
+pub struct Options<'a> {
+    /// The node's directory, which exists.
+    pub dir: &'a Path,
+    /// When a write is durable on files.
+    pub durability: Durability,
+    /// What the pool may take.
+    pub capacity_bytes: u64,
+}
+
+/// Opens pool and log and replays.
+///
+/// # Errors
+/// A text that says what, where, and what to do. Nothing that lies there is changed then, but for
+/// what opening mends.
+pub fn recover(options: Options<'_>) -> Result<Recovery, String> {
+    let mut watch = Watch(clock::now());
+    let pool_path = options.dir.join(POOL_FILE);
+    let pool_bytes = std::fs::metadata(&pool_path).map_or(0, |meta| meta.len());
+    let pool_options = PoolOptions {
+        // While replaying the operator's new number must not turn down what was acknowledged
+        // under the old one.
+        capacity_bytes: options.capacity_bytes.max(pool_bytes.saturating_mul(2)),
+        new_hash_key: [entropy::random_u64(), entropy::random_u64()],
+        new_uuid: random_16(),
+    };
+    let (store, committer, opened) =
+        Store::open_file(&pool_path, &pool_options).map_err(|error| error.to_string())?;
+    watch.lap("pool opened");
+    let medium = store.mem_arc().medium();
+    let (log, recovered) = open_log(&options, medium)?;
+    watch.lap("log opened");
+    check_pair(&options, &opened, &recovered, &log)?;
+    let mut found = Found {
+        created: opened.created,
+        epoch: opened.epoch.0,
+        scanned_bytes: recovered.scanned_bytes,
+        notes: notes(&opened, &recovered),
+        ..Found::default()
+    };
+    let mut engine = Engine::new(store);
+    replay(&mut engine, &log, opened.applied, &mut found)?;
+    watch.lap("log replayed");
+    let start = take_term(&mut engine, &log, &recovered)?;
+    watch.lap("term taken");
+    found.keys =
+        (0..=cairn_store::Db::COUNT).map(|db| engine.store().len(cairn_store::Db(db))).sum();
+    let mut recovery = Recovery { engine, committer, log, start, found };
+    set_limits(&mut recovery, options.capacity_bytes)?;
+    Ok(recovery)
+}
+
+/// Tells the log, when verbose, what each step of a start took.
+struct Watch(Instant);
+
+impl Watch {
+    fn lap(&mut self, what: &str) {
+        let us = clock::nanos_since(self.0) / 1000;
+        tracing::debug!("{what} in {us} us");
+        self.0 = clock::now();
+    }
+}
+
+/// The one shard of a lone node.
+pub const SHARD: ShardId = ShardId(0);
+
+fn open_log(options: &Options<'_>, medium: Medium) -> Result<(Log, Recovered), String> {
+    let kind = match (medium.is_memory(), options.durability) {
+        (true, _) => LogKind::Memory,
+        (false, Durability::Always) => LogKind::File,
+        (false, Durability::EverySec) => LogKind::FileEverySec,
+    };
+    let mut log_options = LogOptions::new(options.dir, kind);
+    log_options.uuid = random_16();
+    log_options.boot_id = boot_id();
+    Log::open(&log_options).map_err(|error| error.to_string())
+}
+
+/// Pool and log must be of one piece: either alone would be a silent loss of what was acknowledged.
+fn check_pair(
+    options: &Options<'_>,
+    opened: &Opened,
+    recovered: &Recovered,
+    log: &Log,
+) -> Result<(), String> {
+    let dir = options.dir.display();
+    let (term, applied) = opened.applied;
+    let state = recovered.shards.get(&SHARD).cloned().unwrap_or_default();
+    let last = state.last.map_or(LogIndex(0), |last| last.index);
+    let first_needed = LogIndex(applied.0 + 1);
+    if last > applied && state.first.is_none_or(|first| first > first_needed) {
+        let first = state.first.map_or(last.0 + 1, |first| first.0);
+        return Err(format!(
+            "the pool {dir}/{POOL_FILE} holds entries up to {applied}, the log {dir}/log only those \
+             from {first}: the pool is missing or older than its log; restore both from one backup"
+        ));
+    }
+    if last >= applied {
+        return Ok(());
+    }
+    if options.durability == Durability::EverySec && !recovered.created {
+        // The page cache took the log's end with it, not what the pool had synced.
+        return log.purge(SHARD, LogId::new(term, applied)).map_err(|error| error.to_string());
+    }
+    Err(format!(
+        "the log {dir}/log ends at entry {last}, the pool {dir}/{POOL_FILE} holds entries up to \
+         {applied}: the log was removed or is another's; restore both from one backup, or start \
+         with --durability everysec once to give up what the log held"
+    ))
+}
+
+fn notes(opened: &Opened, recovered: &Recovered) -> Vec<String> {
+    let cut = recovered.cut.as_ref().map(|cut| {
+        format!(
+            "{}: an incomplete batch at byte {} was cut; it was never acknowledged",
+            cut.file, cut.offset
+        )
+    });
+    opened.note.clone().into_iter().chain(cut).collect()
+}
+
+fn replay(
+    engine: &mut Engine,
+    log: &Log,
+    applied: (Term, LogIndex),
+    found: &mut Found,
+) -> Result<(), String> {
+    log.replay(SHARD, LogIndex(applied.1.0 + 1), |entry| {
+        found.replayed_entries += 1;
+        apply(engine, &entry, found)
+    })
+    .map_err(|error| error.to_string())
+}
+
+fn apply(engine: &mut Engine, entry: &EntryRef<'_>, found: &mut Found) -> Result<(), String> {
+    let at_entry = |what: String| format!("log entry {}: {what}", entry.index);
+    let mut now_ms = engine.store().clock_ms();
+    if entry.kind == EntryKind::Normal {
+        let operations =
+            Operations::decode(entry.payload).map_err(|error| at_entry(error.to_string()))?;
+        let header = *operations.header();
+        if header.engine_version > ENGINE_VERSION {
+            return Err(at_entry(format!(
+                "it asks for engine version {}, this build has {ENGINE_VERSION}: start a newer cairn",
+                header.engine_version
+            )));
+        }
+        now_ms = header.now_ms;
+        let mut seed = header.seed;
+        for op in operations.ops() {
+            let op = op.map_err(|error| at_entry(error.to_string()))?;
+            let at = At { now_ms, seed };
+            engine
+                .apply(&op, &at, &mut Writer::suppressed())
+                .map_err(|fatal| at_entry(fatal.to_string()))?;
+            seed = seed.wrapping_add(1);
+            found.replayed_ops += 1;
+        }
+    }
+    engine.finish_entry(entry.term, entry.index, now_ms);
+    Ok(())
+}
+
+/// Votes for itself in a term above all before, and logs that term's first entry.
+fn take_term(engine: &mut Engine, log: &Log, recovered: &Recovered) -> Result<Start, String> {
+    let state = recovered.shards.get(&SHARD).cloned().unwrap_or_default();
+    let voted = match &state.vote {
+        Some(bytes) => {
+            Vote::decode(bytes)
+                .ok_or("the log holds a vote that this build cannot read: start a newer cairn")?
+                .term
+        }
+        None => Term(0),
+    };
+    let (applied_term, applied) = engine.store().applied();
+    let term = Term(voted.max(applied_term).0 + 1);
+    let vote = Vote { term, node: LONE_NODE, boot_id: boot_id() };
+    wait(|done| log.save_vote(SHARD, &vote.encode(), done))?;
+    let index = LogIndex(applied.0 + 1);
+    let blank = Entry { shard: SHARD, term, index, kind: EntryKind::Blank, payload: &[] };
+    wait(|done| log.append(&[blank], done))?;
+    let clock_ms = engine.store().clock_ms();
+    engine.finish_entry(term, index, clock_ms);
+    Ok(Start { term, last_index: index })
+}
+
+fn wait(start: impl FnOnce(cairn_store::log::Done)) -> Result<(), String> {
+    let (sender, receiver) = mpsc::channel();
+    start(Box::new(move |outcome| {
+        // The receiver waits for exactly this.
+        let _ = sender.send(outcome);
+    }));
+    match receiver.recv() {
+        Ok(outcome) => outcome.map_err(|error| error.to_string()),
+        Err(_) => Err("the log went away without an answer".to_owned()),
+    }
+}
+
+/// Applies the operator's memory limit from here on. The limit decides what writes are admitted,
+/// and so what a replay makes of them: a changed one is committed before the first new write.
+fn set_limits(recovery: &mut Recovery, capacity_bytes: u64) -> Result<(), String> {
+    let store = recovery.engine.store_mut();
+    store.set_capacity_bytes(capacity_bytes);
+    if store.limit_bytes() == capacity_bytes {
+        return Ok(());
+    }
+    store.set_limit_bytes(capacity_bytes);
+    if let Some(sealed) = store.seal() {
+        let published = recovery.committer.commit(sealed).map_err(|error| error.to_string())?;
+        recovery.engine.store_mut().release(published);
+    }
+    Ok(())
+}
+
+fn random_16() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&entropy::random_u64().to_le_bytes());
+    bytes[8..].copy_from_slice(&entropy::random_u64().to_le_bytes());
+    bytes
+}
+
+/// The boot's 128 bits; zeros where the kernel tells none.
+fn boot_id() -> [u8; 16] {
+    let digits = host::boot_id().replace('-', "");
+    u128::from_str_radix(&digits, 16).map(u128::to_be_bytes).unwrap_or_default()
+}

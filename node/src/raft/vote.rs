@@ -1,0 +1,71 @@
+//! The vote of a group's member: which term it is in and whom it voted for, as the log keeps it.
+//!
+//! A lone node votes for itself in a new term at each start, so that no two runs ever write
+//! entries of one term and index that differ.
+//!
+//! ```text
+//!  0  1  version: 1
+//!  1  7  reserved
+//!  8  8  term, little-endian
+//! 16  8  the node voted for, little-endian
+//! 24 16  boot of the machine under which it was cast
+//! ```
+
+use cairn_protocol::ids::{NodeId, Term};
+
+const VERSION: u8 = 1;
+const BYTES: usize = 40;
+
+/// A vote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vote {
+    /// The term it was cast in.
+    pub term: Term,
+    /// Whom it was cast for.
+    pub node: NodeId,
+    /// The boot of the machine, or zeros.
+    pub boot_id: [u8; 16],
+}
+
+impl Vote {
+    /// The bytes that the log keeps.
+    pub fn encode(&self) -> [u8; BYTES] {
+        let mut bytes = [0; BYTES];
+        bytes[0] = VERSION;
+        bytes[8..16].copy_from_slice(&self.term.0.to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.node.0.to_le_bytes());
+        bytes[24..].copy_from_slice(&self.boot_id);
+        bytes
+    }
+
+    /// Reads what [`Vote::encode`] wrote; None for anything else.
+    pub fn decode(bytes: &[u8]) -> Option<Vote> {
+        let bytes: &[u8; BYTES] = bytes.try_into().ok()?;
+        if bytes[0] != VERSION || bytes[1..8] != [0; 7] {
+            return None;
+        }
+        let word = |at: usize| -> Option<u64> {
+            bytes.get(at..at + 8)?.try_into().ok().map(u64::from_le_bytes)
+        };
+        let boot_id = bytes[24..].try_into().ok()?;
+        Some(Vote { term: Term(word(8)?), node: NodeId(word(16)?), boot_id })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vote_reads_back_and_nothing_else_does() {
+        let vote = Vote { term: Term(7), node: NodeId(u64::MAX), boot_id: [3; 16] };
+        assert_eq!(Vote::decode(&vote.encode()), Some(vote));
+        let mut bytes = vote.encode();
+        assert_eq!(Vote::decode(&bytes[..39]), None);
+        bytes[1] = 1;
+        assert_eq!(Vote::decode(&bytes), None);
+        bytes[1] = 0;
+        bytes[0] = 2;
+        assert_eq!(Vote::decode(&bytes), None);
+    }
+}
