@@ -1,0 +1,668 @@
+//! One connection: read what is there, decode all of it, run it, answer it, in order.
+//!
+//! The hot path takes no channel hop and allocates nothing: requests are decoded in place, a run of
+//! reads shares one hold of the shard's read lock, the writes of a batch are encoded straight into
+//! one submission, and all replies leave in one write. [`Connection::advance`] does the work that
+//! needs no waiting; what it returns tells the loop around it what to wait for.
+
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Instant;
+
+use cairn_engine::{At, Effects, Engine};
+use cairn_protocol::WireError;
+use cairn_protocol::command::{CommandId, Flags, Place, Spec, lookup_full, resolve};
+use cairn_protocol::resp::{Argv, RequestDecoder, Writer};
+use cairn_store::Db;
+use parking_lot::RwLockReadGuard;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+
+use super::commands::{self, After, Context};
+use super::io_thread::{Scratch, Thread};
+use super::registry::{Activity, Client};
+use super::row;
+use super::session::Session;
+use super::slowlog::{SlowEntry, cut_args};
+use super::staging;
+use crate::ops::clock;
+use crate::ops::metrics::{Counter, Hold};
+use crate::raft::error_code;
+
+/// Room for one read from a socket.
+pub(super) const READ_BYTES: usize = 32 << 10;
+/// Requests decoded before they are answered.
+const BATCH_REQUESTS: usize = 512;
+/// Reads under one hold of the shard's lock: some tens of microseconds.
+const HOLD_READS: usize = 64;
+/// Replies gathered before they are sent though more requests wait.
+const FLUSH_BYTES: usize = 1 << 20;
+/// Bytes of a batch's writes, reads and ready replies after which it is submitted.
+const SUBMIT_BYTES: usize = 1 << 20;
+/// A request that came in part is moved into the connection's own buffer by swapping rather than
+/// copying when it is longer than this.
+const SWAP_BYTES: usize = READ_BYTES / 2;
+/// With a lower threshold than this the slow log times every command on its own.
+const EXACT_BELOW_US: i64 = 1000;
+
+/// The connection is over; nothing more can be sent.
+struct Gone;
+
+/// What [`Connection::advance`] stopped for.
+enum Next {
+    /// All requests of the batch have run or are pending.
+    Done,
+    /// The pending batch is to be submitted, then go on.
+    Submit,
+    /// Replies are to be sent, then go on.
+    Flush,
+    /// A command of the server's that needs everything before it answered.
+    Server(&'static Spec),
+    /// A write whose arguments are too long for one log record.
+    Stage(&'static Spec),
+}
+
+/// A client's connection.
+pub(super) struct Connection {
+    stream: TcpStream,
+    thread: Rc<Thread>,
+    client: Arc<Client>,
+    session: Session,
+    decoder: RequestDecoder,
+    /// The beginning of a request whose rest has not come yet.
+    partial: Vec<u8>,
+    last_command: CommandId,
+}
+
+impl Connection {
+    pub fn new(thread: Rc<Thread>, stream: TcpStream, client: Arc<Client>) -> Connection {
+        let settings = thread.settings();
+        let session = Session::new(&settings);
+        Connection {
+            decoder: RequestDecoder::new(session.limits(&settings)),
+            stream,
+            thread,
+            client,
+            session,
+            partial: Vec::new(),
+            last_command: CommandId::Command,
+        }
+    }
+
+    /// Serves the client until it goes or is made to.
+    pub async fn serve(mut self) {
+        std::future::poll_fn(|cx| {
+            self.client.set_waker(cx.waker().clone());
+            Poll::Ready(())
+        })
+        .await;
+        while let Some(mut scratch) = self.receive().await {
+            let outcome = self.answer(&mut scratch).await;
+            self.thread.put_scratch(scratch);
+            if outcome.is_err() {
+                break;
+            }
+        }
+        self.client.clear_waker();
+        self.thread.shared.clients.remove(self.client.id);
+    }
+
+    /// Waits for bytes and returns them behind those of an incomplete request. None when the peer
+    /// has closed, the connection was killed, or the node stops and nothing is left to answer.
+    async fn receive(&mut self) -> Option<Box<Scratch>> {
+        std::future::poll_fn(|cx| {
+            if self.client.is_killed() {
+                return Poll::Ready(None);
+            }
+            // The buffers are only borrowed for this look: while nothing comes nobody holds them.
+            let mut scratch = self.thread.take_scratch();
+            self.restore_partial(&mut scratch.input);
+            let held = scratch.input.len();
+            let read = pin!(self.stream.read_buf(&mut scratch.input)).poll(cx);
+            match read {
+                Poll::Ready(Ok(n)) if n > 0 => {
+                    self.partial = Vec::new();
+                    self.thread.stats.count(Counter::total_net_input_bytes, n as u64);
+                    self.thread.stats.count(Counter::total_reads_processed, 1);
+                    Poll::Ready(Some(scratch))
+                }
+                Poll::Ready(_) => {
+                    self.thread.put_scratch(scratch);
+                    Poll::Ready(None)
+                }
+                Poll::Pending => {
+                    debug_assert_eq!(held, scratch.input.len());
+                    self.keep_partial(&mut scratch.input, 0);
+                    self.thread.put_scratch(scratch);
+                    match self.thread.shared.stop.why() {
+                        Some(_) => Poll::Ready(None),
+                        None => Poll::Pending,
+                    }
+                }
+            }
+        })
+        .await
+    }
+
+    /// Puts an incomplete request in front of what is about to be read, with room for the rest as
+    /// far as it is known: at most doubling, since the peer has only claimed those bytes.
+    fn restore_partial(&mut self, input: &mut Vec<u8>) {
+        if self.partial.is_empty() {
+            return;
+        }
+        if self.partial.len() > SWAP_BYTES {
+            std::mem::swap(&mut self.partial, input);
+        } else {
+            input.extend_from_slice(&self.partial);
+        }
+        let wanted =
+            self.decoder.need_hint(input.len()).clamp(READ_BYTES, input.len().max(READ_BYTES));
+        if input.capacity() - input.len() < wanted.min(READ_BYTES) {
+            input.reserve_exact(wanted);
+        }
+    }
+
+    /// Keeps what follows the first `consumed` bytes for the next read.
+    fn keep_partial(&mut self, input: &mut Vec<u8>, consumed: usize) {
+        let left = input.len() - consumed;
+        if left > SWAP_BYTES {
+            input.drain(..consumed);
+            std::mem::swap(&mut self.partial, input);
+        } else if self.partial.len() != left || consumed > 0 {
+            self.partial.clear();
+            self.partial.extend_from_slice(&input[consumed..]);
+        }
+        input.clear();
+    }
+
+    /// Answers all complete requests of the input.
+    async fn answer(&mut self, scratch: &mut Scratch) -> Result<(), Gone> {
+        let now = clock::now();
+        let input = std::mem::take(&mut scratch.input);
+        let outcome = self.answer_input(scratch, &input).await;
+        scratch.input = input;
+        let consumed = outcome?;
+        let left = scratch.input.len() - consumed;
+        self.client.note_query(left);
+        let Session { db, proto, .. } = self.session;
+        self.client.note(now, Activity { db, proto, last: self.last_command });
+        if left as u64 > self.thread.settings().query_buffer_limit {
+            self.thread.stats.count(Counter::client_query_buffer_limit_disconnections, 1);
+            tracing::warn!("closing client {}: its query buffer is full", self.client.address);
+            return Err(Gone);
+        }
+        self.keep_partial(&mut scratch.input, consumed);
+        Ok(())
+    }
+
+    /// Returns how many bytes of `input` were answered.
+    async fn answer_input(&mut self, scratch: &mut Scratch, input: &[u8]) -> Result<usize, Gone> {
+        let mut consumed = 0;
+        loop {
+            // Before the login each request may change what the next one is allowed.
+            let most = if self.session.authenticated { BATCH_REQUESTS } else { 1 };
+            scratch.frames.clear();
+            let rest = &input[consumed..];
+            let decoded = self.decoder.decode(rest, &mut scratch.frames, most);
+            if !scratch.frames.is_empty() {
+                self.run_frames(scratch, rest).await?;
+            }
+            match decoded {
+                Ok(0) => break,
+                Ok(bytes) => consumed += bytes,
+                Err(error) => {
+                    Writer::new(&mut scratch.out, self.session.proto)
+                        .error_text(&error.to_string());
+                    self.thread.shared.metrics.error("ERR");
+                    self.flush(&mut scratch.out).await?;
+                    return Err(Gone);
+                }
+            }
+        }
+        self.flush(&mut scratch.out).await?;
+        Ok(consumed)
+    }
+
+    /// Runs all requests that were decoded from `input`; their replies are in `scratch.out`.
+    async fn run_frames(&mut self, scratch: &mut Scratch, input: &[u8]) -> Result<(), Gone> {
+        let mut at = 0;
+        loop {
+            match self.advance(scratch, input, &mut at) {
+                Next::Done => {
+                    self.settle(scratch, input).await;
+                    return Ok(());
+                }
+                Next::Submit => self.settle(scratch, input).await,
+                Next::Flush => self.flush(&mut scratch.out).await?,
+                Next::Server(spec) => {
+                    self.settle(scratch, input).await;
+                    self.run_server_command(scratch, input, spec, at).await?;
+                    at += 1;
+                }
+                Next::Stage(spec) => {
+                    self.settle(scratch, input).await;
+                    self.stage(scratch, input, spec, at).await;
+                    at += 1;
+                }
+            }
+        }
+    }
+
+    /// Runs requests from `at` on until something must be waited for.
+    fn advance(&mut self, scratch: &mut Scratch, input: &[u8], at: &mut usize) -> Next {
+        let thread = Rc::clone(&self.thread);
+        let mut run = Run { thread: &thread, reading: None };
+        let exact = self.times_each_command();
+        while *at < scratch.frames.len() {
+            let argv = scratch.frames.argv(*at, input);
+            self.session.begin_command();
+            let spec = match self.admit(argv) {
+                Ok(spec) => spec,
+                Err(refusal) => {
+                    self.refuse(scratch, &refusal);
+                    *at += 1;
+                    continue;
+                }
+            };
+            let step = match spec.place {
+                Place::Read if !scratch.pending => {
+                    let Scratch { frames, out, run: specs, .. } = scratch;
+                    let argv = frames.argv(*at, input);
+                    run.open(*at);
+                    run.read(&self.session, spec, argv, out);
+                    specs.push(spec);
+                    let slow = exact || !spec.flags.contains(Flags::FAST);
+                    // Beyond that under a new hold, so that writers get their turn, and so that a
+                    // command that may be slow is timed alone.
+                    if slow || specs.len() >= HOLD_READS {
+                        self.close(&mut run, scratch, input);
+                    }
+                    (scratch.out.len() >= FLUSH_BYTES).then_some(Next::Flush)
+                }
+                Place::Read => {
+                    let Scratch { frames, submission, .. } = scratch;
+                    let argv = frames.argv(*at, input);
+                    let silent = self.session.is_silent();
+                    submission.batch().push_read(spec, self.session.db, argv, silent);
+                    None
+                }
+                Place::Write => {
+                    self.close(&mut run, scratch, input);
+                    if staging::is_needed(scratch.frames.argv(*at, input)) {
+                        return Next::Stage(spec);
+                    }
+                    let enough = self.queue_write(scratch, input, spec, *at) >= SUBMIT_BYTES;
+                    (enough || exact).then_some(Next::Submit)
+                }
+                Place::Server if commands::is_placeable(spec.id) => {
+                    self.run_in_place(scratch, input, spec, *at);
+                    None
+                }
+                Place::Server => {
+                    self.close(&mut run, scratch, input);
+                    return Next::Server(spec);
+                }
+            };
+            self.last_command = spec.id;
+            *at += 1;
+            if let Some(next) = step {
+                self.close(&mut run, scratch, input);
+                return next;
+            }
+        }
+        self.close(&mut run, scratch, input);
+        Next::Done
+    }
+
+    /// The row that answers a request, if this session may ask for it.
+    fn admit(&self, argv: Argv<'_>) -> Result<&'static Spec, WireError> {
+        let spec = resolve(argv)?;
+        if !self.session.authenticated && !spec.flags.contains(Flags::NO_AUTH) {
+            return Err(WireError::NoAuth);
+        }
+        Ok(spec)
+    }
+
+    /// Adds a write to the pending batch; returns the bytes that this now holds.
+    fn queue_write(
+        &self,
+        scratch: &mut Scratch,
+        input: &[u8],
+        spec: &'static Spec,
+        at: usize,
+    ) -> usize {
+        let Scratch { frames, submission, pending, pending_first, .. } = scratch;
+        let mut batch = submission.batch();
+        if !*pending {
+            *pending = true;
+            *pending_first = at;
+            batch.set_proto(self.session.proto);
+        }
+        let argv = frames.argv(at, input);
+        batch.push_write(spec, self.session.db, argv, self.session.is_silent());
+        batch.held_bytes()
+    }
+
+    /// Runs a command of the server's that does not depend on what is pending.
+    fn run_in_place(
+        &mut self,
+        scratch: &mut Scratch,
+        input: &[u8],
+        spec: &'static Spec,
+        at: usize,
+    ) {
+        let Scratch { frames, submission, out, pending, .. } = scratch;
+        let argv = frames.argv(at, input);
+        let silent = self.session.is_silent();
+        let thread = Rc::clone(&self.thread);
+        let mut context = self.context(&thread);
+        let from = out.len();
+        // Such commands neither close nor wait, so what comes after them is always the next one.
+        let mut run = |out: &mut Vec<u8>| {
+            commands::execute(&mut context, spec, argv, out);
+        };
+        if *pending {
+            submission.batch().push_reply(silent, run);
+        } else {
+            run(out);
+            note_failure(&thread, spec, &out[from..]);
+            if silent {
+                out.truncate(from);
+            }
+        }
+        note_call(&thread, spec, 0);
+    }
+
+    /// Runs any other command of the server's, after all before it were answered.
+    async fn run_server_command(
+        &mut self,
+        scratch: &mut Scratch,
+        input: &[u8],
+        spec: &'static Spec,
+        at: usize,
+    ) -> Result<(), Gone> {
+        let thread = Rc::clone(&self.thread);
+        let start = clock::now();
+        let from = scratch.out.len();
+        let argv = scratch.frames.argv(at, input);
+        let after = commands::execute(&mut self.context(&thread), spec, argv, &mut scratch.out);
+        note_failure(&thread, spec, &scratch.out[from..]);
+        // As it is now: CLIENT REPLY ON is answered though it was off before.
+        if self.session.is_silent() {
+            scratch.out.truncate(from);
+        }
+        self.last_command = spec.id;
+        self.decoder.set_limits(self.session.limits(&thread.settings()));
+        let outcome = match after {
+            After::Continue => Ok(()),
+            After::Sleep(duration) => {
+                tokio::time::sleep(duration).await;
+                Ok(())
+            }
+            After::Close => {
+                self.flush(&mut scratch.out).await?;
+                Err(Gone)
+            }
+        };
+        let nanos = clock::nanos_since(start);
+        note_call(&thread, spec, nanos);
+        self.note_slow(scratch, input, at, 1, nanos);
+        outcome
+    }
+
+    fn context<'a>(&'a mut self, thread: &'a Thread) -> Context<'a> {
+        let Thread { shared, stats, .. } = thread;
+        Context { shared, stats, session: &mut self.session, client: &self.client }
+    }
+
+    /// Stages a write's long arguments, then proposes it.
+    async fn stage(&mut self, scratch: &mut Scratch, input: &[u8], spec: &'static Spec, at: usize) {
+        self.last_command = spec.id;
+        let argv = scratch.frames.argv(at, input);
+        let how = staging::Write {
+            spec,
+            db: self.session.db,
+            argv,
+            proto: self.session.proto,
+            silent: self.session.is_silent(),
+        };
+        let group = &self.thread.shared.group;
+        match staging::propose(group, &scratch.submission, how).await {
+            Ok(()) => {
+                scratch.pending_first = at;
+                self.collect(scratch, input);
+            }
+            Err(refusal) => self.refuse(scratch, &refusal),
+        }
+    }
+
+    /// Submits what is pending, waits for it and takes the replies.
+    async fn settle(&mut self, scratch: &mut Scratch, input: &[u8]) {
+        if !scratch.pending {
+            return;
+        }
+        let group = &self.thread.shared.group;
+        group.submit(&scratch.submission);
+        if !scratch.submission.is_done() {
+            scratch.submission.wait(group).await;
+        }
+        self.collect(scratch, input);
+    }
+
+    /// Takes the replies of a batch that is done, and counts what it did.
+    fn collect(&mut self, scratch: &mut Scratch, input: &[u8]) {
+        let thread = Rc::clone(&self.thread);
+        let mut batch = scratch.submission.batch();
+        let count = batch.commands().len();
+        let nanos = batch.apply_nanos();
+        for spec in batch.commands() {
+            note_call(&thread, spec, nanos / count as u64);
+        }
+        for (spec, code) in batch.failed() {
+            count_failure(&thread, spec, code);
+        }
+        let effects = batch.take_replies(&mut scratch.out);
+        drop(batch);
+        scratch.pending = false;
+        count_effects(&thread, &effects);
+        self.note_slow(scratch, input, scratch.pending_first, count, nanos);
+    }
+
+    /// Ends a run of reads: lets go of the lock, counts and times it.
+    fn close(&self, run: &mut Run<'_>, scratch: &mut Scratch, input: &[u8]) {
+        let Some(reading) = run.reading.take() else { return };
+        let Reading { engine, start, first, .. } = reading;
+        drop(engine);
+        let nanos = clock::nanos_since(start);
+        self.thread.stats.hold(Hold::Read, nanos);
+        let count = scratch.run.len();
+        for spec in scratch.run.drain(..) {
+            note_call(&self.thread, spec, nanos / count as u64);
+        }
+        self.note_slow(scratch, input, first, count, nanos);
+    }
+
+    /// Answers a request that is not run at all.
+    fn refuse(&self, scratch: &mut Scratch, refusal: &WireError) {
+        let silent = self.session.is_silent();
+        if scratch.pending {
+            let proto = self.session.proto;
+            let write = |out: &mut Vec<u8>| Writer::new(out, proto).error(refusal);
+            scratch.submission.batch().push_reply(silent, write);
+        } else if !silent {
+            Writer::new(&mut scratch.out, self.session.proto).error(refusal);
+        }
+        let thread = &self.thread;
+        thread.stats.count(Counter::total_error_replies, 1);
+        thread.shared.metrics.error(&refusal.code());
+        if let WireError::WrongArity(name) = refusal
+            && let Some(spec) = lookup_full(name.as_bytes())
+        {
+            thread.stats.command_rejected(row(spec));
+        }
+    }
+
+    fn times_each_command(&self) -> bool {
+        let threshold = self.thread.settings().slowlog_slower_than_us;
+        (0..EXACT_BELOW_US).contains(&threshold)
+    }
+
+    /// Keeps a slow run for SLOWLOG: under its first command, with a word when there were more.
+    fn note_slow(&self, scratch: &Scratch, input: &[u8], first: usize, count: usize, nanos: u64) {
+        let settings = self.thread.settings();
+        let Ok(threshold) = u64::try_from(settings.slowlog_slower_than_us) else { return };
+        if nanos / 1000 < threshold || count == 0 {
+            return;
+        }
+        let argv = scratch.frames.argv(first, input);
+        if resolve(argv).is_ok_and(|spec| spec.flags.contains(Flags::SKIP_SLOWLOG)) {
+            return;
+        }
+        let mut args = cut_args(argv);
+        if count > 1 {
+            args.push(format!("... (first of a run of {count})").into_bytes());
+        }
+        let entry = SlowEntry {
+            id: 0,
+            at_seconds: clock::wall_ms() / 1000,
+            duration_us: nanos / 1000,
+            args,
+            address: self.client.address.to_string(),
+            name: self.client.names().name,
+        };
+        self.thread.shared.slowlog.push(entry, settings.slowlog_max_len);
+    }
+
+    /// Sends what is in `out`, waiting for the client where it must.
+    async fn flush(&self, out: &mut Vec<u8>) -> Result<(), Gone> {
+        if out.is_empty() {
+            return Ok(());
+        }
+        let limit = self.thread.settings().output_limit.hard_bytes;
+        if limit > 0 && out.len() as u64 > limit {
+            self.thread.stats.count(Counter::client_output_buffer_limit_disconnections, 1);
+            tracing::warn!("closing client {}: its replies exceed the limit", self.client.address);
+            return Err(Gone);
+        }
+        let sent = self.send(out).await;
+        self.thread.stats.count(Counter::total_net_output_bytes, out.len() as u64);
+        self.thread.stats.count(Counter::total_writes_processed, 1);
+        out.clear();
+        sent
+    }
+
+    async fn send(&self, mut bytes: &[u8]) -> Result<(), Gone> {
+        let mut waited = false;
+        loop {
+            match self.stream.try_write(bytes) {
+                Ok(sent) => bytes = &bytes[sent..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    waited = true;
+                    self.client.note_output(clock::now(), bytes.len());
+                    self.writable().await?;
+                }
+                Err(_) => return Err(Gone),
+            }
+            if bytes.is_empty() {
+                break;
+            }
+        }
+        if waited {
+            self.client.note_output(clock::now(), 0);
+        }
+        Ok(())
+    }
+
+    /// Waits until the socket takes bytes again, or the connection is killed.
+    async fn writable(&self) -> Result<(), Gone> {
+        std::future::poll_fn(|cx| {
+            if self.client.is_killed() {
+                return Poll::Ready(Err(Gone));
+            }
+            self.stream.poll_write_ready(cx).map_err(|_| Gone)
+        })
+        .await
+    }
+}
+
+/// Reads that run under one hold of the shard's lock.
+struct Reading<'g> {
+    engine: RwLockReadGuard<'g, Engine>,
+    at: At,
+    start: Instant,
+    /// The first request of the run.
+    first: usize,
+}
+
+/// The run of reads that is open, if any.
+struct Run<'g> {
+    thread: &'g Thread,
+    reading: Option<Reading<'g>>,
+}
+
+impl Run<'_> {
+    fn open(&mut self, first: usize) {
+        if self.reading.is_some() {
+            return;
+        }
+        let engine = self.thread.shared.group.read();
+        // What the shard's clock has seen it never forgets, whatever the machine's says.
+        let now_ms = clock::wall_ms().max(engine.store().clock_ms());
+        let at = At { now_ms, seed: self.thread.next_seed() };
+        self.reading = Some(Reading { engine, at, start: clock::now(), first });
+    }
+
+    fn read(&self, session: &Session, spec: &'static Spec, argv: Argv<'_>, out: &mut Vec<u8>) {
+        let Some(reading) = &self.reading else { return };
+        let from = out.len();
+        let db = Db(session.db);
+        let mut writer = Writer::new(out, session.proto);
+        match reading.engine.read(spec, db, argv, &reading.at, &mut writer) {
+            Ok(effects) => count_effects(self.thread, &effects),
+            Err(fatal) => {
+                out.truncate(from);
+                let text = fatal.to_string();
+                Writer::new(out, session.proto).error(&WireError::Corrupt(text));
+            }
+        }
+        note_failure(self.thread, spec, &out[from..]);
+        if session.is_silent() {
+            out.truncate(from);
+        }
+    }
+}
+
+fn count_effects(thread: &Thread, effects: &Effects) {
+    let counts = [
+        (Counter::keyspace_hits, effects.hits),
+        (Counter::keyspace_misses, effects.misses),
+        (Counter::expired_keys, effects.expired),
+    ];
+    for (counter, by) in counts {
+        if by > 0 {
+            thread.stats.count(counter, by.into());
+        }
+    }
+}
+
+fn note_call(thread: &Thread, spec: &'static Spec, nanos: u64) {
+    thread.stats.command(row(spec), nanos);
+    thread.stats.count(Counter::total_commands_processed, 1);
+}
+
+/// Counts a reply that is an error.
+fn note_failure(thread: &Thread, spec: &'static Spec, reply: &[u8]) {
+    if let Some(code) = error_code(reply) {
+        count_failure(thread, spec, code);
+    }
+}
+
+fn count_failure(thread: &Thread, spec: &'static Spec, code: &str) {
+    thread.stats.count(Counter::total_error_replies, 1);
+    thread.stats.command_failed(row(spec));
+    thread.shared.metrics.error(code);
+}

@@ -1,0 +1,186 @@
+//! Long arguments go ahead of their command, in pieces, so that no log record is huge.
+//!
+//! A 512 MiB value would otherwise be one record, one copy in memory and one long hold of the lock.
+//! Its pieces are operations that append to a hidden database; the command's own operation then
+//! names the stage instead of the bytes. The client sees one command: nothing shows before it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use cairn_engine::{encode_drop_stages, encode_stage};
+use cairn_protocol::WireError;
+use cairn_protocol::command::keys::keys_of;
+use cairn_protocol::command::{CommandId, Spec};
+use cairn_protocol::resp::{Argv, Proto};
+
+use crate::ops::entropy;
+use crate::raft::{Group, Submission};
+
+/// Bytes of a write's arguments from which some are staged.
+const STAGE_FROM_BYTES: usize = 1 << 20;
+/// Bytes of one piece, and pieces proposed together.
+const PIECE_BYTES: usize = 1 << 20;
+const PIECES_AT_ONCE: usize = 4;
+/// Bytes that the command's own operation may keep after its long arguments are staged.
+const OPERATION_BYTES: usize = 4 << 20;
+/// Arguments at least this long are staged; shorter ones only when that does not suffice.
+const LENGTHS: [usize; 4] = [1 << 20, 64 << 10, 4 << 10, 256];
+
+/// A write that is too long for one operation.
+pub(super) struct Write<'a> {
+    pub spec: &'static Spec,
+    pub db: u16,
+    pub argv: Argv<'a>,
+    pub proto: Proto,
+    pub silent: bool,
+}
+
+/// Whether a write must be staged.
+pub(super) fn is_needed(argv: Argv<'_>) -> bool {
+    argv.total_bytes() >= STAGE_FROM_BYTES
+}
+
+/// Stages the long arguments of `write` and proposes it; its reply is then in the submission's
+/// batch, which must be empty at the start.
+///
+/// # Errors
+/// When it cannot be staged: there is no room, or it is made of too many short arguments. Nothing
+/// of it has happened then, and the batch is empty.
+pub(super) async fn propose(
+    group: &Arc<Group>,
+    submission: &Arc<Submission>,
+    write: Write<'_>,
+) -> Result<(), WireError> {
+    let positions = positions(write.spec, write.argv).ok_or_else(|| {
+        WireError::Custom(format!(
+            "ERR a command of {} bytes in {} arguments is too long for one log record: split it",
+            write.argv.total_bytes(),
+            write.argv.len()
+        ))
+    })?;
+    let staged: Vec<(usize, u64)> =
+        positions.into_iter().map(|position| (position, next_stage_id())).collect();
+    for (position, id) in &staged {
+        if let Err(error) = stage(group, submission, *id, &write.argv[*position]).await {
+            drop_stages(group, submission, &staged).await;
+            return Err(error);
+        }
+    }
+    {
+        let mut batch = submission.batch();
+        batch.set_proto(write.proto);
+        batch.push_write_staged(write.spec, write.db, write.argv, &staged, write.silent);
+    }
+    run(group, submission).await;
+    Ok(())
+}
+
+/// Which arguments to stage: the longest, as many as are needed. Never keys, which the engine must
+/// have in the operation itself. None when that is not enough.
+fn positions(spec: &'static Spec, argv: Argv<'_>) -> Option<Vec<usize>> {
+    let mut is_key = vec![false; argv.len()];
+    keys_of(spec, argv).for_each(|position| is_key[position] = true);
+    let candidates = |least: usize| {
+        let long = argv.iter().enumerate().skip(1).filter(move |(_, arg)| arg.len() >= least);
+        long.map(|(position, _)| position)
+    };
+    LENGTHS.iter().find_map(|&least| {
+        let chosen: Vec<usize> = candidates(least).filter(|&at| !is_key[at]).collect();
+        let staged: usize = chosen.iter().map(|&position| argv[position].len()).sum();
+        let kept = argv.total_bytes() - staged + argv.len() * 4 + chosen.len() * 8;
+        (kept <= OPERATION_BYTES).then_some(chosen)
+    })
+}
+
+async fn stage(
+    group: &Arc<Group>,
+    submission: &Arc<Submission>,
+    id: u64,
+    arg: &[u8],
+) -> Result<(), WireError> {
+    let mut offset = 0;
+    for pieces in arg.chunks(PIECE_BYTES * PIECES_AT_ONCE) {
+        {
+            let mut batch = submission.batch();
+            for piece in pieces.chunks(PIECE_BYTES) {
+                let spec = CommandId::InternalStage.spec();
+                batch.push_encoded(spec, |out| encode_stage(out, id, offset as u64, piece));
+                offset += piece.len();
+            }
+        }
+        run(group, submission).await;
+        let mut replies = Vec::new();
+        submission.batch().take_replies(&mut replies);
+        first_error(&replies)?;
+    }
+    Ok(())
+}
+
+async fn drop_stages(group: &Arc<Group>, submission: &Arc<Submission>, staged: &[(usize, u64)]) {
+    let ids: Vec<u64> = staged.iter().map(|(_, id)| *id).collect();
+    let spec = CommandId::InternalDropStages.spec();
+    submission.batch().push_encoded(spec, |out| encode_drop_stages(out, &ids));
+    run(group, submission).await;
+    // Should it have failed, the next start drops what is left.
+    submission.batch().take_replies(&mut Vec::new());
+}
+
+async fn run(group: &Arc<Group>, submission: &Arc<Submission>) {
+    group.submit(submission);
+    if !submission.is_done() {
+        submission.wait(group).await;
+    }
+}
+
+/// The first error line among the replies, which hold no bulk strings.
+fn first_error(replies: &[u8]) -> Result<(), WireError> {
+    let mut lines = replies.split(|byte| *byte == b'\n');
+    match lines.find_map(|line| line.strip_prefix(b"-")) {
+        Some(text) => Err(WireError::Custom(String::from_utf8_lossy(text).trim_end().to_owned())),
+        None => Ok(()),
+    }
+}
+
+/// Ids start at random, so that a stage left by an earlier run is not taken for a new one.
+fn next_stage_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let _ =
+        NEXT.compare_exchange(0, entropy::random_u64() | 1, Ordering::Relaxed, Ordering::Relaxed);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn staged(command: CommandId, lens: &[usize]) -> Option<Vec<usize>> {
+        let args: Vec<Vec<u8>> = lens.iter().map(|len| vec![b'x'; *len]).collect();
+        let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
+        positions(command.spec(), Argv::from(&args[..]))
+    }
+
+    #[test]
+    fn the_longest_arguments_are_staged_and_keys_never() {
+        const MB: usize = 1 << 20;
+        assert_eq!(staged(CommandId::Set, &[3, 9, 5 * MB]), Some(vec![2]));
+        assert_eq!(staged(CommandId::Set, &[3, 2 * MB, 3 * MB]), Some(vec![2]));
+        assert_eq!(staged(CommandId::Set, &[3, 5 * MB, 3]), None, "a key that long has no place");
+        assert_eq!(staged(CommandId::MSet, &[4, 1, 2 * MB, 1, 100]), Some(vec![2]));
+        let many = [vec![4], [1, 100_000].repeat(60)].concat();
+        assert_eq!(staged(CommandId::MSet, &many).map(|all| all.len()), Some(60));
+        let tiny = [vec![4], [100, 100].repeat(30_000)].concat();
+        assert_eq!(staged(CommandId::MSet, &tiny), None);
+    }
+
+    #[test]
+    fn the_first_error_is_found_among_numbers() {
+        assert_eq!(first_error(b":1\r\n:2\r\n"), Ok(()));
+        let error = first_error(b":1\r\n-OOM full\r\n-ERR x\r\n").expect_err("an error");
+        assert_eq!(error.text(), "OOM full");
+    }
+
+    #[test]
+    fn stage_ids_differ() {
+        assert_ne!(next_stage_id(), next_stage_id());
+    }
+}
