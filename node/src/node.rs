@@ -1,0 +1,320 @@
+//! The composition root: builds the rooms in order, runs them, takes them down in order.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use cairn_protocol::command::TABLE;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::ops::config::{Config, Durability, Settings};
+use crate::ops::lock_file::LockFile;
+use crate::ops::metrics::{Metrics, Shard as Stats};
+use crate::ops::telemetry::LogControl;
+use crate::ops::{clock, entropy, host, telemetry};
+use crate::raft::epoch::{Flusher, Pace};
+use crate::raft::recover::{self, Found, Recovery};
+use crate::raft::{Group, Submission, expiry};
+use crate::server::io_thread::IoThread;
+use crate::server::listener::{accept_all, bind};
+use crate::server::registry::{Filter, Registry};
+use crate::server::slowlog::SlowLog;
+use crate::server::stop::{Stop, Why};
+use crate::server::{Identity, Shared, cron};
+
+/// How long an orderly stop waits for replies that clients do not take.
+const DRAIN: Duration = Duration::from_secs(5);
+/// Descriptors the node needs beside those of its clients.
+const OWN_FILES: u64 = 128;
+/// The least memory that a pool is any use with.
+const LEAST_MEMORY: u64 = 16 << 20;
+
+/// A node that serves.
+pub struct Node {
+    shared: Arc<Shared>,
+    threads: Arc<Vec<IoThread>>,
+    flusher: Flusher,
+    listeners: Vec<std::net::TcpListener>,
+    addresses: Vec<SocketAddr>,
+    stats: Arc<Stats>,
+    ready: String,
+    _lock: LockFile,
+}
+
+impl Node {
+    /// Recovers what lies in `--dir` and binds the listeners. `started` is when `main` began.
+    ///
+    /// # Errors
+    /// A text that says what is wrong, where, and what to do.
+    pub fn start(
+        mut settings: Settings,
+        started: Instant,
+        log: LogControl,
+    ) -> Result<Node, String> {
+        let dir = settings.dir.clone();
+        std::fs::create_dir_all(&dir).map_err(|error| {
+            format!("cannot make the directory {}: {error}; choose another --dir", dir.display())
+        })?;
+        let lock = LockFile::acquire(&dir).map_err(|refusal| refusal.to_string())?;
+        let capacity = capacity_bytes(&settings, &dir)?;
+        settings.memory = Some(capacity);
+        settings.maxclients = affordable_clients(settings.maxclients);
+        let durability = settings.durability;
+        let options = recover::Options { dir: &dir, durability, capacity_bytes: capacity };
+        let Recovery { engine, committer, log: raft_log, start, found } =
+            recover::recover(options)?;
+        found.notes.iter().for_each(|note| tracing::warn!("{note}"));
+        let medium = engine.store().mem_arc().medium();
+
+        let metrics = Metrics::new(TABLE.len());
+        let stop = Arc::<Stop>::default();
+        let asked = Arc::clone(&stop);
+        let on_stop = Box::new(move |error: &crate::raft::GroupError| {
+            asked.ask(Why::Failed(error.to_string()));
+        });
+        let raft_log = Arc::new(raft_log);
+        let group = Group::new(recover::SHARD, engine, raft_log, start, metrics.shard(), on_stop);
+        let pace = Pace::new(medium.is_memory(), settings.epoch_ms);
+        let flusher = Flusher::start(Arc::clone(&group), committer, pace)
+            .map_err(|error| format!("cannot start the thread that commits: {error}"))?;
+        let (listeners, addresses) = bind_all(&settings)?;
+        let ready = ready_line(&addresses, medium.name(), &dir, &found, started);
+        let io_threads = settings.io_threads;
+        let identity = Identity {
+            run_id: entropy::run_id(),
+            started,
+            port: addresses.first().map_or(settings.port, SocketAddr::port),
+            medium: medium.name(),
+            durability: durability_on(medium.is_memory(), durability),
+            dir,
+            found,
+            ready_us: clock::nanos_since(started) / 1000,
+        };
+        let stats = metrics.shard();
+        let shared = Arc::new(Shared {
+            config: Config::new(settings),
+            metrics,
+            group,
+            commits: flusher.stats(),
+            clients: Registry::default(),
+            slowlog: SlowLog::default(),
+            log,
+            identity,
+            stop,
+            active_expire: Arc::new(AtomicBool::new(true)),
+        });
+        let threads: Result<Vec<IoThread>, _> =
+            (0..io_threads).map(|number| IoThread::start(number, Arc::clone(&shared))).collect();
+        let threads = threads.map_err(|error| format!("cannot start an io thread: {error}"))?;
+        let threads = Arc::new(threads);
+        Ok(Node { shared, threads, flusher, listeners, addresses, stats, ready, _lock: lock })
+    }
+
+    /// Where clients reach it.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// One line: address, medium, what was recovered, in how many milliseconds.
+    pub fn ready_line(&self) -> &str {
+        &self.ready
+    }
+
+    /// How it is told to stop.
+    pub fn stop_handle(&self) -> Arc<Stop> {
+        Arc::clone(&self.shared.stop)
+    }
+
+    /// Serves until it is told to stop, then stops in order: no new connections, everything that
+    /// was received is answered, a last commit.
+    ///
+    /// # Errors
+    /// Why it had to stop, if nobody asked for it, or what failed while stopping.
+    pub fn run(self) -> Result<(), String> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| format!("cannot start a runtime: {error}"))?;
+        let why = runtime.block_on(self.serve())?;
+        drop(runtime);
+        match &why {
+            Why::Signal(name) => tracing::info!("{name}: stopping"),
+            Why::Command => tracing::info!("SHUTDOWN: stopping"),
+            Why::Failed(reason) => tracing::error!("{reason}"),
+        }
+        self.take_down(why)
+    }
+
+    async fn serve(&self) -> Result<Why, String> {
+        let mut accepting = tokio::task::JoinSet::new();
+        for listener in &self.listeners {
+            let listener = listener.try_clone().and_then(TcpListener::from_std);
+            let listener = listener.map_err(|error| format!("cannot listen: {error}"))?;
+            let (threads, shared) = (Arc::clone(&self.threads), Arc::clone(&self.shared));
+            accepting.spawn(accept_all(listener, threads, shared, Arc::clone(&self.stats)));
+        }
+        let failed = |error: std::io::Error| format!("cannot wait for signals: {error}");
+        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+        let stop = Arc::clone(&self.shared.stop);
+        let why = tokio::select! {
+            why = stop.wait() => why,
+            _ = terminate.recv() => Why::Signal("SIGTERM"),
+            _ = interrupt.recv() => Why::Signal("SIGINT"),
+            () = self.keep_house() => Why::Command,
+        };
+        stop.ask(why.clone());
+        Ok(why)
+    }
+
+    /// What is done again and again: reclaiming, sampling, closing idle connections.
+    async fn keep_house(&self) {
+        let mut ticks = tokio::time::interval(expiry::EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let submission = Submission::new();
+        let shared = &self.shared;
+        let mut last = clock::now();
+        for tick in 1u64.. {
+            ticks.tick().await;
+            let now = clock::now();
+            shared.metrics.sample(clock::millis(now.duration_since(last)));
+            last = now;
+            // Should whoever was woken to apply have gone away, this does it.
+            shared.group.drive();
+            if shared.active_expire.load(Ordering::Relaxed) {
+                expiry::reclaim(&shared.group, &submission, &self.stats).await;
+            }
+            if tick % 10 == 0 {
+                cron::sweep(shared, &self.stats, now);
+            }
+        }
+    }
+
+    fn take_down(self, why: Why) -> Result<(), String> {
+        drop(self.listeners);
+        let clients = self.shared.clients.matching(&Filter::default());
+        clients.iter().for_each(|client| client.wake());
+        let threads = Arc::into_inner(self.threads).unwrap_or_default();
+        let handles: Vec<_> = threads.into_iter().map(IoThread::finish).collect();
+        let start = clock::now();
+        let mut killed = false;
+        while !handles.iter().all(std::thread::JoinHandle::is_finished) {
+            self.shared.group.drive();
+            if start.elapsed() > DRAIN && !killed {
+                killed = true;
+                tracing::warn!("closing clients that do not take their replies");
+                self.shared.clients.matching(&Filter::default()).iter().for_each(|c| c.kill());
+            }
+            if start.elapsed() > DRAIN * 2 {
+                break;
+            }
+            std::thread::sleep(Duration::from_micros(500));
+        }
+        let committed = self.flusher.stop();
+        let closed = self.shared.group.log().close();
+        if let Why::Failed(reason) = why {
+            return Err(reason);
+        }
+        committed.map_err(|error| format!("the last commit failed: {error}"))?;
+        closed.map_err(|error| format!("the log could not be closed: {error}"))
+    }
+}
+
+/// `--memory`, or half of what there is.
+fn capacity_bytes(settings: &Settings, dir: &Path) -> Result<u64, String> {
+    let pool = std::fs::metadata(dir.join(recover::POOL_FILE)).map_or(0, |meta| meta.len());
+    let free = host::free_bytes(dir)
+        .map_err(|error| format!("cannot ask for the free space of {}: {error}", dir.display()))?;
+    let there = free.saturating_add(pool);
+    let chosen = settings.memory.unwrap_or_else(|| {
+        let half_of_medium = there / 2;
+        host::memory_bytes().map_or(half_of_medium, |ram| half_of_medium.min(ram / 2))
+    });
+    if chosen < LEAST_MEMORY {
+        return Err(format!(
+            "--memory {chosen} bytes is too little, 16mb is the least; {} has {free} bytes free",
+            dir.display()
+        ));
+    }
+    if chosen > there {
+        tracing::warn!(
+            "--memory {chosen} is more than the {there} bytes that {} can give",
+            dir.display()
+        );
+    }
+    Ok(chosen)
+}
+
+/// As many clients as there may be open files, and no more than asked for.
+fn affordable_clients(wanted: u64) -> u64 {
+    let files = host::raise_open_files(wanted.saturating_add(OWN_FILES));
+    let affordable = files.saturating_sub(OWN_FILES).max(1);
+    if affordable < wanted {
+        tracing::warn!(
+            "the limit of open files allows {affordable} clients instead of {wanted}: raise \
+             ulimit -n"
+        );
+    }
+    wanted.min(affordable)
+}
+
+fn bind_all(settings: &Settings) -> Result<(Vec<std::net::TcpListener>, Vec<SocketAddr>), String> {
+    let mut listeners = Vec::new();
+    let mut addresses: Vec<SocketAddr> = Vec::new();
+    for ip in &settings.bind {
+        // With port 0 the system chooses for the first address, and the others follow it.
+        let port = addresses.first().map_or(settings.port, SocketAddr::port);
+        let listener = bind(SocketAddr::new(*ip, port), settings.tcp_backlog)
+            .map_err(|error| error.to_string())?;
+        addresses.push(listener.local_addr().map_err(|error| error.to_string())?);
+        listeners.push(listener);
+    }
+    Ok((listeners, addresses))
+}
+
+fn ready_line(
+    addresses: &[SocketAddr],
+    medium: &str,
+    dir: &Path,
+    found: &Found,
+    started: Instant,
+) -> String {
+    let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    let what = match found.created {
+        true => "a new pool".to_owned(),
+        false => format!(
+            "{} keys at epoch {}, {} log records replayed",
+            found.keys, found.epoch, found.replayed_entries
+        ),
+    };
+    let ms = clock::nanos_since(started) as f64 / 1e6;
+    format!(
+        "cairn {} ready on {}: {medium} {}, {what}, in {ms:.1} ms",
+        env!("CARGO_PKG_VERSION"),
+        addresses.join(" "),
+        dir.display()
+    )
+}
+
+/// What an acknowledged write survives, for INFO.
+fn durability_on(is_memory: bool, durability: Durability) -> &'static str {
+    match (is_memory, durability) {
+        (true, _) => "memory (survives the process, not the machine)",
+        (false, Durability::Always) => "always (synced before the answer)",
+        (false, Durability::EverySec) => "everysec (power loss may take the last second)",
+    }
+}
+
+/// Starts a node, says so, and serves until it is told to stop.
+///
+/// # Errors
+/// What kept it from starting, or made it stop.
+pub fn serve(settings: Settings, started: Instant) -> Result<(), String> {
+    let log = telemetry::start(settings.log_level);
+    let node = Node::start(settings, started, log)?;
+    println!("{}", node.ready_line());
+    node.run()
+}
