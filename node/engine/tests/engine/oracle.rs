@@ -305,6 +305,55 @@ fn redis_server_gives_the_same_replies() {
     }
 }
 
+#[test]
+fn floats_add_as_at_redis_server() {
+    let Some(mut redis) = Redis::start() else { return };
+    for seed in seeds(4) {
+        println!("seed {seed}: replay with CAIRN_SEED={seed}");
+        let mut rng = Rng(seed);
+        let mut replica = Replica::new(redis.now_ms());
+        for _ in 0..1000 {
+            for argv in [["SET", "f", &number(&mut rng)], ["INCRBYFLOAT", "f", &number(&mut rng)]] {
+                let argv = argv.map(|word| word.as_bytes().to_vec());
+                compare(&argv, &replica.run(&argv), &redis.ask(&argv));
+            }
+        }
+    }
+}
+
+/// Text that `strtold` may read: of any size, at the edges of the mantissa, or half-way between two
+/// numbers.
+fn number(rng: &mut Rng) -> String {
+    let sign = rng.pick(&["", "-", "+"]);
+    let digits = |rng: &mut Rng, max: u64| -> String {
+        (0..1 + rng.below(max)).map(|_| char::from(b'0' + rng.below(10) as u8)).collect()
+    };
+    let between = |rng: &mut Rng, low: i64, high: i64| low + rng.below((high - low) as u64) as i64;
+    let text = match rng.below(9) {
+        0 => digits(rng, 25),
+        1 => format!("{}.{}", digits(rng, 20), digits(rng, 20)),
+        2 => format!("0.{}{}", "0".repeat(rng.below(20) as usize), digits(rng, 22)),
+        3 => format!("{}.{}e{}", digits(rng, 2), digits(rng, 30), between(rng, -40, 40)),
+        4 => format!("{}E{}", digits(rng, 30), between(rng, -5000, 5000)),
+        5 => format!("{}e{}", digits(rng, 3), rng.pick(&["-4951", "-4950", "4931", "4932"])),
+        6 => format!("0x{:x}.{:x}p{}", rng.next(), rng.next(), between(rng, -16_600, 16_500)),
+        7 => half_way(rng),
+        _ => rng.pick(&["inf", "nan", "1e", ".", "5.", ".5", "0x", "18446744073709551617"]).into(),
+    };
+    format!("{sign}{text}")
+}
+
+/// An odd number of 65 or 66 bits, scaled by a power of two, written out exactly.
+fn half_way(rng: &mut Rng) -> String {
+    let odd = u128::from(rng.next() | 1 << 63) << (1 + rng.below(2)) | 1;
+    match rng.below(3) {
+        0 => odd.to_string(),
+        1 => (odd << rng.below(60)).to_string(),
+        // Half of an odd number ends in five tenths, a quarter in 25 or 75 hundredths.
+        _ => format!("{}.{:02}", odd / 4, odd % 4 * 25),
+    }
+}
+
 fn compare(argv: &[Vec<u8>], ours: &[u8], theirs: &[u8]) {
     if ours == theirs || sorted(argv, ours) == sorted(argv, theirs) || is_near(argv, ours, theirs) {
         return;

@@ -3,10 +3,11 @@
 use cairn_protocol::WireError;
 use cairn_protocol::command::CommandId;
 use cairn_protocol::resp::{Argv, Writer};
-use cairn_store::{Store, Type};
+use cairn_store::layout::pool::blob::KEY_MAX;
+use cairn_store::{Store, StoreError, Type};
 
 use crate::data::string;
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
 use crate::keyspace::{ReadContext, Touch, WriteContext};
 
 /// MGET key [key ...]
@@ -56,8 +57,15 @@ fn pairs(argv: Argv<'_>) -> impl Iterator<Item = usize> {
     (1..argv.len()).step_by(2)
 }
 
-/// Sets all pairs or none: room for all is made sure of before the first is written.
+/// Sets all pairs or none: whatever the store could refuse is found before the first is written.
 fn set_pairs(cx: &mut WriteContext<'_>, argv: Argv<'_>) -> Outcome {
+    if let Some(key) = pairs(argv).map(|at| &argv[at]).find(|key| key.len() > KEY_MAX) {
+        return Err(Failure::Store(StoreError::TooLong {
+            what: "a key",
+            len_bytes: key.len() as u64,
+            max_bytes: KEY_MAX as u64,
+        }));
+    }
     let bytes = pairs(argv)
         .map(|at| Store::cost(argv[at].len(), argv[at + 1].len() as u64))
         .fold(0u64, u64::saturating_add);
@@ -106,6 +114,19 @@ mod tests {
         ]);
         bench.advance_ms(5);
         bench.check(&[("MSETNX e 1 f 2", ":1"), ("MGET e f", "*2|$1|1|$1|2")]);
+    }
+
+    #[test]
+    fn a_key_that_is_too_long_fails_all_of_the_pairs() {
+        let mut bench = Bench::new();
+        let long = vec![b'k'; 20_000];
+        for command in [&b"MSET"[..], b"MSETNX"] {
+            let reply = bench.run(&[command, b"a", b"1", &long, b"2"]);
+            let wanted = b"-ERR a key of 20000 bytes is longer than the 16000 allowed\r\n";
+            assert_eq!(reply.escape_ascii().to_string(), wanted.escape_ascii().to_string());
+        }
+        assert_eq!(bench.run(&[b"GET", &long]), b"$-1\r\n");
+        bench.check(&[("DBSIZE", ":0")]);
     }
 
     #[test]
