@@ -308,14 +308,13 @@ impl State {
     pub(crate) fn purge(&mut self, shard: ShardId, upto: LogId) -> Result<()> {
         self.usable()?;
         self.last_of(shard)?;
-        let Self { shards, segments, .. } = self;
-        let log = shards.entry(shard).or_default();
-        if !log.purges(upto) {
+        if self.shards.get(&shard).is_some_and(|log| !log.purges(upto)) {
             return Ok(());
         }
-        log.purge(upto, |loc| release(segments, loc));
-        // The record says what is still needed once it is applied; if a new segment has to be
-        // opened for it, that one's marks already have the shard as purged, which is as good.
+        // The marks of a segment opened for the record must not yet know what it says.
+        self.make_room(layout::PURGE_BYTES);
+        let Self { shards, segments, .. } = self;
+        shards.entry(shard).or_default().purge(upto, |loc| release(segments, loc));
         let newest = self.segments.back().map_or(0, |live| live.segment.generation);
         let first_live = self.first_held().unwrap_or(newest);
         self.record(shard, kind::PURGE, 0, upto, &[&first_live.to_le_bytes()]);
@@ -371,16 +370,23 @@ impl State {
     /// Writes a record into the open chunk, opening a segment first when it does not fit.
     fn record(&mut self, shard: ShardId, kind: u8, flags: u8, id: LogId, payload: &[&[u8]]) -> Loc {
         let len = payload.iter().map(|part| part.len()).sum::<usize>();
-        let bytes = layout::record_bytes(len) as u32;
-        if self.must_rotate || self.head.1 + bytes > self.fixed.segment_bytes {
-            self.rotate();
-        }
+        let bytes = self.make_room(len);
         let (seq, offset) = self.head;
         let chunk = self.open_chunk();
         let record = blank(chunk.segment.generation, shard, kind, flags, id);
         put(&mut chunk.buf, record, len, payload);
         self.head.1 += bytes;
         Loc { seq, offset, len: len as u32 }
+    }
+
+    /// Opens another segment unless a record with a payload of `len` bytes fits into this one.
+    /// Returns the record's length.
+    fn make_room(&mut self, len: usize) -> u32 {
+        let bytes = layout::record_bytes(len) as u32;
+        if self.must_rotate || self.head.1 + bytes > self.fixed.segment_bytes {
+            self.rotate();
+        }
+        bytes
     }
 
     /// The chunk that records go into: the newest one, unless that opens a segment.

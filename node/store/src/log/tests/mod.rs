@@ -1,4 +1,8 @@
-//! Tests of the log: by rows here, against a model in [`model`], at every crash point in
-//! [`crash`], with flipped bits in [`damage`].
+//! Tests of the log: by rows in [`basic`], against a model with crashes in [`model`], at every
+//! persist point in [`crash`], with flipped bits in [`damage`].
 
 mod basic;
+mod crash;
+mod damage;
+mod disk;
+mod model;
