@@ -189,9 +189,58 @@ fn zeroed_swapped_and_foreign_files_are_errors() {
     let disk = sample.stash.whole();
     disk.tamper(&newest, |bytes| {
         let header: &[u8; layout::HEADER_BYTES] = bytes.first_chunk().expect("long enough");
-        let Ok(mut header) = super::super::record::Header::decode(header) else { panic!() };
+        let Ok(mut header) = record::Header::decode(header) else { panic!() };
         header.uuid = [1; 16];
         bytes[..layout::HEADER_BYTES].copy_from_slice(&header.encode());
     });
     assert!(matches!(reopen(disk), Err(LogError::Foreign { .. })), "of another log");
+}
+
+/// A record that is sound by itself, but follows another one than the one before it.
+#[test]
+fn a_broken_chain_is_seen() {
+    let sample = sample();
+    let name = sample.live[sample.live.len() - 1].0.clone();
+    let unchain = |at: usize| {
+        let disk = sample.stash.whole();
+        disk.tamper(&name, |bytes| {
+            let header: &[u8; layout::HEADER_BYTES] = bytes.first_chunk().expect("long enough");
+            let Ok(header) = record::Header::decode(header) else { panic!() };
+            let salt = record::salt(&header.uuid, header.generation);
+            let old =
+                Record::decode(&bytes[at..at + layout::RECORD_BYTES], salt).expect("a record");
+            let (end, durable_to) = (old.batch_end, old.durable_to);
+            record::seal(&mut bytes[at..end as usize], end, durable_to, old.prev_crc ^ 1, salt);
+        });
+        reopen(disk)
+    };
+    let (model, _) = unchain(sample.last_batch).expect("opens");
+    assert_eq!(model, sample.before_last);
+    assert!(matches!(unchain(sample.last_batch - 360), Err(LogError::Damaged { .. })));
+}
+
+/// Two batches in the page cache, of which a crash took the first only. When the same entry is
+/// appended again, the old second one would follow it without a seam.
+#[test]
+fn what_lies_behind_a_cut_never_comes_back() {
+    let kind = LogKind::FileEverySec;
+    let mut rig = Rig::open(CrashDisk::new(None), kind, &[Model::new()]).expect("opens");
+    let shard = ShardId(0);
+    let append = |rig: &mut Rig, index: u64, len: usize| {
+        let payload = vec![7; len];
+        let parts: [&[u8]; 1] = [&payload];
+        rig.append(&[Entry { shard, ..super::basic::entry(1, index, &parts) }]);
+    };
+    // The first fills up a sector, so that the next two have one each.
+    append(&mut rig, 1, 1024 - 512 - 2 * layout::RECORD_BYTES);
+    rig.settle();
+    append(&mut rig, 2, 512 - layout::RECORD_BYTES);
+    append(&mut rig, 3, 512 - layout::RECORD_BYTES);
+    let crashed = rig.disk.stash_now().whole();
+    crashed.tamper("000001.seg", |bytes| bytes[1024..1536].fill(0));
+    let before = rig.history[1].clone();
+    let mut rig = Rig::open(crashed, kind, &[before]).expect("the second is cut, and the third");
+    append(&mut rig, 2, 512 - layout::RECORD_BYTES);
+    let want = [rig.now()];
+    Rig::open(rig.disk.stash_now().whole(), kind, &want).expect("the third stays dead");
 }

@@ -88,12 +88,18 @@ pub fn open(disk: &CrashDisk, kind: LogKind) -> Result<(Log, Recovered)> {
 
 impl Rig {
     /// Opens what is on `disk`; it must be one of `allowed`.
-    pub fn open(disk: CrashDisk, kind: LogKind, allowed: &[Model]) -> std::result::Result<Self, String> {
+    pub fn open(
+        disk: CrashDisk,
+        kind: LogKind,
+        allowed: &[Model],
+    ) -> std::result::Result<Self, String> {
         let (log, recovered) = open(&disk, kind).map_err(|e| e.to_string())?;
         let model = model_of(&log, recovered.shards.keys().copied()).map_err(|e| e.to_string())?;
         if !allowed.contains(&model) {
             let (n, last) = (allowed.len(), allowed.last());
-            return Err(format!("{kind:?}: {recovered:?}\n{model:?}\nis none of {n}, the last\n{last:?}"));
+            return Err(format!(
+                "{kind:?}: {recovered:?}\n{model:?}\nis none of {n}, the last\n{last:?}"
+            ));
         }
         disk.progress(|p| *p = Default::default());
         Ok(Self { disk, log, kind, history: vec![model] })
@@ -185,7 +191,11 @@ impl Rig {
                 self.truncate(shard, keep);
             }
             2..=5 if last > purged => {
-                let upto = if rng.one_in(10) { last + rng.below(3) } else { purged + 1 + rng.below(last - purged) };
+                let upto = if rng.one_in(10) {
+                    last + rng.below(3)
+                } else {
+                    purged + 1 + rng.below(last - purged)
+                };
                 let term = held.entries.get(&upto).map(|e| e.0).or(held.last.map(|l| l.term));
                 let term = term.unwrap_or_default();
                 self.purge(shard, LogId::new(term, LogIndex(upto)));
@@ -225,8 +235,8 @@ impl Rig {
             let log = model.entry(*shard).or_default();
             let term = Term(log.last.map_or(1, |id| id.term.0 + u64::from(rng.one_in(9))));
             let index = LogIndex(log.last.map_or(1, |id| id.index.0 + 1));
-            let kind = [EntryKind::Normal, EntryKind::Membership, EntryKind::Blank]
-                [rng.below(3) as usize];
+            let kind =
+                [EntryKind::Normal, EntryKind::Membership, EntryKind::Blank][rng.below(3) as usize];
             let entry = Entry { shard: *shard, term, index, kind, payload: parts };
             log.append(&entry);
             entries.push(entry);
