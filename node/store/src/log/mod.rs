@@ -330,7 +330,7 @@ impl Log {
             }
             for found in piece {
                 left = left.saturating_sub(found.loc.len as usize);
-                entries.push(found.owned(&self.inner.uuid())?);
+                entries.push(found.owned()?);
                 at = LogIndex(at.0 + 1);
             }
         }
@@ -349,13 +349,13 @@ impl Log {
         mut visit: impl FnMut(EntryRef<'_>) -> std::result::Result<(), String>,
     ) -> Result<()> {
         let Some(last) = self.last(shard) else { return Ok(()) };
-        let (uuid, mut buf) = (self.inner.uuid(), Vec::new());
+        let mut buf = Vec::new();
         let mut at = from;
         while at <= last.index {
             let piece =
                 self.inner.locate(shard, at..LogIndex(last.index.0 + 1), REPLAY_BYTES, true)?;
             for found in piece {
-                let (record, kind) = found.read(&uuid, &mut buf)?;
+                let (record, kind) = found.read(&mut buf)?;
                 let payload = &buf[layout::RECORD_BYTES..];
                 let (term, index) = (Term(record.term), LogIndex(record.index));
                 let entry = EntryRef { shard, term, index, kind, payload };
@@ -463,7 +463,7 @@ enum From {
 
 impl Found {
     /// Fills `buf` with the record, and says what it is.
-    fn read(self, uuid: &[u8; 16], buf: &mut Vec<u8>) -> Result<(Record, EntryKind)> {
+    fn read(self, buf: &mut Vec<u8>) -> Result<(Record, EntryKind)> {
         let bytes = layout::RECORD_BYTES + self.loc.len as usize;
         let segment = match self.from {
             From::Memory(record) => {
@@ -478,15 +478,15 @@ impl Found {
         file.read_at(offset, buf)
             .map_err(|e| LogError::io("reading", segment.path(), offset, &e))?;
         let want = (self.shard, self.index, self.loc);
-        let record = recovery::check_entry(buf, &segment, uuid, want)?;
+        let record = recovery::check_entry(buf, &segment, want)?;
         let kind = EntryKind::from_code(record.kind)
             .ok_or_else(|| LogError::damaged(segment.path(), offset, "not an entry"))?;
         Ok((record, kind))
     }
 
-    fn owned(self, uuid: &[u8; 16]) -> Result<OwnedEntry> {
+    fn owned(self) -> Result<OwnedEntry> {
         let (shard, mut buf) = (self.shard, Vec::new());
-        let (record, kind) = self.read(uuid, &mut buf)?;
+        let (record, kind) = self.read(&mut buf)?;
         buf.drain(..layout::RECORD_BYTES);
         let (term, index) = (Term(record.term), LogIndex(record.index));
         Ok(OwnedEntry { shard, term, index, kind, payload: buf })
@@ -538,10 +538,6 @@ impl Inner {
 
     fn immediate(&self) -> bool {
         self.kind != LogKind::File
-    }
-
-    fn uuid(&self) -> [u8; 16] {
-        self.state.lock().fixed.uuid
     }
 
     /// Lets `change` queue records, and sees to it that `done` is called.
@@ -721,7 +717,7 @@ impl Inner {
     }
 
     fn relocate(&self, budget_bytes: usize) -> Result<usize> {
-        let (old, uuid) = {
+        let old = {
             let state = self.state.lock();
             state.usable()?;
             let old = state.oldest_entries(budget_bytes);
@@ -729,12 +725,12 @@ impl Inner {
                 let (shard, index, loc) = (*shard, *index, *loc);
                 Ok(Found { shard, index, loc, from: from(&state, loc)? })
             });
-            (found.collect::<Result<Vec<_>>>()?, state.fixed.uuid)
+            found.collect::<Result<Vec<_>>>()?
         };
         let mut moved = 0;
         for found in old {
             let (shard, loc, mut buf) = (found.shard, found.loc, Vec::new());
-            let (record, _) = found.read(&uuid, &mut buf)?;
+            let (record, _) = found.read(&mut buf)?;
             let mut state = self.state.lock();
             let payload = &buf[layout::RECORD_BYTES..];
             state.move_entry(shard, loc, (record.kind, record.log_id()), payload)?;

@@ -59,7 +59,9 @@ pub(crate) fn get_u32(b: &[u8], at: usize) -> u32 {
 }
 
 pub(crate) fn get_u64(b: &[u8], at: usize) -> u64 {
-    u64::from(get_u32(b, at)) | u64::from(get_u32(b, at + 4)) << 32
+    let mut a = [0; 8];
+    a.copy_from_slice(&b[at..at + 8]);
+    u64::from_le_bytes(a)
 }
 
 fn put<const N: usize>(b: &mut [u8], at: usize, bytes: [u8; N]) {

@@ -90,7 +90,8 @@ impl Candidate {
     fn segment(&self, seq: u32, place: &str) -> Arc<Segment> {
         let file = OnceLock::from(self.file.clone());
         let generation = self.header.generation;
-        Arc::new(Segment { seq, generation, file, place: place.to_owned() })
+        let salt = salt(&self.header.uuid, generation);
+        Arc::new(Segment { seq, generation, salt, file, place: place.to_owned() })
     }
 }
 
@@ -631,12 +632,11 @@ impl Window {
 pub(crate) fn check_entry(
     bytes: &[u8],
     segment: &Segment,
-    uuid: &[u8; 16],
     want: (ShardId, u64, Loc),
 ) -> Result<Record> {
     let (shard, index, loc) = want;
     let wrong = |what: &str| LogError::damaged(segment.path(), u64::from(loc.offset), what);
-    let Some(record) = Record::decode(bytes, salt(uuid, segment.generation)) else {
+    let Some(record) = Record::decode(bytes, segment.salt) else {
         return Err(wrong("the checksum of a record header is wrong"));
     };
     if record.shard != shard || record.index != index || record.payload_len != loc.len {

@@ -31,6 +31,8 @@ use std::sync::{Arc, OnceLock};
 pub(crate) struct Segment {
     pub seq: u32,
     pub generation: u64,
+    /// Where the checksums of its record headers begin.
+    pub salt: u32,
     /// Set when the opening batch is about to be written.
     pub file: OnceLock<SegmentFile>,
     /// What to write in place of an unknown file name.
@@ -66,7 +68,7 @@ pub(crate) struct Chunk {
     pub base: u32,
     pub buf: Vec<u8>,
     /// The segment's header is to be made, in front of the marks.
-    opening: Option<Opening>,
+    opening: Option<Box<Opening>>,
     /// Is to be durable once written; set for all where the medium is synced at once.
     pub sync: bool,
     pub dones: Dones,
@@ -433,10 +435,11 @@ impl State {
             put(&mut buf, blank(generation, ShardId(0), kind::MARK, 0, NOWHERE), 0, &[]);
         }
         let place = self.fixed.place.clone();
-        let segment = Arc::new(Segment { seq, generation, file: OnceLock::new(), place });
+        let salt = salt(&self.fixed.uuid, generation);
+        let segment = Arc::new(Segment { seq, generation, salt, file: OnceLock::new(), place });
         self.segments.push_back(Live { segment: Arc::clone(&segment), entries: 0 });
         self.head = (seq, buf.len() as u32);
-        let opening = Some(Opening { header, before });
+        let opening = Some(Box::new(Opening { header, before }));
         let chunk = Chunk { segment, base: 0, buf, opening, sync: true, dones: Dones::default() };
         self.queue.push_back(chunk);
         self.retire();
@@ -510,7 +513,7 @@ impl State {
             durable_to = if self.durable.0 == seq { self.durable.1 } else { 0 };
         }
         chunk.sync |= !self.fixed.lazy;
-        let salt = salt(&self.fixed.uuid, chunk.segment.generation);
+        let salt = chunk.segment.salt;
         self.chain = seal(&mut chunk.buf[records..], end, durable_to, self.chain, salt);
         self.chain_end = end;
         Some(chunk)
@@ -592,17 +595,17 @@ fn blank(generation: u64, shard: ShardId, kind: u8, flags: u8, id: LogId) -> Rec
 
 /// Adds a record to `buf`; [`seal`] completes it.
 fn put(buf: &mut Vec<u8>, mut record: Record, len: usize, payload: &[&[u8]]) {
-    let mut crc = crc32fast::Hasher::new();
-    for part in payload {
-        crc.update(part);
-    }
-    record.payload_crc = crc.finalize();
-    record.payload_len = len as u32;
+    let start = buf.len();
+    let body = start + layout::RECORD_BYTES;
     buf.reserve(layout::record_bytes(len));
-    buf.extend_from_slice(&record.encode());
+    buf.resize(body, 0);
     for part in payload {
         buf.extend_from_slice(part);
     }
+    // In one go over the copy: the checksum is slow on short parts.
+    record.payload_crc = crc32fast::hash(&buf[body..]);
+    record.payload_len = len as u32;
+    buf[start..body].copy_from_slice(&record.encode());
     buf.resize(buf.len().next_multiple_of(layout::ALIGN), 0);
 }
 
