@@ -14,6 +14,7 @@ use cairn_engine::{At, Effects, Engine, Fatal};
 use cairn_protocol::command::Spec;
 use cairn_protocol::op::{OpRef, encode_op, encode_op_staged};
 use cairn_protocol::resp::{Argv, Proto, Writer};
+use cairn_store::{Db, Key};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::group::Group;
@@ -158,7 +159,13 @@ impl Batch {
     ) -> Result<(), Fatal> {
         let (mut write_at, mut read_at, mut raw_at, mut written) = (0, 0, 0, 0);
         let mut commands = self.commands.iter();
-        for step in &self.steps {
+        let mut keys = [None; WINDOW];
+        for (number, step) in self.steps.iter().enumerate() {
+            if number % WINDOW == 0 {
+                let coming = &self.steps[number..self.steps.len().min(number + WINDOW)];
+                keys = fetch(engine, coming, &self.writes[write_at..], &self.reads[read_at..]);
+            }
+            let key = keys[number % WINDOW];
             let len = step.len as usize;
             let start = self.replies.len();
             match step.source {
@@ -172,7 +179,7 @@ impl Batch {
                     let at = At { now_ms, seed: seed.wrapping_add(written) };
                     written += 1;
                     let mut writer = Writer::new(&mut self.replies, self.proto);
-                    self.effects += engine.apply(&op, &at, &mut writer)?;
+                    self.effects += engine.apply_hashed(&op, key, &at, &mut writer)?;
                 }
                 Source::Read => {
                     let op = op(&self.reads[read_at..read_at + len]);
@@ -181,7 +188,8 @@ impl Batch {
                     let mut writer = Writer::new(&mut self.replies, self.proto);
                     let spec = op.command.spec();
                     let db = cairn_store::Db(op.db);
-                    self.effects += engine.read(spec, db, op.argv(), &at, &mut writer)?;
+                    self.effects +=
+                        engine.read_hashed(spec, db, op.argv(), key, &at, &mut writer)?;
                 }
             }
             if step.source != Source::Raw {
@@ -257,6 +265,42 @@ impl Batch {
         self.apply_nanos = 0;
         std::mem::take(&mut self.effects)
     }
+}
+
+/// Steps whose keys are fetched together: enough to hide their cache misses behind one another.
+const WINDOW: usize = 16;
+
+/// Hashes the first key of each of these steps, and starts fetching what it leads to.
+fn fetch<'b>(
+    engine: &Engine,
+    steps: &[Step],
+    mut writes: &'b [u8],
+    mut reads: &'b [u8],
+) -> [Option<Key<'b>>; WINDOW] {
+    let mut keys = [None; WINDOW];
+    if steps.len() < 2 {
+        return keys;
+    }
+    let mut wanted = [(Db(0), Key::default()); WINDOW];
+    let mut count = 0;
+    for (step, hashed) in steps.iter().zip(&mut keys) {
+        let bytes = match step.source {
+            Source::Raw => continue,
+            Source::Write => &mut writes,
+            Source::Read => &mut reads,
+        };
+        let (here, rest) = bytes.split_at(step.len as usize);
+        *bytes = rest;
+        let op = op(here);
+        if let Some(first) = op.argv().get(1) {
+            let key = engine.hash(first);
+            *hashed = Some(key);
+            wanted[count] = (Db(op.db), key);
+            count += 1;
+        }
+    }
+    engine.prefetch(&wanted[..count]);
+    keys
 }
 
 /// The code of an encoded reply that is an error: its first word.

@@ -16,8 +16,9 @@ use std::time::Instant;
 use cairn_engine::{At, Effects, Engine};
 use cairn_protocol::WireError;
 use cairn_protocol::command::{CommandId, Flags, Place, Spec, lookup_full, resolve};
-use cairn_protocol::resp::{Argv, RequestDecoder, Writer};
-use cairn_store::Db;
+use cairn_protocol::resp::{Argv, Frames, RequestDecoder, Writer};
+use cairn_protocol::slot::SlotId;
+use cairn_store::{Db, Key};
 use parking_lot::RwLockReadGuard;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -255,7 +256,7 @@ impl Connection {
     /// Runs requests from `at` on until something must be waited for.
     fn advance(&mut self, scratch: &mut Scratch, input: &[u8], at: &mut usize) -> Next {
         let thread = Rc::clone(&self.thread);
-        let mut run = Run { thread: &thread, reading: None };
+        let mut run = Run { thread: &thread, reading: None, keys: [None; WINDOW], fetched: None };
         let exact = self.times_each_command();
         while *at < scratch.frames.len() {
             let argv = scratch.frames.argv(*at, input);
@@ -273,7 +274,8 @@ impl Connection {
                     let Scratch { frames, out, run: specs, .. } = scratch;
                     let argv = frames.argv(*at, input);
                     run.open(*at);
-                    run.read(&self.session, spec, argv, out);
+                    let key = run.fetch(Db(self.session.db), frames, input, *at);
+                    run.read(&self.session, spec, argv, key, out);
                     specs.push(spec);
                     let slow = exact || !spec.flags.contains(Flags::FAST);
                     // Beyond that under a new hold, so that writers get their turn, and so that a
@@ -602,7 +604,14 @@ struct Reading<'g> {
 struct Run<'g> {
     thread: &'g Thread,
     reading: Option<Reading<'g>>,
+    /// Slot and hash of the first keys of the requests from `fetched` on, which are on their way
+    /// to the cache.
+    keys: [Option<(SlotId, u64)>; WINDOW],
+    fetched: Option<usize>,
 }
+
+/// Requests whose keys are fetched together: enough to hide their cache misses behind one another.
+const WINDOW: usize = 16;
 
 impl Run<'_> {
     fn open(&mut self, first: usize) {
@@ -616,12 +625,54 @@ impl Run<'_> {
         self.reading = Some(Reading { engine, at, start: clock::now(), first });
     }
 
-    fn read(&self, session: &Session, spec: &'static Spec, argv: Argv<'_>, out: &mut Vec<u8>) {
+    /// The hashed first key of request `at`; that and what the requests after it lead to is being
+    /// fetched. A guess at where their keys are costs nothing when it is wrong.
+    fn fetch<'a>(
+        &mut self,
+        db: Db,
+        frames: &'a Frames,
+        input: &'a [u8],
+        at: usize,
+    ) -> Option<Key<'a>> {
+        let reading = self.reading.as_ref()?;
+        let from = match self.fetched {
+            Some(from) if (from..from + WINDOW).contains(&at) => from,
+            _ => {
+                self.keys = [None; WINDOW];
+                let mut wanted = [(db, Key::default()); WINDOW];
+                let mut count = 0;
+                for number in at..frames.len().min(at + WINDOW) {
+                    if let Some(first) = frames.argv(number, input).get(1) {
+                        let key = reading.engine.hash(first);
+                        self.keys[number - at] = Some((key.slot, key.hash));
+                        wanted[count] = (db, key);
+                        count += 1;
+                    }
+                }
+                if count > 1 {
+                    reading.engine.prefetch(&wanted[..count]);
+                }
+                self.fetched = Some(at);
+                at
+            }
+        };
+        let (slot, hash) = self.keys[at - from]?;
+        Some(Key { bytes: frames.argv(at, input).get(1)?, slot, hash })
+    }
+
+    fn read(
+        &self,
+        session: &Session,
+        spec: &'static Spec,
+        argv: Argv<'_>,
+        key: Option<Key<'_>>,
+        out: &mut Vec<u8>,
+    ) {
         let Some(reading) = &self.reading else { return };
         let from = out.len();
         let db = Db(session.db);
         let mut writer = Writer::new(out, session.proto);
-        match reading.engine.read(spec, db, argv, &reading.at, &mut writer) {
+        match reading.engine.read_hashed(spec, db, argv, key, &reading.at, &mut writer) {
             Ok(effects) => count_effects(self.thread, &effects),
             Err(fatal) => {
                 out.truncate(from);

@@ -22,7 +22,7 @@ use cairn_protocol::slot::{SlotId, slot_of};
 pub use walk::Scan;
 
 /// A key with what its name decides: computed once a command.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Key<'a> {
     /// The name.
     pub bytes: &'a [u8],
