@@ -16,4 +16,4 @@ pub mod recover;
 mod vote;
 
 pub use group::{Group, GroupError, Start};
-pub use propose::{Batch, Submission, error_code};
+pub use propose::{Batch, Prefetch, Submission, error_code, first_key};

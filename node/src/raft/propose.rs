@@ -12,6 +12,7 @@ use std::task::{Poll, Waker};
 
 use cairn_engine::{At, Effects, Engine, Fatal};
 use cairn_protocol::command::Spec;
+use cairn_protocol::command::spec::Begin;
 use cairn_protocol::op::{OpRef, encode_op, encode_op_staged};
 use cairn_protocol::resp::{Argv, Proto, Writer};
 use cairn_store::{Db, Key};
@@ -157,49 +158,41 @@ impl Batch {
         now_ms: u64,
         seed: u64,
     ) -> Result<(), Fatal> {
-        let (mut write_at, mut read_at, mut raw_at, mut written) = (0, 0, 0, 0);
-        let mut commands = self.commands.iter();
-        let mut keys = [None; WINDOW];
-        for (number, step) in self.steps.iter().enumerate() {
-            if number % WINDOW == 0 {
-                let coming = &self.steps[number..self.steps.len().min(number + WINDOW)];
-                keys = fetch(engine, coming, &self.writes[write_at..], &self.reads[read_at..]);
+        let Batch { steps, writes, reads, raw, replies, .. } = self;
+        let (mut writes, mut reads, mut raw) =
+            (writes.as_slice(), reads.as_slice(), raw.as_slice());
+        let (mut commands, mut written) = (self.commands.iter(), 0);
+        for steps in steps.chunks(WINDOW) {
+            let mut located = [Located::Raw(&[]); WINDOW];
+            let mut keys = Prefetch::default();
+            for (step, at) in steps.iter().zip(&mut located) {
+                *at = match step.source {
+                    Source::Raw => Located::Raw(split_off(&mut raw, step.len)),
+                    Source::Write => Located::operation(engine, split_off(&mut writes, step.len)),
+                    Source::Read => Located::operation(engine, split_off(&mut reads, step.len)),
+                };
+                keys.extend(at.key());
             }
-            let key = keys[number % WINDOW];
-            let len = step.len as usize;
-            let start = self.replies.len();
-            match step.source {
-                Source::Raw => {
-                    self.replies.extend_from_slice(&self.raw[raw_at..raw_at + len]);
-                    raw_at += len;
+            keys.fetch(engine);
+            for (step, located) in steps.iter().zip(located) {
+                let start = replies.len();
+                let at = At { now_ms, seed: seed.wrapping_add(written) };
+                match located {
+                    Located::Raw(reply) => replies.extend_from_slice(reply),
+                    // The engine answers reads at the same door.
+                    Located::Operation(op, key) => {
+                        let mut writer = Writer::new(replies, self.proto);
+                        self.effects += engine.apply_hashed(&op, key, &at, &mut writer)?;
+                        let spec = commands.next();
+                        if let (Some(spec), Some(code)) = (spec, error_code(&replies[start..])) {
+                            self.failed.push((spec, code.to_owned()));
+                        }
+                    }
                 }
-                Source::Write => {
-                    let op = op(&self.writes[write_at..write_at + len]);
-                    write_at += len;
-                    let at = At { now_ms, seed: seed.wrapping_add(written) };
-                    written += 1;
-                    let mut writer = Writer::new(&mut self.replies, self.proto);
-                    self.effects += engine.apply_hashed(&op, key, &at, &mut writer)?;
+                written += u64::from(step.source == Source::Write);
+                if step.silent {
+                    replies.truncate(start);
                 }
-                Source::Read => {
-                    let op = op(&self.reads[read_at..read_at + len]);
-                    read_at += len;
-                    let at = At { now_ms, seed: seed.wrapping_add(written) };
-                    let mut writer = Writer::new(&mut self.replies, self.proto);
-                    let spec = op.command.spec();
-                    let db = cairn_store::Db(op.db);
-                    self.effects +=
-                        engine.read_hashed(spec, db, op.argv(), key, &at, &mut writer)?;
-                }
-            }
-            if step.source != Source::Raw {
-                let spec = commands.next();
-                if let (Some(spec), Some(code)) = (spec, error_code(&self.replies[start..])) {
-                    self.failed.push((spec, code.to_owned()));
-                }
-            }
-            if step.silent {
-                self.replies.truncate(start);
             }
         }
         Ok(())
@@ -267,42 +260,6 @@ impl Batch {
     }
 }
 
-/// Steps whose keys are fetched together: enough to hide their cache misses behind one another.
-const WINDOW: usize = 16;
-
-/// Hashes the first key of each of these steps, and starts fetching what it leads to.
-fn fetch<'b>(
-    engine: &Engine,
-    steps: &[Step],
-    mut writes: &'b [u8],
-    mut reads: &'b [u8],
-) -> [Option<Key<'b>>; WINDOW] {
-    let mut keys = [None; WINDOW];
-    if steps.len() < 2 {
-        return keys;
-    }
-    let mut wanted = [(Db(0), Key::default()); WINDOW];
-    let mut count = 0;
-    for (step, hashed) in steps.iter().zip(&mut keys) {
-        let bytes = match step.source {
-            Source::Raw => continue,
-            Source::Write => &mut writes,
-            Source::Read => &mut reads,
-        };
-        let (here, rest) = bytes.split_at(step.len as usize);
-        *bytes = rest;
-        let op = op(here);
-        if let Some(first) = op.argv().get(1) {
-            let key = engine.hash(first);
-            *hashed = Some(key);
-            wanted[count] = (Db(op.db), key);
-            count += 1;
-        }
-    }
-    engine.prefetch(&wanted[..count]);
-    keys
-}
-
 /// The code of an encoded reply that is an error: its first word.
 pub fn error_code(reply: &[u8]) -> Option<&str> {
     let text = reply.strip_prefix(b"-")?;
@@ -310,9 +267,70 @@ pub fn error_code(reply: &[u8]) -> Option<&str> {
     std::str::from_utf8(&text[..end]).ok()
 }
 
-/// An operation this process encoded itself.
-fn op(bytes: &[u8]) -> OpRef<'_> {
-    OpRef::decode(bytes).expect("encode_op and OpRef::decode agree")
+/// Steps looked at together, so that the cache misses of their keys overlap.
+pub(super) const WINDOW: usize = 16;
+
+/// A step's bytes, and what was found in them.
+#[derive(Clone, Copy)]
+enum Located<'a> {
+    Raw(&'a [u8]),
+    Operation(OpRef<'a>, Option<Key<'a>>),
+}
+
+impl<'a> Located<'a> {
+    fn operation(engine: &Engine, bytes: &'a [u8]) -> Located<'a> {
+        let op = OpRef::decode(bytes).expect("encode_op and OpRef::decode agree");
+        let key = first_key(op.command.spec(), op.argv()).map(|key| engine.hash(key));
+        Located::Operation(op, key)
+    }
+
+    fn key(&self) -> Option<(Db, Key<'a>)> {
+        match self {
+            Located::Operation(op, Some(key)) => Some((Db(op.db), *key)),
+            _ => None,
+        }
+    }
+}
+
+fn split_off<'a>(bytes: &mut &'a [u8], len: u32) -> &'a [u8] {
+    let (head, rest) = bytes.split_at(len as usize);
+    *bytes = rest;
+    head
+}
+
+/// The first key of a command, where the table knows its position.
+pub fn first_key<'a>(spec: &'static Spec, argv: Argv<'a>) -> Option<&'a [u8]> {
+    match spec.keys.first()?.begin {
+        Begin::Index(position) => argv.get(position.into()),
+        Begin::Keyword { .. } => None,
+    }
+}
+
+/// Keys to be fetched into the cache together.
+#[derive(Default)]
+pub struct Prefetch<'a> {
+    keys: Option<[(Db, Key<'a>); WINDOW]>,
+    len: usize,
+}
+
+impl<'a> Extend<(Db, Key<'a>)> for Prefetch<'a> {
+    fn extend<I: IntoIterator<Item = (Db, Key<'a>)>>(&mut self, keys: I) {
+        for key in keys.into_iter().take(WINDOW - self.len) {
+            self.keys.get_or_insert([key; WINDOW])[self.len] = key;
+            self.len += 1;
+        }
+    }
+}
+
+impl Prefetch<'_> {
+    /// Starts fetching what commands on these keys will touch. One alone would only be touched
+    /// twice.
+    pub fn fetch(&self, engine: &Engine) {
+        match &self.keys {
+            Some(keys) if self.len > 1 => engine.prefetch(&keys[..self.len]),
+            _ => {}
+        }
+    }
 }
 
 /// A batch on its way through the group.

@@ -10,13 +10,14 @@ use std::time::Instant;
 
 use cairn_engine::{At, ENGINE_VERSION, Engine};
 use cairn_protocol::ids::{LogIndex, NodeId, ShardId, Term};
-use cairn_protocol::op::EntryRef as Operations;
+use cairn_protocol::op::{EntryRef as Operations, OpError, OpRef};
 use cairn_protocol::resp::Writer;
 use cairn_store::log::{Entry, EntryKind, EntryRef, Log, LogId, LogKind, LogOptions, Recovered};
 use cairn_store::media::Medium;
-use cairn_store::{Committer, Opened, PoolOptions, Store};
+use cairn_store::{Committer, Db, Opened, PoolOptions, Store};
 
 use super::group::Start;
+use super::propose::{Prefetch, WINDOW, first_key};
 use super::vote::Vote;
 use crate::ops::config::Durability;
 use crate::ops::{clock, entropy, host};
@@ -106,8 +107,7 @@ pub fn recover(options: Options<'_>) -> Result<Recovery, String> {
     watch.lap("log replayed");
     let start = take_term(&mut engine, &log, &recovered)?;
     watch.lap("term taken");
-    found.keys =
-        (0..=cairn_store::Db::COUNT).map(|db| engine.store().len(cairn_store::Db(db))).sum();
+    found.keys = (0..=Db::COUNT).map(|db| engine.store().len(Db(db))).sum();
     let mut recovery = Recovery { engine, committer, log, start, found };
     set_limits(&mut recovery, options.capacity_bytes)?;
     Ok(recovery)
@@ -210,14 +210,30 @@ fn apply(engine: &mut Engine, entry: &EntryRef<'_>, found: &mut Found) -> Result
         }
         now_ms = header.now_ms;
         let mut seed = header.seed;
-        for op in operations.ops() {
-            let op = op.map_err(|error| at_entry(error.to_string()))?;
-            let at = At { now_ms, seed };
-            engine
-                .apply(&op, &at, &mut Writer::suppressed())
-                .map_err(|fatal| at_entry(fatal.to_string()))?;
-            seed = seed.wrapping_add(1);
-            found.replayed_ops += 1;
+        let mut ops = operations.ops();
+        loop {
+            let window: Vec<_> = ops
+                .by_ref()
+                .take(WINDOW)
+                .collect::<Result<_, _>>()
+                .map_err(|error: OpError| at_entry(error.to_string()))?;
+            if window.is_empty() {
+                break;
+            }
+            let mut keys = Prefetch::default();
+            keys.extend(window.iter().filter_map(|op: &OpRef<'_>| {
+                let key = first_key(op.command.spec(), op.argv())?;
+                Some((Db(op.db), engine.hash(key)))
+            }));
+            keys.fetch(engine);
+            for op in &window {
+                let at = At { now_ms, seed };
+                engine
+                    .apply(op, &at, &mut Writer::suppressed())
+                    .map_err(|fatal| at_entry(fatal.to_string()))?;
+                seed = seed.wrapping_add(1);
+                found.replayed_ops += 1;
+            }
         }
     }
     engine.finish_entry(entry.term, entry.index, now_ms);

@@ -17,7 +17,6 @@ use cairn_engine::{At, Effects, Engine};
 use cairn_protocol::WireError;
 use cairn_protocol::command::{CommandId, Flags, Place, Spec, lookup_full, resolve};
 use cairn_protocol::resp::{Argv, Frames, RequestDecoder, Writer};
-use cairn_protocol::slot::SlotId;
 use cairn_store::{Db, Key};
 use parking_lot::RwLockReadGuard;
 use tokio::io::AsyncReadExt;
@@ -32,7 +31,7 @@ use super::slowlog::{SlowEntry, cut_args};
 use super::staging;
 use crate::ops::clock;
 use crate::ops::metrics::{Counter, Hold};
-use crate::raft::error_code;
+use crate::raft::{Prefetch, error_code, first_key};
 
 /// Room for one read from a socket.
 pub(super) const READ_BYTES: usize = 32 << 10;
@@ -65,6 +64,23 @@ enum Next {
     Server(&'static Spec),
     /// A write whose arguments are too long for one log record.
     Stage(&'static Spec),
+}
+
+/// Complete requests and the bytes that they lie in.
+#[derive(Clone, Copy)]
+struct Requests<'a> {
+    frames: &'a Frames,
+    input: &'a [u8],
+}
+
+impl<'a> Requests<'a> {
+    fn len(self) -> usize {
+        self.frames.len()
+    }
+
+    fn argv(self, at: usize) -> Argv<'a> {
+        self.frames.argv(at, self.input)
+    }
 }
 
 /// A client's connection.
@@ -202,15 +218,27 @@ impl Connection {
 
     /// Returns how many bytes of `input` were answered.
     async fn answer_input(&mut self, scratch: &mut Scratch, input: &[u8]) -> Result<usize, Gone> {
+        let mut frames = std::mem::take(&mut scratch.frames);
+        let outcome = self.answer_frames(scratch, &mut frames, input).await;
+        scratch.frames = frames;
+        outcome
+    }
+
+    async fn answer_frames(
+        &mut self,
+        scratch: &mut Scratch,
+        frames: &mut Frames,
+        input: &[u8],
+    ) -> Result<usize, Gone> {
         let mut consumed = 0;
         loop {
             // Before the login each request may change what the next one is allowed.
             let most = if self.session.authenticated { BATCH_REQUESTS } else { 1 };
-            scratch.frames.clear();
+            frames.clear();
             let rest = &input[consumed..];
-            let decoded = self.decoder.decode(rest, &mut scratch.frames, most);
-            if !scratch.frames.is_empty() {
-                self.run_frames(scratch, rest).await?;
+            let decoded = self.decoder.decode(rest, frames, most);
+            if !frames.is_empty() {
+                self.run_requests(scratch, Requests { frames, input: rest }).await?;
             }
             match decoded {
                 Ok(0) => break,
@@ -228,25 +256,31 @@ impl Connection {
         Ok(consumed)
     }
 
-    /// Runs all requests that were decoded from `input`; their replies are in `scratch.out`.
-    async fn run_frames(&mut self, scratch: &mut Scratch, input: &[u8]) -> Result<(), Gone> {
+    /// Runs all of `requests`; their replies are in `scratch.out`.
+    async fn run_requests(
+        &mut self,
+        scratch: &mut Scratch,
+        requests: Requests<'_>,
+    ) -> Result<(), Gone> {
         let mut at = 0;
         loop {
-            match self.advance(scratch, input, &mut at) {
+            match self.advance(scratch, requests, &mut at) {
                 Next::Done => {
-                    self.settle(scratch, input).await;
+                    self.settle(scratch, requests).await;
                     return Ok(());
                 }
-                Next::Submit => self.settle(scratch, input).await,
+                Next::Submit => self.settle(scratch, requests).await,
                 Next::Flush => self.flush(&mut scratch.out).await?,
                 Next::Server(spec) => {
-                    self.settle(scratch, input).await;
-                    self.run_server_command(scratch, input, spec, at).await?;
+                    self.settle(scratch, requests).await;
+                    self.run_server_command(scratch, requests, spec, at).await?;
+                    self.session.end_command();
                     at += 1;
                 }
                 Next::Stage(spec) => {
-                    self.settle(scratch, input).await;
-                    self.stage(scratch, input, spec, at).await;
+                    self.settle(scratch, requests).await;
+                    self.stage(scratch, requests, spec, at).await;
+                    self.session.end_command();
                     at += 1;
                 }
             }
@@ -254,69 +288,71 @@ impl Connection {
     }
 
     /// Runs requests from `at` on until something must be waited for.
-    fn advance(&mut self, scratch: &mut Scratch, input: &[u8], at: &mut usize) -> Next {
+    fn advance(&mut self, scratch: &mut Scratch, requests: Requests<'_>, at: &mut usize) -> Next {
         let thread = Rc::clone(&self.thread);
-        let mut run = Run { thread: &thread, reading: None, keys: [None; WINDOW], fetched: None };
+        let mut run = Run { thread: &thread, reading: None };
+        let mut ahead = Ahead::default();
         let exact = self.times_each_command();
-        while *at < scratch.frames.len() {
-            let argv = scratch.frames.argv(*at, input);
-            self.session.begin_command();
-            let spec = match self.admit(argv) {
+        while *at < requests.len() {
+            let spec = match ahead.spec(*at).map_or_else(|| self.admit(requests.argv(*at)), Ok) {
                 Ok(spec) => spec,
                 Err(refusal) => {
                     self.refuse(scratch, &refusal);
+                    self.session.end_command();
                     *at += 1;
                     continue;
                 }
             };
             let step = match spec.place {
                 Place::Read if !scratch.pending => {
-                    let Scratch { frames, out, run: specs, .. } = scratch;
-                    let argv = frames.argv(*at, input);
                     run.open(*at);
-                    let key = run.fetch(Db(self.session.db), frames, input, *at);
-                    run.read(&self.session, spec, argv, key, out);
-                    specs.push(spec);
+                    if ahead.spec(*at).is_none() && *at + 1 < requests.len() {
+                        ahead = run.look_ahead(&self.session, requests, *at);
+                    }
+                    let argv = requests.argv(*at);
+                    run.read(&self.session, spec, argv, ahead.key(*at), &mut scratch.out);
+                    scratch.run.push(spec);
                     let slow = exact || !spec.flags.contains(Flags::FAST);
                     // Beyond that under a new hold, so that writers get their turn, and so that a
                     // command that may be slow is timed alone.
-                    if slow || specs.len() >= HOLD_READS {
-                        self.close(&mut run, scratch, input);
+                    if slow || scratch.run.len() >= HOLD_READS {
+                        self.close(&mut run, scratch, requests);
                     }
                     (scratch.out.len() >= FLUSH_BYTES).then_some(Next::Flush)
                 }
+                Place::Read if staging::is_needed(requests.argv(*at)) => return Next::Submit,
                 Place::Read => {
-                    let Scratch { frames, submission, .. } = scratch;
-                    let argv = frames.argv(*at, input);
+                    let mut batch = scratch.submission.batch();
                     let silent = self.session.is_silent();
-                    submission.batch().push_read(spec, self.session.db, argv, silent);
-                    None
+                    batch.push_read(spec, self.session.db, requests.argv(*at), silent);
+                    (batch.held_bytes() >= SUBMIT_BYTES).then_some(Next::Submit)
                 }
                 Place::Write => {
-                    self.close(&mut run, scratch, input);
-                    if staging::is_needed(scratch.frames.argv(*at, input)) {
+                    self.close(&mut run, scratch, requests);
+                    if staging::is_needed(requests.argv(*at)) {
                         return Next::Stage(spec);
                     }
-                    let enough = self.queue_write(scratch, input, spec, *at) >= SUBMIT_BYTES;
+                    let enough = self.queue_write(scratch, requests, spec, *at) >= SUBMIT_BYTES;
                     (enough || exact).then_some(Next::Submit)
                 }
                 Place::Server if commands::is_placeable(spec.id) => {
-                    self.run_in_place(scratch, input, spec, *at);
+                    self.run_in_place(scratch, requests, spec, *at);
                     None
                 }
                 Place::Server => {
-                    self.close(&mut run, scratch, input);
+                    self.close(&mut run, scratch, requests);
                     return Next::Server(spec);
                 }
             };
             self.last_command = spec.id;
+            self.session.end_command();
             *at += 1;
             if let Some(next) = step {
-                self.close(&mut run, scratch, input);
+                self.close(&mut run, scratch, requests);
                 return next;
             }
         }
-        self.close(&mut run, scratch, input);
+        self.close(&mut run, scratch, requests);
         Next::Done
     }
 
@@ -333,18 +369,18 @@ impl Connection {
     fn queue_write(
         &self,
         scratch: &mut Scratch,
-        input: &[u8],
+        requests: Requests<'_>,
         spec: &'static Spec,
         at: usize,
     ) -> usize {
-        let Scratch { frames, submission, pending, pending_first, .. } = scratch;
+        let Scratch { submission, pending, pending_first, .. } = scratch;
         let mut batch = submission.batch();
         if !*pending {
             *pending = true;
             *pending_first = at;
             batch.set_proto(self.session.proto);
         }
-        let argv = frames.argv(at, input);
+        let argv = requests.argv(at);
         batch.push_write(spec, self.session.db, argv, self.session.is_silent());
         batch.held_bytes()
     }
@@ -353,12 +389,12 @@ impl Connection {
     fn run_in_place(
         &mut self,
         scratch: &mut Scratch,
-        input: &[u8],
+        requests: Requests<'_>,
         spec: &'static Spec,
         at: usize,
     ) {
-        let Scratch { frames, submission, out, pending, .. } = scratch;
-        let argv = frames.argv(at, input);
+        let Scratch { submission, out, pending, .. } = scratch;
+        let argv = requests.argv(at);
         let silent = self.session.is_silent();
         let thread = Rc::clone(&self.thread);
         let mut context = self.context(&thread);
@@ -383,14 +419,14 @@ impl Connection {
     async fn run_server_command(
         &mut self,
         scratch: &mut Scratch,
-        input: &[u8],
+        requests: Requests<'_>,
         spec: &'static Spec,
         at: usize,
     ) -> Result<(), Gone> {
         let thread = Rc::clone(&self.thread);
         let start = clock::now();
         let from = scratch.out.len();
-        let argv = scratch.frames.argv(at, input);
+        let argv = requests.argv(at);
         let after = commands::execute(&mut self.context(&thread), spec, argv, &mut scratch.out);
         note_failure(&thread, spec, &scratch.out[from..]);
         // As it is now: CLIENT REPLY ON is answered though it was off before.
@@ -412,7 +448,7 @@ impl Connection {
         };
         let nanos = clock::nanos_since(start);
         note_call(&thread, spec, nanos);
-        self.note_slow(scratch, input, at, 1, nanos);
+        self.note_slow(requests, at, 1, nanos);
         outcome
     }
 
@@ -422,9 +458,15 @@ impl Connection {
     }
 
     /// Stages a write's long arguments, then proposes it.
-    async fn stage(&mut self, scratch: &mut Scratch, input: &[u8], spec: &'static Spec, at: usize) {
+    async fn stage(
+        &mut self,
+        scratch: &mut Scratch,
+        requests: Requests<'_>,
+        spec: &'static Spec,
+        at: usize,
+    ) {
         self.last_command = spec.id;
-        let argv = scratch.frames.argv(at, input);
+        let argv = requests.argv(at);
         let how = staging::Write {
             spec,
             db: self.session.db,
@@ -436,14 +478,14 @@ impl Connection {
         match staging::propose(group, &scratch.submission, how).await {
             Ok(()) => {
                 scratch.pending_first = at;
-                self.collect(scratch, input);
+                self.collect(scratch, requests);
             }
             Err(refusal) => self.refuse(scratch, &refusal),
         }
     }
 
     /// Submits what is pending, waits for it and takes the replies.
-    async fn settle(&mut self, scratch: &mut Scratch, input: &[u8]) {
+    async fn settle(&mut self, scratch: &mut Scratch, requests: Requests<'_>) {
         if !scratch.pending {
             return;
         }
@@ -452,11 +494,11 @@ impl Connection {
         if !scratch.submission.is_done() {
             scratch.submission.wait(group).await;
         }
-        self.collect(scratch, input);
+        self.collect(scratch, requests);
     }
 
     /// Takes the replies of a batch that is done, and counts what it did.
-    fn collect(&mut self, scratch: &mut Scratch, input: &[u8]) {
+    fn collect(&mut self, scratch: &mut Scratch, requests: Requests<'_>) {
         let thread = Rc::clone(&self.thread);
         let mut batch = scratch.submission.batch();
         let count = batch.commands().len();
@@ -471,11 +513,11 @@ impl Connection {
         drop(batch);
         scratch.pending = false;
         count_effects(&thread, &effects);
-        self.note_slow(scratch, input, scratch.pending_first, count, nanos);
+        self.note_slow(requests, scratch.pending_first, count, nanos);
     }
 
     /// Ends a run of reads: lets go of the lock, counts and times it.
-    fn close(&self, run: &mut Run<'_>, scratch: &mut Scratch, input: &[u8]) {
+    fn close(&self, run: &mut Run<'_>, scratch: &mut Scratch, requests: Requests<'_>) {
         let Some(reading) = run.reading.take() else { return };
         let Reading { engine, start, first, .. } = reading;
         drop(engine);
@@ -485,7 +527,7 @@ impl Connection {
         for spec in scratch.run.drain(..) {
             note_call(&self.thread, spec, nanos / count as u64);
         }
-        self.note_slow(scratch, input, first, count, nanos);
+        self.note_slow(requests, first, count, nanos);
     }
 
     /// Answers a request that is not run at all.
@@ -514,13 +556,13 @@ impl Connection {
     }
 
     /// Keeps a slow run for SLOWLOG: under its first command, with a word when there were more.
-    fn note_slow(&self, scratch: &Scratch, input: &[u8], first: usize, count: usize, nanos: u64) {
+    fn note_slow(&self, requests: Requests<'_>, first: usize, count: usize, nanos: u64) {
         let settings = self.thread.settings();
         let Ok(threshold) = u64::try_from(settings.slowlog_slower_than_us) else { return };
         if nanos / 1000 < threshold || count == 0 {
             return;
         }
-        let argv = scratch.frames.argv(first, input);
+        let argv = requests.argv(first);
         if resolve(argv).is_ok_and(|spec| spec.flags.contains(Flags::SKIP_SLOWLOG)) {
             return;
         }
@@ -600,18 +642,36 @@ struct Reading<'g> {
     first: usize,
 }
 
+/// Requests looked at together, so that the cache misses of their keys overlap.
+const AHEAD: usize = 16;
+
+/// The reads that follow one another from some request on: their rows, and their first keys hashed
+/// and on their way into the cache.
+#[derive(Default)]
+struct Ahead<'a> {
+    first: usize,
+    reads: [Option<(&'static Spec, Option<Key<'a>>)>; AHEAD],
+}
+
+impl<'a> Ahead<'a> {
+    fn get(&self, at: usize) -> Option<&(&'static Spec, Option<Key<'a>>)> {
+        self.reads.get(at.wrapping_sub(self.first))?.as_ref()
+    }
+
+    fn spec(&self, at: usize) -> Option<&'static Spec> {
+        self.get(at).map(|(spec, _)| *spec)
+    }
+
+    fn key(&self, at: usize) -> Option<Key<'a>> {
+        self.get(at)?.1
+    }
+}
+
 /// The run of reads that is open, if any.
 struct Run<'g> {
     thread: &'g Thread,
     reading: Option<Reading<'g>>,
-    /// Slot and hash of the first keys of the requests from `fetched` on, which are on their way
-    /// to the cache.
-    keys: [Option<(SlotId, u64)>; WINDOW],
-    fetched: Option<usize>,
 }
-
-/// Requests whose keys are fetched together: enough to hide their cache misses behind one another.
-const WINDOW: usize = 16;
 
 impl Run<'_> {
     fn open(&mut self, first: usize) {
@@ -625,39 +685,24 @@ impl Run<'_> {
         self.reading = Some(Reading { engine, at, start: clock::now(), first });
     }
 
-    /// The hashed first key of request `at`; that and what the requests after it lead to is being
-    /// fetched. A guess at where their keys are costs nothing when it is wrong.
-    fn fetch<'a>(
-        &mut self,
-        db: Db,
-        frames: &'a Frames,
-        input: &'a [u8],
-        at: usize,
-    ) -> Option<Key<'a>> {
-        let reading = self.reading.as_ref()?;
-        let from = match self.fetched {
-            Some(from) if (from..from + WINDOW).contains(&at) => from,
-            _ => {
-                self.keys = [None; WINDOW];
-                let mut wanted = [(db, Key::default()); WINDOW];
-                let mut count = 0;
-                for number in at..frames.len().min(at + WINDOW) {
-                    if let Some(first) = frames.argv(number, input).get(1) {
-                        let key = reading.engine.hash(first);
-                        self.keys[number - at] = Some((key.slot, key.hash));
-                        wanted[count] = (db, key);
-                        count += 1;
-                    }
-                }
-                if count > 1 {
-                    reading.engine.prefetch(&wanted[..count]);
-                }
-                self.fetched = Some(at);
-                at
+    /// Looks at the reads from `first` on, which has been admitted; what follows it on the same
+    /// session is admitted too, since reads change nothing about that.
+    fn look_ahead<'a>(&self, session: &Session, requests: Requests<'a>, first: usize) -> Ahead<'a> {
+        let mut ahead = Ahead { first, ..Ahead::default() };
+        let Some(Reading { engine, .. }) = &self.reading else { return ahead };
+        let mut keys = Prefetch::default();
+        for (slot, at) in ahead.reads.iter_mut().zip(first..requests.len()) {
+            let argv = requests.argv(at);
+            let Ok(spec) = resolve(argv) else { break };
+            if spec.place != Place::Read {
+                break;
             }
-        };
-        let (slot, hash) = self.keys[at - from]?;
-        Some(Key { bytes: frames.argv(at, input).get(1)?, slot, hash })
+            let key = first_key(spec, argv).map(|key| engine.hash(key));
+            keys.extend(key.map(|key| (Db(session.db), key)));
+            *slot = Some((spec, key));
+        }
+        keys.fetch(engine);
+        ahead
     }
 
     fn read(

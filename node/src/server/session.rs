@@ -43,8 +43,8 @@ impl Session {
         }
     }
 
-    /// To be called before each command: moves a skip on to the command it is meant for.
-    pub fn begin_command(&mut self) {
+    /// To be called after each command: moves a skip on to the command it is meant for.
+    pub fn end_command(&mut self) {
         self.replies = match self.replies {
             ReplyMode::SkipNext => ReplyMode::Skipping,
             ReplyMode::Skipping => ReplyMode::On,
@@ -89,11 +89,10 @@ mod tests {
     #[test]
     fn skip_silences_exactly_the_next_command() {
         let mut session = Session::new(&Settings::defaults());
-        session.begin_command();
         session.replies = ReplyMode::SkipNext; // CLIENT REPLY SKIP, which answers nothing itself
-        session.begin_command();
+        session.end_command();
         assert!(session.is_silent());
-        session.begin_command();
+        session.end_command();
         assert!(!session.is_silent());
     }
 
@@ -102,7 +101,7 @@ mod tests {
         let mut session = Session::new(&Settings::defaults());
         session.replies = ReplyMode::Off;
         for _ in 0..3 {
-            session.begin_command();
+            session.end_command();
             assert!(session.is_silent());
         }
     }
