@@ -344,13 +344,37 @@ mod tests {
             fresh.engine.store_mut();
             assert_eq!(fresh.run(&[b"SET", name.as_bytes(), &value]), reply, "{n}");
             refused += u32::from(reply.starts_with(b"-OOM"));
-            if n % 10 == 0 {
-                for bench in [&mut bench, &mut fresh] {
-                    bench.run(&[b"EXPIRE", name.as_bytes(), b"100"]);
-                    bench.run(&[b"RENAME", name.as_bytes(), format!("a longer {name}").as_bytes()]);
-                }
-            }
         }
         assert!((20..100).contains(&refused), "{refused}");
+    }
+
+    #[test]
+    fn what_grows_without_asking_is_counted() {
+        let long_name = [b'n'; 200];
+        let growing: [&[&[u8]]; 2] =
+            [&[b"EXPIRE", b"KEY", b"100"], &[b"RENAME", b"KEY", &long_name]];
+        for words in growing {
+            let mut bench = Bench::new();
+            let names: Vec<String> = (0..3000).map(|n| format!("key:{n}")).collect();
+            for name in &names {
+                bench.run(&[b"SET", name.as_bytes(), b"v"]);
+            }
+            bench.admit_no_more_than((1 << 20) + 20_000);
+            bench.check(&[("SET asks v", "+OK")]);
+            for name in &names {
+                let target = format!("{}{name}", "n".repeat(200));
+                let words: Vec<&[u8]> = words
+                    .iter()
+                    .map(|&word| match word {
+                        b"KEY" => name.as_bytes(),
+                        word if word == long_name => target.as_bytes(),
+                        word => word,
+                    })
+                    .collect();
+                assert!(!bench.run(&words).starts_with(b"-"));
+            }
+            let reply = bench.run(&[b"SET", b"large", &vec![b'x'; 1_000_000]]);
+            assert!(reply.starts_with(b"-OOM"), "after {}", words[0].escape_ascii());
+        }
     }
 }

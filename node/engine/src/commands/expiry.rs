@@ -145,3 +145,117 @@ pub(super) fn persist(cx: &mut WriteContext<'_>, argv: Argv<'_>, w: &mut Writer<
     w.int(had_deadline.into());
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::commands::test::Bench;
+
+    #[test]
+    fn times_are_reported_in_each_unit() {
+        let mut bench = Bench::new();
+        bench.check(&[
+            ("TTL k", ":-2"),
+            ("PTTL k", ":-2"),
+            ("EXPIRETIME k", ":-2"),
+            ("PEXPIRETIME k", ":-2"),
+            ("SET k v", "+OK"),
+            ("TTL k", ":-1"),
+            ("PTTL k", ":-1"),
+            ("EXPIRETIME k", ":-1"),
+            ("PEXPIRETIME k", ":-1"),
+            ("PEXPIREAT k 1700000001600", ":1"),
+            ("PTTL k", ":1600"),
+            ("TTL k", ":2"),
+            ("PEXPIRETIME k", ":1700000001600"),
+            ("EXPIRETIME k", ":1700000002"),
+        ]);
+        bench.advance_ms(1599);
+        bench.check(&[("PTTL k", ":1"), ("TTL k", ":0"), ("GET k", "$1|v")]);
+        bench.advance_ms(1);
+        bench.check(&[("PTTL k", ":-2"), ("GET k", "$-1")]);
+    }
+
+    #[test]
+    fn deadlines_are_set_and_cleared() {
+        let mut bench = Bench::new();
+        bench.check(&[
+            ("EXPIRE k 10", ":0"),
+            ("PERSIST k", ":0"),
+            ("SET k v", "+OK"),
+            ("PERSIST k", ":0"),
+            ("EXPIRE k 10", ":1"),
+            ("PTTL k", ":10000"),
+            ("PEXPIRE k 1500", ":1"),
+            ("PTTL k", ":1500"),
+            ("EXPIREAT k 1700000100", ":1"),
+            ("TTL k", ":100"),
+            ("PERSIST k", ":1"),
+            ("TTL k", ":-1"),
+            ("OBJECT ENCODING k", "$6|embstr"),
+        ]);
+    }
+
+    #[test]
+    fn a_deadline_that_is_not_in_the_future_deletes() {
+        let mut bench = Bench::new();
+        for command in
+            ["EXPIRE k 0", "EXPIRE k -1", "PEXPIRE k -5", "EXPIREAT k 1", "PEXPIREAT k -1"]
+        {
+            bench.check(&[
+                ("SET k v", "+OK"),
+                (command, ":1"),
+                ("EXISTS k", ":0"),
+                ("DBSIZE", ":0"),
+            ]);
+        }
+    }
+
+    #[test]
+    fn conditions_compare_with_the_deadline_there_is() {
+        // Without a deadline, then with one of 100 seconds: what setting 50 and 200 replies.
+        let rows: &[(&str, [&str; 4])] = &[
+            ("", [":1", ":1", ":1", ":1"]),
+            ("NX", [":1", ":1", ":0", ":0"]),
+            ("XX", [":0", ":0", ":1", ":1"]),
+            ("GT", [":0", ":0", ":0", ":1"]),
+            ("LT", [":1", ":1", ":1", ":0"]),
+            ("XX GT", [":0", ":0", ":0", ":1"]),
+            ("XX LT", [":0", ":0", ":1", ":0"]),
+        ];
+        let mut bench = Bench::new();
+        for (options, wanted) in rows {
+            let cases = [("SET k v", "50"), ("SET k v", "200"), ("SET k v EX 100", "50")];
+            for ((set, seconds), wanted) in
+                cases.into_iter().chain([("SET k v EX 100", "200")]).zip(wanted)
+            {
+                let expire = format!("EXPIRE k {seconds} {options}");
+                bench.check(&[(set, "+OK"), (expire.trim_end(), wanted)]);
+            }
+        }
+        bench.check(&[
+            ("SET k v EX 100", "+OK"),
+            ("EXPIRE k 100 GT", ":0"),
+            ("EXPIRE k 100 LT", ":0"),
+            ("EXPIRE k -1 LT", ":1"),
+            ("EXISTS k", ":0"),
+        ]);
+    }
+
+    #[test]
+    fn options_are_checked_before_anything_else() {
+        let both = "-ERR NX and XX, GT or LT options at the same time are not compatible";
+        let mut bench = Bench::new();
+        bench.check(&[
+            ("EXPIRE k 1 NX XX", both),
+            ("EXPIRE k x LT NX", both),
+            ("EXPIRE k 1 GT LT", "-ERR GT and LT options at the same time are not compatible"),
+            ("EXPIRE k x FOO", "-ERR Unsupported option FOO"),
+            ("EXPIRE k x", "-ERR value is not an integer or out of range"),
+            ("PEXPIRE k 9223372036854775807", "-ERR invalid expire time in 'pexpire' command"),
+            ("EXPIREAT k 9223372036854775807", "-ERR invalid expire time in 'expireat' command"),
+            ("PEXPIREAT k 9223372036854775807", ":0"),
+        ]);
+        let reply = bench.run(&[b"EXPIRE", b"k", b"1", b"a\r\nb\0c"]);
+        assert_eq!(reply, b"-ERR Unsupported option a  b\r\n");
+    }
+}

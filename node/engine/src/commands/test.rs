@@ -44,7 +44,13 @@ impl Bench {
     /// An engine that admits about `bytes` of content and no more.
     pub(crate) fn full_at(bytes: u64) -> Bench {
         let mut bench = Bench::new();
-        let store = bench.engine.store_mut();
+        bench.admit_no_more_than(bytes);
+        bench
+    }
+
+    /// Sets a limit which admits about `bytes` beyond what there is.
+    pub(crate) fn admit_no_more_than(&mut self, bytes: u64) {
+        let store = self.engine.store_mut();
         let mut limit_bytes = bytes;
         store.set_limit_bytes(limit_bytes);
         // How much of its limit the store keeps back is its own affair.
@@ -52,7 +58,6 @@ impl Bench {
             limit_bytes += 16 << 10;
             store.set_limit_bytes(limit_bytes);
         }
-        bench
     }
 
     pub(crate) fn speak(&mut self, proto: Proto) {

@@ -119,6 +119,12 @@ mod tests {
     }
 
     #[test]
+    fn among_equals_the_end_of_the_second_string_is_left_out_first() {
+        assert_eq!(Lcs::new(b"ab", b"ba").text(), b"b");
+        assert_eq!(Lcs::new(b"ba", b"ab").text(), b"a");
+    }
+
+    #[test]
     fn empty_and_foreign_strings_share_nothing() {
         for (a, b) in [("", ""), ("abc", ""), ("", "abc"), ("abc", "xyz")] {
             assert_eq!(Lcs::new(a.as_bytes(), b.as_bytes()).text(), b"", "{a} {b}");

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use cairn_protocol::WireError;
-use cairn_protocol::number::{MAX_INT_TEXT, parse_i64};
+use cairn_protocol::number::parse_i64;
 use cairn_protocol::resp::Writer;
 use cairn_store::{Encoding, Record, Type, Value};
 
@@ -23,11 +23,7 @@ pub(crate) const EMBSTR_BYTES_MAX: usize = 44;
 /// The encoding of a value that is set whole.
 #[inline]
 pub(crate) fn encoding_of(value: &[u8]) -> Encoding {
-    if value.len() <= MAX_INT_TEXT && parse_i64(value).is_some() {
-        Encoding::Int
-    } else {
-        text_encoding(value)
-    }
+    if parse_i64(value).is_some() { Encoding::Int } else { text_encoding(value) }
 }
 
 /// The encoding of a value that Redis sets whole without trying whether it is an integer.

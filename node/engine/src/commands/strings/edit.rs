@@ -143,6 +143,20 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_string_can_be_made_and_no_longer_one() {
+        let mut bench = Bench::new();
+        bench.check(&[
+            ("SETRANGE k 536870911 x", ":536870912"),
+            ("APPEND k y", TOO_LONG),
+            ("SETRANGE k 536870911 yz", TOO_LONG),
+            ("GETRANGE k -2 -1", "$2|\0x"),
+            ("SETRANGE k 0 y", ":536870912"),
+            ("GETRANGE k 0 1", "$2|y\0"),
+            ("DEL k", ":1"),
+        ]);
+    }
+
+    #[test]
     fn a_full_store_keeps_what_it_has() {
         let oom = b"-OOM command not allowed when used memory > 'maxmemory'.\r\n";
         let mut bench = Bench::full_at(256 * 1024);
