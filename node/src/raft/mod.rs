@@ -4,6 +4,7 @@
 //! stamps, logs and applies. A lone node is the only voter of its group, so an entry is committed
 //! when its own log has it; the rest of the path (entries with term and index, append completed by
 //! callback, apply in batches, votes, purge behind the committed epoch) is what more voters need too.
+//! [`types`] and [`log_store`] are openraft's side of it, which more voters will use.
 //! [`epoch`] commits the pool in the background, [`expiry`] proposes the reclaiming of expired keys.
 //!
 //! Imports `ops`, the engine, the store and the protocol; never the server.
@@ -11,8 +12,10 @@
 pub mod epoch;
 pub mod expiry;
 pub mod group;
+pub mod log_store;
 pub mod propose;
 pub mod recover;
+pub mod types;
 mod vote;
 
 pub use group::{Group, GroupError, Start};

@@ -253,7 +253,8 @@ fn take_term(engine: &mut Engine, log: &Log, recovered: &Recovered) -> Result<St
     };
     let (applied_term, applied) = engine.store().applied();
     let term = Term(voted.max(applied_term).0 + 1);
-    let vote = Vote { term, node: LONE_NODE, boot_id: boot_id() };
+    // Its own vote is the majority of one.
+    let vote = Vote { term, node: LONE_NODE, committed: true, boot_id: boot_id() };
     wait(|done| log.save_vote(SHARD, &vote.encode(), done))?;
     let index = LogIndex(applied.0 + 1);
     let blank = Entry { shard: SHARD, term, index, kind: EntryKind::Blank, payload: &[] };

@@ -5,7 +5,8 @@
 //!
 //! ```text
 //!  0  1  version: 1
-//!  1  7  reserved
+//!  1  1  1 when a majority granted it: the voter is the term's leader; else 0
+//!  2  6  reserved
 //!  8  8  term, little-endian
 //! 16  8  the node voted for, little-endian
 //! 24 16  boot of the machine under which it was cast
@@ -23,6 +24,8 @@ pub struct Vote {
     pub term: Term,
     /// Whom it was cast for.
     pub node: NodeId,
+    /// Whether a majority granted it, so that `node` leads the term.
+    pub committed: bool,
     /// The boot of the machine, or zeros.
     pub boot_id: [u8; 16],
 }
@@ -32,6 +35,7 @@ impl Vote {
     pub fn encode(&self) -> [u8; BYTES] {
         let mut bytes = [0; BYTES];
         bytes[0] = VERSION;
+        bytes[1] = u8::from(self.committed);
         bytes[8..16].copy_from_slice(&self.term.0.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.node.0.to_le_bytes());
         bytes[24..].copy_from_slice(&self.boot_id);
@@ -41,14 +45,15 @@ impl Vote {
     /// Reads what [`Vote::encode`] wrote; None for anything else.
     pub fn decode(bytes: &[u8]) -> Option<Vote> {
         let bytes: &[u8; BYTES] = bytes.try_into().ok()?;
-        if bytes[0] != VERSION || bytes[1..8] != [0; 7] {
+        if bytes[0] != VERSION || bytes[1] > 1 || bytes[2..8] != [0; 6] {
             return None;
         }
         let word = |at: usize| -> Option<u64> {
             bytes.get(at..at + 8)?.try_into().ok().map(u64::from_le_bytes)
         };
         let boot_id = bytes[24..].try_into().ok()?;
-        Some(Vote { term: Term(word(8)?), node: NodeId(word(16)?), boot_id })
+        let (term, node) = (Term(word(8)?), NodeId(word(16)?));
+        Some(Vote { term, node, committed: bytes[1] == 1, boot_id })
     }
 }
 
@@ -58,13 +63,15 @@ mod tests {
 
     #[test]
     fn a_vote_reads_back_and_nothing_else_does() {
-        let vote = Vote { term: Term(7), node: NodeId(u64::MAX), boot_id: [3; 16] };
+        let vote =
+            Vote { term: Term(7), node: NodeId(u64::MAX), committed: true, boot_id: [3; 16] };
         assert_eq!(Vote::decode(&vote.encode()), Some(vote));
         let mut bytes = vote.encode();
         assert_eq!(Vote::decode(&bytes[..39]), None);
-        bytes[1] = 1;
+        bytes[1] = 2;
         assert_eq!(Vote::decode(&bytes), None);
         bytes[1] = 0;
+        assert_eq!(Vote::decode(&bytes), Some(Vote { committed: false, ..vote }));
         bytes[0] = 2;
         assert_eq!(Vote::decode(&bytes), None);
     }

@@ -319,22 +319,9 @@ impl Log {
         range: Range<LogIndex>,
         max_bytes: usize,
     ) -> Result<Vec<OwnedEntry>> {
-        let mut entries = Vec::new();
-        let mut left = max_bytes;
-        let mut at = range.start;
-        while at < range.end {
-            let bytes = if entries.is_empty() { left.max(1) } else { left };
-            let piece = self.inner.locate(shard, at..range.end, bytes, entries.is_empty())?;
-            if piece.is_empty() {
-                break;
-            }
-            for found in piece {
-                left = left.saturating_sub(found.loc.len as usize);
-                entries.push(found.owned()?);
-                at = LogIndex(at.0 + 1);
-            }
-        }
-        Ok(entries)
+        // One look-up, so that what comes back is the log as it was at one moment.
+        let found = self.inner.locate(shard, range, max_bytes, usize::MAX)?;
+        found.into_iter().map(Found::owned).collect()
     }
 
     /// Shows the entries of `shard` from `from` to the last one to `visit`, in order, holding no
@@ -353,7 +340,7 @@ impl Log {
         let mut at = from;
         while at <= last.index {
             let piece =
-                self.inner.locate(shard, at..LogIndex(last.index.0 + 1), REPLAY_BYTES, true)?;
+                self.inner.locate(shard, at..LogIndex(last.index.0 + 1), REPLAY_BYTES, PIECE)?;
             for found in piece {
                 let (record, kind) = found.read(&mut buf)?;
                 let payload = &buf[layout::RECORD_BYTES..];
@@ -691,13 +678,14 @@ impl Inner {
         self.spares.stop();
     }
 
-    /// Where the entries of `range` are: from its start, up to `max_bytes`, `least_one` or more.
+    /// Where the entries of `range` are: from its start, up to `max_bytes` but at least one, and up
+    /// to `max_entries`.
     fn locate(
         &self,
         shard: ShardId,
         range: Range<LogIndex>,
         max_bytes: usize,
-        least_one: bool,
+        max_entries: usize,
     ) -> Result<Vec<Found>> {
         let state = self.state.lock();
         let mut found = Vec::new();
@@ -708,7 +696,7 @@ impl Inner {
                 return Err(LogError::NotHeld { shard, index: LogIndex(index) });
             };
             bytes += loc.len as usize;
-            if (bytes > max_bytes && !(found.is_empty() && least_one)) || found.len() == PIECE {
+            if (bytes > max_bytes && !found.is_empty()) || found.len() == max_entries {
                 break;
             }
             found.push(Found { shard, index, loc, from: from(&state, loc)? });
@@ -741,7 +729,7 @@ impl Inner {
     }
 }
 
-/// How many entries are looked up under one lock.
+/// How many entries a replay looks up under one lock.
 const PIECE: usize = 1024;
 
 /// Where the record at `loc` is to be read from.

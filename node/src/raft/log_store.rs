@@ -1,0 +1,374 @@
+//! openraft's view of one shard's part of the node's log.
+//!
+//! The log does everything that openraft asks for: entries can be read when `append` returns, the
+//! callback comes when they are durable, in order, and a truncation is durable before any append
+//! that follows it. Here its records become openraft's entries and votes, and back.
+
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, Range, RangeBounds};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cairn_protocol::ids::{LogIndex, ShardId, Term};
+use cairn_store::log::{self, EntryKind, Log, LogError, OwnedEntry};
+use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
+use openraft::type_config::TypeConfigExt;
+use openraft::{EntryPayload, OptionalSend};
+
+use super::types::{
+    self, Batch, Entry, Payload, RaftLogId, RaftVote, TypeConfig, raft_id, store_id,
+};
+use super::vote::Vote;
+
+/// How many payload bytes one read for a follower takes: enough to keep the network busy, little
+/// enough to let heartbeats through.
+const READ_BYTES: usize = 1 << 20;
+
+/// One shard's part of the log. Clones are the same part, and are its readers.
+#[derive(Clone)]
+pub struct LogStore {
+    log: Arc<Log>,
+    shard: ShardId,
+    /// Cast with every vote, so that a member can tell that its machine has started anew since.
+    boot_id: [u8; 16],
+}
+
+impl LogStore {
+    /// The part of `shard`. `boot_id` is this boot of the machine, or zeros.
+    pub fn new(log: Arc<Log>, shard: ShardId, boot_id: [u8; 16]) -> LogStore {
+        LogStore { log, shard, boot_id }
+    }
+
+    /// The part of `range` that the log holds: what was purged, and what is still to come, is no
+    /// error to openraft at either end of it.
+    fn held(&self, range: &impl RangeBounds<u64>) -> Range<LogIndex> {
+        let state = self.log.shard(self.shard);
+        let (Some(first), Some(last)) = (state.first, state.last) else {
+            return LogIndex(0)..LogIndex(0);
+        };
+        let start = match range.start_bound() {
+            Bound::Included(start) => *start,
+            Bound::Excluded(start) => start.saturating_add(1),
+            Bound::Unbounded => 0,
+        };
+        let end = match range.end_bound() {
+            Bound::Included(end) => end.saturating_add(1),
+            Bound::Excluded(end) => *end,
+            Bound::Unbounded => u64::MAX,
+        };
+        LogIndex(start.max(first.0))..LogIndex(end.min(last.index.0 + 1))
+    }
+
+    fn read(&self, range: Range<LogIndex>, max_bytes: usize) -> log::Result<Vec<OwnedEntry>> {
+        if range.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.log.read(self.shard, range, max_bytes)
+    }
+}
+
+fn failed(error: LogError) -> io::Error {
+    let kind = match &error {
+        LogError::Io { kind, .. } => *kind,
+        LogError::Damaged { .. } => io::ErrorKind::InvalidData,
+        _ => io::ErrorKind::Other,
+    };
+    io::Error::new(kind, error)
+}
+
+fn raft_entries(entries: log::Result<Vec<OwnedEntry>>) -> io::Result<Vec<Entry>> {
+    entries.map_err(failed)?.into_iter().map(raft_entry).collect()
+}
+
+fn raft_entry(entry: OwnedEntry) -> io::Result<Entry> {
+    let log_id = raft_id(log::LogId::new(entry.term, entry.index));
+    let payload = match entry.kind {
+        EntryKind::Blank => EntryPayload::Blank,
+        EntryKind::Normal => EntryPayload::Normal(Batch(Bytes::from(entry.payload))),
+        EntryKind::Membership => {
+            let membership = types::decode_membership(&entry.payload).ok_or_else(|| {
+                let what = format!(
+                    "entry {} of shard {} is a membership that this build cannot read: start a \
+                     newer node",
+                    entry.index, entry.shard
+                );
+                io::Error::new(io::ErrorKind::InvalidData, what)
+            })?;
+            EntryPayload::Membership(membership)
+        }
+    };
+    Ok(openraft::Entry { log_id, payload })
+}
+
+/// An entry's kind and bytes in the log.
+fn record(payload: Payload) -> (EntryKind, Bytes) {
+    match payload {
+        EntryPayload::Blank => (EntryKind::Blank, Bytes::new()),
+        EntryPayload::Normal(Batch(bytes)) => (EntryKind::Normal, bytes),
+        EntryPayload::Membership(membership) => {
+            (EntryKind::Membership, Bytes::from(types::encode_membership(&membership)))
+        }
+    }
+}
+
+/// Starts something on the log, and waits until it is durable.
+async fn durable(start: impl FnOnce(log::Done)) -> io::Result<()> {
+    let (sender, receiver) = TypeConfig::oneshot();
+    start(Box::new(move |outcome| {
+        // Whoever waited may have gone: then nobody is to be told.
+        let _ = openraft::async_runtime::OneshotSender::send(sender, outcome);
+    }));
+    match receiver.await {
+        Ok(outcome) => outcome.map_err(failed),
+        Err(_) => Err(failed(LogError::Closed)),
+    }
+}
+
+impl RaftLogReader<TypeConfig> for LogStore {
+    async fn try_get_log_entries<RB>(&mut self, range: RB) -> io::Result<Vec<Entry>>
+    where
+        RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
+    {
+        loop {
+            match self.read(self.held(&range), usize::MAX) {
+                // Purged or truncated since it was looked up: what is held now is to be read.
+                Err(LogError::NotHeld { .. }) => {}
+                entries => return raft_entries(entries),
+            }
+        }
+    }
+
+    async fn read_vote(&mut self) -> io::Result<Option<RaftVote>> {
+        let Some(bytes) = self.log.vote(self.shard) else { return Ok(None) };
+        let vote = Vote::decode(&bytes).ok_or_else(|| {
+            let what = "the log holds a vote that this build cannot read: start a newer node";
+            io::Error::new(io::ErrorKind::InvalidData, what)
+        })?;
+        let (term, node) = (vote.term.0, vote.node);
+        Ok(Some(match vote.committed {
+            true => RaftVote::new_committed(term, node),
+            false => RaftVote::new(term, node),
+        }))
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
+        // All of it is wanted, so what is missing is an error here.
+        raft_entries(self.read(LogIndex(start)..LogIndex(end), READ_BYTES))
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for LogStore {
+    type LogReader = LogStore;
+
+    async fn get_log_state(&mut self) -> io::Result<LogState<TypeConfig>> {
+        let state = self.log.shard(self.shard);
+        Ok(LogState {
+            last_purged_log_id: state.purged.map(raft_id),
+            last_log_id: state.last.map(raft_id),
+        })
+    }
+
+    async fn get_log_reader(&mut self) -> LogStore {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &RaftVote) -> io::Result<()> {
+        let vote = Vote {
+            term: Term(vote.leader_id.term),
+            node: vote.leader_id.voted_for,
+            committed: vote.committed,
+            boot_id: self.boot_id,
+        };
+        durable(|done| self.log.save_vote(self.shard, &vote.encode(), done)).await
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> io::Result<()>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let records: Vec<_> = entries
+            .into_iter()
+            .map(|entry| (store_id(entry.log_id), record(entry.payload)))
+            .collect();
+        let parts: Vec<[&[u8]; 1]> = records.iter().map(|(_, (_, bytes))| [&bytes[..]]).collect();
+        let entries: Vec<_> = records
+            .iter()
+            .zip(&parts)
+            .map(|((id, (kind, _)), payload)| log::Entry {
+                shard: self.shard,
+                term: id.term,
+                index: id.index,
+                kind: *kind,
+                payload,
+            })
+            .collect();
+        let done = Box::new(move |outcome: log::Result<()>| {
+            callback.io_completed(outcome.map_err(failed));
+        });
+        self.log.append(&entries, done);
+        Ok(())
+    }
+
+    async fn truncate_after(&mut self, last: Option<RaftLogId>) -> io::Result<()> {
+        durable(|done| self.log.truncate_after(self.shard, last.map(store_id), done)).await
+    }
+
+    async fn purge(&mut self, upto: RaftLogId) -> io::Result<()> {
+        self.log.purge(self.shard, store_id(upto)).map_err(failed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cairn_protocol::ids::NodeId;
+    use cairn_store::log::{LogKind, LogOptions};
+    use futures_util::{Stream, TryStreamExt};
+    use openraft::StorageError;
+    use openraft::storage::{
+        EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot, SnapshotMeta,
+    };
+    use openraft::testing::log::{StoreBuilder, Suite};
+    use parking_lot::Mutex;
+
+    type StoredMembership = openraft::StoredMembership<types::Leader, NodeId, openraft::BasicNode>;
+    type Meta = SnapshotMeta<types::Leader, NodeId, openraft::BasicNode>;
+    type MachineSnapshot = Snapshot<types::Leader, NodeId, openraft::BasicNode, ()>;
+
+    /// As much of a state machine as the suite looks at: what was applied, and a snapshot of that.
+    #[derive(Clone, Default)]
+    struct Machine {
+        applied: Option<RaftLogId>,
+        membership: StoredMembership,
+        /// Shared with the builder of snapshots.
+        snapshot: Arc<Mutex<Option<Meta>>>,
+    }
+
+    impl RaftSnapshotBuilder<TypeConfig> for Machine {
+        type SnapshotData = ();
+
+        async fn build_snapshot(&mut self) -> io::Result<MachineSnapshot> {
+            let meta = SnapshotMeta {
+                last_log_id: self.applied,
+                last_membership: self.membership.clone(),
+            };
+            *self.snapshot.lock() = Some(meta.clone());
+            Ok(Snapshot { meta, snapshot: () })
+        }
+    }
+
+    impl RaftStateMachine<TypeConfig> for Machine {
+        type SnapshotData = ();
+        type SnapshotBuilder = Machine;
+
+        async fn applied_state(&mut self) -> io::Result<(Option<RaftLogId>, StoredMembership)> {
+            Ok((self.applied, self.membership.clone()))
+        }
+
+        async fn apply<S>(&mut self, mut entries: S) -> io::Result<()>
+        where
+            S: Stream<Item = io::Result<EntryResponder<TypeConfig>>> + Unpin + OptionalSend,
+        {
+            while let Some((entry, responder)) = entries.try_next().await? {
+                self.applied = Some(entry.log_id);
+                if let EntryPayload::Membership(membership) = entry.payload {
+                    self.membership = StoredMembership::new(Some(entry.log_id), membership);
+                }
+                if let Some(responder) = responder {
+                    responder.send(());
+                }
+            }
+            Ok(())
+        }
+
+        async fn get_snapshot_builder(&mut self) -> Machine {
+            self.clone()
+        }
+
+        async fn install_snapshot(&mut self, meta: &Meta, (): ()) -> io::Result<()> {
+            self.applied = meta.last_log_id;
+            self.membership = meta.last_membership.clone();
+            *self.snapshot.lock() = Some(meta.clone());
+            Ok(())
+        }
+
+        async fn get_current_snapshot(&mut self) -> io::Result<Option<MachineSnapshot>> {
+            Ok(self.snapshot.lock().clone().map(|meta| Snapshot { meta, snapshot: () }))
+        }
+    }
+
+    struct Builder(LogKind);
+
+    impl StoreBuilder<TypeConfig, LogStore, Machine, tempfile::TempDir> for Builder {
+        async fn build(
+            &self,
+        ) -> Result<(tempfile::TempDir, LogStore, Machine), StorageError<TypeConfig>> {
+            let dir = tempfile::tempdir().expect("a directory");
+            let options =
+                LogOptions { segment_bytes: 64 << 10, ..LogOptions::new(dir.path(), self.0) };
+            let (log, _) = Log::open(&options).expect("opens");
+            let store = LogStore::new(Arc::new(log), ShardId(5), [1; 16]);
+            Ok((dir, store, Machine::default()))
+        }
+    }
+
+    fn block_on<F: Future>(future: F) -> F::Output {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime").block_on(future)
+    }
+
+    #[test]
+    fn openrafts_own_suite_passes_on_every_kind_of_log() {
+        // Side by side, for the suite sleeps.
+        std::thread::scope(|threads| {
+            for kind in [LogKind::Memory, LogKind::File, LogKind::FileEverySec] {
+                threads.spawn(move || block_on(Suite::test_all(Builder(kind))).expect("passes"));
+            }
+        });
+    }
+
+    #[test]
+    fn entries_votes_and_memberships_outlive_the_process() {
+        block_on(async {
+            let dir = tempfile::tempdir().expect("a directory");
+            let options = LogOptions::new(dir.path(), LogKind::File);
+            let open = || {
+                let (log, _) = Log::open(&options).expect("opens");
+                LogStore::new(Arc::new(log), ShardId(0), [0; 16])
+            };
+            let node = NodeId(7);
+            let members = [(node, openraft::BasicNode::new("10.0.0.7:16379"))];
+            let membership = openraft::Membership::new(
+                vec![[node].into()],
+                std::collections::BTreeMap::from(members),
+            );
+            let payloads = [
+                EntryPayload::Membership(membership.expect("sound")),
+                EntryPayload::Blank,
+                EntryPayload::Normal(Batch(Bytes::from_static(b"SET a 1"))),
+            ];
+            let entries: Vec<Entry> = (0..)
+                .zip(payloads)
+                .map(|(index, payload)| openraft::Entry {
+                    log_id: RaftLogId::new_term_index(1, index),
+                    payload,
+                })
+                .collect();
+            let votes = [RaftVote::new(1, node), RaftVote::new_committed(1, node)];
+            let mut store = open();
+            for vote in votes {
+                store.save_vote(&vote).await.expect("saved");
+                assert_eq!(store.read_vote().await.expect("read"), Some(vote));
+            }
+            let (sender, receiver) = TypeConfig::oneshot();
+            store.append(entries.clone(), IOFlushed::signal(sender)).await.expect("appended");
+            receiver.await.expect("called").expect("durable");
+            drop(store);
+            let mut store = open();
+            assert_eq!(store.read_vote().await.expect("read"), Some(votes[1]));
+            assert_eq!(store.try_get_log_entries(..).await.expect("read"), entries);
+        });
+    }
+}
