@@ -32,8 +32,6 @@ pub mod event {
     pub const TAG: u64 = 7 << 60;
 }
 
-/// Extents are allocated from the file system several at a time, so that growing is rare.
-const GROW_EXTENTS: u64 = 4;
 /// Record sets loaded before growing instead, so that one allocation never scans a whole pool.
 const LOADS_A_TRY: usize = 8;
 
@@ -373,7 +371,7 @@ impl Alloc {
     fn grow(&mut self) -> Result<()> {
         let have = self.extents();
         let allowed = self.capacity_bytes / (EXTENT + RECORDS_PER_EXTENT_BYTES);
-        let want = GROW_EXTENTS.max(have / 64).min(allowed.saturating_sub(have));
+        let want = growth(have).min(allowed.saturating_sub(have));
         if want == 0 {
             return Err(StoreError::Full);
         }
@@ -411,6 +409,12 @@ impl Alloc {
         let allowed = self.capacity_bytes / (EXTENT + RECORDS_PER_EXTENT_BYTES) * EXTENT;
         allowed.saturating_sub(used)
     }
+}
+
+/// Extents added to a pool of `have`: one at a time at first, later several, so that growing is
+/// rare but never takes much more than is needed.
+fn growth(have: u64) -> u64 {
+    (have / 4).clamp(1, 4).max(have / 64)
 }
 
 /// Offset of a slab.
