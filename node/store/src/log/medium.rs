@@ -5,7 +5,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -261,8 +261,12 @@ impl Mapping {
         use std::os::fd::AsRawFd;
         let len = usize::try_from(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
         // A mapping beyond the end would fault when it is touched.
-        if len == 0 || file.metadata()?.len() < len as u64 {
+        let found = file.metadata()?;
+        if len == 0 || found.len() < len as u64 {
             return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if found.blocks() * 512 < found.len() {
+            fill_holes(file, len)?;
         }
         let flags = libc::MAP_SHARED | if populate { libc::MAP_POPULATE } else { 0 };
         let access = libc::PROT_READ | libc::PROT_WRITE;
@@ -303,6 +307,18 @@ impl Mapping {
             std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.base.add(start), bytes.len());
         }
         Ok(())
+    }
+}
+
+/// Gives a file the space it lacks, as a copy of a directory may: touching a hole on a full tmpfs
+/// would end the process.
+fn fill_holes(file: &File, len: usize) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let len = libc::off_t::try_from(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
+    // SAFETY: the descriptor is open for the call, which touches no memory of ours.
+    match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, len) } {
+        0 => Ok(()),
+        e => Err(io::Error::from_raw_os_error(e)),
     }
 }
 

@@ -6,7 +6,8 @@
 use super::error::{LogError, Result};
 use super::medium::{LogFile, LogMedium};
 use super::record::Header;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use std::io;
 use std::sync::Arc;
 
 /// A segment file, with the number in its name.
@@ -30,6 +31,8 @@ const KEEP: usize = 3;
 
 struct Shelf {
     files: Vec<SegmentFile>,
+    /// More than are kept: the maker removes them, since that takes a while too.
+    surplus: Vec<SegmentFile>,
     next_number: u32,
     /// The maker is at it.
     making: bool,
@@ -57,7 +60,8 @@ impl Spares {
         files: Vec<SegmentFile>,
         next_number: u32,
     ) -> Self {
-        let shelf = Shelf { files, next_number, making: false, wanted: false, stop: false };
+        let (surplus, making, wanted, stop) = (Vec::new(), false, false, false);
+        let shelf = Shelf { files, surplus, next_number, making, wanted, stop };
         let (shelf, changed) = (Mutex::new(shelf), Condvar::new());
         Self { medium, uuid, segment_bytes, ahead, shelf, changed }
     }
@@ -91,9 +95,18 @@ impl Spares {
             shelf.files.push(file);
             return;
         }
+        if self.ahead {
+            shelf.surplus.push(file);
+            self.changed.notify_all();
+            return;
+        }
         drop(shelf);
-        // Should the removal fail, or not last, the next open finds a spare.
-        let _ = self.medium.remove(&file.name);
+        self.remove(&file.name);
+    }
+
+    /// Should the removal fail, or not last, the next open finds a spare.
+    fn remove(&self, name: &str) {
+        let _ = self.medium.remove(name);
     }
 
     /// Makes sure that one will lie ready.
@@ -109,6 +122,10 @@ impl Spares {
     pub(crate) fn run(&self) {
         let mut shelf = self.shelf.lock();
         while !shelf.stop {
+            if let Some(file) = shelf.surplus.pop() {
+                MutexGuard::unlocked(&mut shelf, || self.remove(&file.name));
+                continue;
+            }
             if !std::mem::take(&mut shelf.wanted) {
                 self.changed.wait(&mut shelf);
                 continue;
@@ -136,26 +153,44 @@ impl Spares {
     /// Makes a file: under another name until it is whole and durable, so that a crash leaves no
     /// segment file that is not.
     fn make(&self, number: u32) -> Result<SegmentFile> {
+        let name = file_name(number);
+        let unfinished = format!("{number:06}.{UNFINISHED}");
+        match self.make_as(number, &unfinished, &name) {
+            Ok(file) => {
+                file.warm();
+                Ok(SegmentFile { number, name: name.into(), file })
+            }
+            Err((doing, e)) => {
+                // On a full disk, what is there of it had better go.
+                self.remove(&unfinished);
+                Err(LogError::io(doing, format!("{}/{name}", self.medium.place()), 0, &e))
+            }
+        }
+    }
+
+    /// As [`make`](Self::make); errors come with what was being done.
+    fn make_as(
+        &self,
+        number: u32,
+        unfinished: &str,
+        name: &str,
+    ) -> std::result::Result<Arc<dyn LogFile>, (&'static str, io::Error)> {
         let head = Header {
             uuid: self.uuid,
             segment_bytes: self.segment_bytes,
             file_number: number,
             ..Header::default()
         };
-        let name = file_name(number);
-        let unfinished = format!("{number:06}.{UNFINISHED}");
-        let path = format!("{}/{name}", self.medium.place());
-        let failed = |doing| move |e: std::io::Error| LogError::io(doing, path.clone(), 0, &e);
+        let failed = |doing| move |e| (doing, e);
         let medium = &self.medium;
         let file = medium
-            .create(&unfinished, self.segment_bytes, &head.encode())
-            .map_err(failed.clone()("making segment"))?;
-        file.persist().map_err(failed.clone()("syncing new segment"))?;
-        medium.rename(&unfinished, &name).map_err(failed.clone()("naming segment"))?;
+            .create(unfinished, self.segment_bytes, &head.encode())
+            .map_err(failed("making segment"))?;
+        file.persist().map_err(failed("syncing new segment"))?;
+        medium.rename(unfinished, name).map_err(failed("naming segment"))?;
         // Without this, a power loss could take the whole file, and what was acknowledged in it.
         medium.sync_dir().map_err(failed("syncing the directory of"))?;
-        file.warm();
-        Ok(SegmentFile { number, name: name.into(), file })
+        Ok(file)
     }
 }
 

@@ -236,3 +236,80 @@ fn a_shard_that_never_purges_does_not_pin_segments() {
         assert_eq!(log.read(other, LogIndex(1)..LogIndex(6), 100).expect("reads"), read);
     }
 }
+
+/// A backup tool may have made holes of the zeros.
+#[test]
+fn a_copy_with_holes_gets_its_space_back() {
+    use std::os::unix::fs::MetadataExt;
+    let (dir, kind) = dirs("holes").remove(0);
+    let opts = options(&dir, kind);
+    drop(Log::open(&opts).expect("opens"));
+    for name in ["000001.seg", "000002.seg"] {
+        let path = dir.0.join("log").join(name);
+        let Ok(bytes) = std::fs::read(&path) else { continue };
+        let file = std::fs::File::create(&path).expect("writes");
+        file.set_len(bytes.len() as u64).expect("makes a hole");
+        std::os::unix::fs::FileExt::write_all_at(&file, &bytes[..512], 0).expect("writes");
+        assert!(file.metadata().expect("is there").blocks() * 512 < bytes.len() as u64);
+    }
+    let (log, _) = Log::open(&opts).expect("opens");
+    log.append_now(&[entry(1, 1, &[b"x"])]).expect("appends");
+    let path = log.inner.state.lock().segment(0).expect("a segment").path();
+    let found = std::fs::metadata(path).expect("is there");
+    assert!(found.blocks() * 512 >= found.len());
+}
+
+/// Shards append, read back what is still on its way, and purge, all at once, while segments are
+/// filled and used again beneath them.
+#[test]
+fn shards_share_the_log_from_many_threads() {
+    for (dir, kind) in dirs("threads") {
+        let opts = options(&dir, kind);
+        let (log, _) = Log::open(&opts).expect("opens");
+        std::thread::scope(|threads| {
+            for shard in (0..4).map(ShardId) {
+                let log = &log;
+                threads.spawn(move || work(log, shard));
+            }
+        });
+        drop(log);
+        let (log, _) = Log::open(&opts).expect("opens");
+        for shard in (0..4).map(ShardId) {
+            check_tail(&log, shard, 981..1001);
+        }
+    }
+}
+
+fn work(log: &Log, shard: ShardId) {
+    let (tx, rx) = mpsc::channel();
+    for index in 1..=1000u64 {
+        let payload = [shard.0 as u8; 200];
+        let parts: [&[u8]; 2] = [&index.to_le_bytes(), &payload[..(index % 200) as usize]];
+        let tx = tx.clone();
+        let done: Done = Box::new(move |r| tx.send(r).expect("the test waits"));
+        log.append(&[Entry { shard, ..entry(1, index, &parts) }], done);
+        check_tail(log, shard, index.saturating_sub(10).max(log_start(log, shard))..index + 1);
+        if index % 20 == 0 {
+            rx.try_iter().for_each(|r| r.expect("appends"));
+            log.purge(shard, id(1, index - 20)).expect("purges");
+        }
+    }
+    drop(tx);
+    rx.iter().for_each(|r| r.expect("appends"));
+}
+
+fn log_start(log: &Log, shard: ShardId) -> u64 {
+    log.shard(shard).first.expect("an entry").0
+}
+
+fn check_tail(log: &Log, shard: ShardId, range: Range<u64>) {
+    let read = log.read(shard, LogIndex(range.start)..LogIndex(range.end), usize::MAX);
+    let read = read.expect("reads");
+    assert_eq!(read.len() as u64, range.end - range.start);
+    for (index, entry) in range.zip(read) {
+        assert_eq!((entry.index.0, entry.shard), (index, shard));
+        assert_eq!(entry.payload[..8], index.to_le_bytes());
+        assert_eq!(entry.payload.len() as u64, 8 + index % 200);
+        assert!(entry.payload[8..].iter().all(|b| *b == shard.0 as u8));
+    }
+}
