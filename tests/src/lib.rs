@@ -1,2 +1,17 @@
 //! Who doubts: harness, models, end-to-end, crash, chaos, benches.
+//!
+//! What lives here is shared by the test binaries and the benches, bottom up: [`rng`] (numbers from
+//! a seed), [`resp`] (a blocking client that knows nothing of Cairn's own codec, so that it can
+//! judge it), [`process`] (what the kernel says of a process), [`scratch`] (directories on each
+//! medium), [`tools`] (programs that may be missing), [`node`] (a `cairn` process), [`peer`] (a
+//! Redis or Valkey process).
 #![forbid(unsafe_code)]
+
+pub mod bench;
+pub mod node;
+pub mod peer;
+pub mod process;
+pub mod resp;
+pub mod rng;
+pub mod scratch;
+pub mod tools;

@@ -1,0 +1,9 @@
+//! Whole nodes under test: real processes, real sockets, real kills.
+#![forbid(unsafe_code)]
+
+mod bad_input;
+mod clients;
+mod differential;
+mod kill9;
+mod refusals;
+mod stop;
