@@ -42,7 +42,10 @@ pub fn python_with(base: &Path, package: &str) -> Option<PathBuf> {
         let made = quiet(Command::new("python3").args(["-m", "venv"]).arg(&env))
             && quiet(Command::new(&python).args(["-m", "pip", "install", "-q", package]));
         if !made || !importable(&python) {
-            skip(package, &format!("apt-get install python3-venv; python3 -m pip install {package}"));
+            skip(
+                package,
+                &format!("apt-get install python3-venv; python3 -m pip install {package}"),
+            );
             return None;
         }
     }

@@ -181,7 +181,12 @@ impl Writer {
         let lines: Vec<String> = differing
             .map(|key| {
                 let (wanted, found) = (wanted.keys.get(&key), found.keys.get(&key));
-                format!("  w{}:{key}: wanted {:?}, found {:?}", self.id, shown(wanted), shown(found))
+                format!(
+                    "  w{}:{key}: wanted {:?}, found {:?}",
+                    self.id,
+                    shown(wanted),
+                    shown(found)
+                )
             })
             .take(20)
             .collect();
@@ -227,7 +232,9 @@ fn rounds(medium: Medium, count: u64, seed: u64) {
         let mut conn = node.connect();
         writers.iter_mut().for_each(|writer| writer.check(&mut conn, seed));
     }
-    eprintln!("kill -9 on {medium:?}: {count} rounds, {acknowledged} acknowledged writes, all there");
+    eprintln!(
+        "kill -9 on {medium:?}: {count} rounds, {acknowledged} acknowledged writes, all there"
+    );
     assert!(acknowledged > 0, "the writers wrote nothing");
     node.stop();
 }

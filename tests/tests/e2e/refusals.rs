@@ -84,9 +84,13 @@ fn refused(options: &NodeOptions) -> Refusal {
     }
 }
 
+/// Looks for each of `parts`, whatever the case of its letters.
 fn contains_all(text: &str, parts: &[&str]) {
     for part in parts {
-        assert!(text.contains(part), "{part:?} is missing in: {text}");
+        assert!(
+            text.to_lowercase().contains(&part.to_lowercase()),
+            "{part:?} is missing in: {text}"
+        );
     }
 }
 

@@ -78,13 +78,14 @@ fn redis_benchmark_runs_and_what_it_wrote_survives() {
         let scratch = Scratch::new(medium);
         let node = NodeOptions::new(scratch.path()).start();
         for pipeline in ["1", "16"] {
-            let args = ["-t", "ping,set,get,incr,mset", "-n", "3000", "-c", "20", "-r", "500", "-q"];
+            let args =
+                ["-t", "ping,set,get,incr,mset", "-n", "3000", "-c", "20", "-r", "500", "-q"];
             let text = printed(at(&benchmark, &node).args(args).args(["-P", pipeline]));
             let results = text.replace('\r', "\n");
             for test in ["PING_INLINE", "PING_MBULK", "SET:", "GET:", "INCR:", "MSET"] {
-                let found = results.lines().any(|line| {
-                    line.starts_with(test) && line.contains("requests per second")
-                });
+                let found = results
+                    .lines()
+                    .any(|line| line.starts_with(test) && line.contains("requests per second"));
                 assert!(found, "no result for {test} in: {results}");
             }
             assert!(!results.contains("rror"), "{results}");

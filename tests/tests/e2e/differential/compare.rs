@@ -1,0 +1,70 @@
+//! What may differ: one tolerance for each name in `tests/differences.txt`.
+
+use std::collections::BTreeSet;
+
+use cairn_tests::resp::Reply;
+
+/// A difference that is accepted.
+struct Tolerance {
+    /// Its name in the file.
+    name: &'static str,
+    /// Is it about this command?
+    about: fn(&[Vec<u8>]) -> bool,
+    /// Are these two replies (the node's, Redis's) close enough?
+    allows: fn(&Reply, &Reply) -> bool,
+}
+
+const TOLERANCES: &[Tolerance] = &[
+    Tolerance { name: "key-order", about: |args| is(args, &["KEYS"]), allows: same_set },
+    // Applied by the step that iterates; no single reply of SCAN is compared.
+    Tolerance { name: "scan-order", about: |_| false, allows: same_set },
+    Tolerance {
+        name: "clock",
+        about: |args| {
+            is(args, &["TTL", "PTTL", "EXPIRETIME", "PEXPIRETIME"])
+                || (is(args, &["OBJECT"])
+                    && args.get(1).is_some_and(|sub| sub.eq_ignore_ascii_case(b"IDLETIME")))
+        },
+        allows: close,
+    },
+    Tolerance {
+        name: "random-key",
+        about: |args| is(args, &["RANDOMKEY"]),
+        allows: |node, redis| !node.is_error() && node.is_null() == redis.is_null(),
+    },
+];
+
+/// Is this difference between the replies to a command one of those that are accepted?
+pub fn allows(args: &[Vec<u8>], node: &Reply, redis: &Reply) -> bool {
+    TOLERANCES.iter().any(|tolerance| (tolerance.about)(args) && (tolerance.allows)(node, redis))
+}
+
+fn is(args: &[Vec<u8>], names: &[&str]) -> bool {
+    args.first().is_some_and(|name| names.iter().any(|n| name.eq_ignore_ascii_case(n.as_bytes())))
+}
+
+fn same_set(node: &Reply, redis: &Reply) -> bool {
+    let sorted = |reply: &Reply| reply.items().iter().cloned().collect::<BTreeSet<_>>();
+    node.items().len() == redis.items().len() && sorted(node) == sorted(redis)
+}
+
+/// Positive numbers that differ by two seconds at most; those above a million are milliseconds.
+fn close(node: &Reply, redis: &Reply) -> bool {
+    let (Some(node), Some(redis)) = (node.int(), redis.int()) else { return false };
+    node >= 0 && redis >= 0 && node.abs_diff(redis) <= 2000
+}
+
+#[test]
+fn each_tolerance_has_a_reason_and_each_reason_a_tolerance() {
+    let text = include_str!("../../../differences.txt");
+    let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let named: BTreeSet<&str> = lines
+        .map(|line| {
+            let (name, reason) = line.split_once(": ").expect("name, colon, reason");
+            assert!(reason.len() > 20, "{name} has no real reason");
+            name
+        })
+        .collect();
+    let used: BTreeSet<&str> = TOLERANCES.iter().map(|tolerance| tolerance.name).collect();
+    assert_eq!(named, used);
+}

@@ -1,0 +1,203 @@
+//! The same commands to a node and to redis-server, replies compared byte for byte.
+//!
+//! A seed makes a stream of commands; [`generate`] says how. What may differ is in
+//! `tests/differences.txt` with its reason, and [`compare`] holds the tolerance of each name there.
+//! A stream that fails is shrunk before it is printed. `CAIRN_SEED=n` repeats one, `CAIRN_SEEDS=n`
+//! runs that many new ones.
+
+mod compare;
+mod generate;
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use cairn_tests::node::{Node, NodeOptions};
+use cairn_tests::peer::Peer;
+use cairn_tests::resp::{Conn, Reply};
+use cairn_tests::rng::{Rng, seeds};
+use cairn_tests::scratch::{Medium, Scratch};
+
+use compare::allows;
+use generate::{Step, stream};
+
+/// Steps of a stream.
+const STEPS: usize = 400;
+/// Streams that shrinking may try.
+const SHRINK_TRIES: usize = 400;
+
+/// Both servers.
+struct Pair {
+    node: Node,
+    oracle: Peer,
+}
+
+/// Where a stream went wrong.
+struct Mismatch {
+    step: String,
+    node: String,
+    redis: String,
+}
+
+/// One stream's connections.
+struct Run {
+    node: Conn,
+    redis: Conn,
+    pending: Vec<Vec<Vec<u8>>>,
+}
+
+impl Run {
+    /// Empties both servers and connects to them anew.
+    fn start(pair: &Pair, protocol: u8) -> io::Result<Run> {
+        let mut node = open(pair.node.address(), protocol)?;
+        let mut redis = open(pair.oracle.address(), protocol)?;
+        node.call(&["FLUSHALL"])?;
+        redis.call(&["FLUSHALL"])?;
+        Ok(Run { node, redis, pending: Vec::new() })
+    }
+
+    fn step(&mut self, step: &Step) -> Result<(), Mismatch> {
+        match step {
+            Step::Call(args) => {
+                self.pending.push(args.clone());
+                Ok(())
+            }
+            Step::Scan(options) => {
+                self.settle()?;
+                let node = scan(&mut self.node, options);
+                let redis = scan(&mut self.redis, options);
+                same(step, &node, &redis)
+            }
+            Step::Pause => {
+                self.settle()?;
+                std::thread::sleep(Duration::from_millis(6));
+                Ok(())
+            }
+        }
+    }
+
+    /// Sends the pipeline that has gathered, to both, and compares.
+    fn settle(&mut self) -> Result<(), Mismatch> {
+        let requests = std::mem::take(&mut self.pending);
+        let node = self.node.call_all(&requests);
+        let redis = self.redis.call_all(&requests).expect("redis-server answers");
+        let node = node.map_err(|error| Mismatch {
+            step: show_all(&requests),
+            node: error.to_string(),
+            redis: format!("{redis:?}"),
+        })?;
+        for ((args, node), redis) in requests.iter().zip(&node).zip(&redis) {
+            if node != redis && !allows(args, node, redis) {
+                return Err(Mismatch {
+                    step: generate::show(args),
+                    node: format!("{node:?}"),
+                    redis: format!("{redis:?}"),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn open(address: SocketAddr, protocol: u8) -> io::Result<Conn> {
+    match protocol {
+        2 => Conn::open(address),
+        other => Conn::open_with(address, other),
+    }
+}
+
+fn show_all(requests: &[Vec<Vec<u8>>]) -> String {
+    requests.iter().map(|args| generate::show(args)).collect::<Vec<_>>().join("; ")
+}
+
+/// A whole iteration: the keys, or the error that it began with.
+fn scan(conn: &mut Conn, options: &[Vec<u8>]) -> Result<BTreeSet<Reply>, String> {
+    let mut keys = BTreeSet::new();
+    let mut cursor = b"0".to_vec();
+    loop {
+        let mut request = vec![b"SCAN".to_vec(), cursor];
+        request.extend_from_slice(options);
+        let reply = conn.call(&request).map_err(|error| error.to_string())?;
+        let [next, found] = reply.items() else { return Err(format!("{reply:?}")) };
+        keys.extend(found.items().iter().cloned());
+        cursor = next.bytes().unwrap_or_default().to_vec();
+        if cursor == b"0" {
+            return Ok(keys);
+        }
+    }
+}
+
+fn same(
+    step: &Step,
+    node: &Result<BTreeSet<Reply>, String>,
+    redis: &Result<BTreeSet<Reply>, String>,
+) -> Result<(), Mismatch> {
+    if node == redis {
+        return Ok(());
+    }
+    Err(Mismatch { step: step.show(), node: format!("{node:?}"), redis: format!("{redis:?}") })
+}
+
+/// Runs a stream on empty servers. `seed` decides where pipelines are cut.
+fn run(pair: &Pair, protocol: u8, seed: u64, steps: &[Step]) -> Result<(), Mismatch> {
+    let mut rng = Rng::new(seed ^ 0xba7c);
+    let mut run = Run::start(pair, protocol).expect("both servers answer");
+    for step in steps {
+        run.step(step)?;
+        if rng.once_in(8) {
+            run.settle()?;
+        }
+    }
+    run.settle()
+}
+
+/// Takes steps out for as long as the rest still fails.
+fn shrink(pair: &Pair, protocol: u8, seed: u64, mut steps: Vec<Step>) -> Vec<Step> {
+    let mut tries = 0;
+    let mut size = steps.len() / 2;
+    while size > 0 {
+        let mut at = 0;
+        while at < steps.len() && tries < SHRINK_TRIES {
+            let mut fewer = steps.clone();
+            fewer.drain(at..(at + size).min(steps.len()));
+            tries += 1;
+            match run(pair, protocol, seed, &fewer) {
+                Err(_) => steps = fewer,
+                Ok(()) => at += size,
+            }
+        }
+        size /= 2;
+    }
+    steps
+}
+
+/// Fails with a shrunk stream when the two servers answer differently.
+fn judge(pair: &Pair, protocol: u8, seed: u64) {
+    let steps = stream(seed, STEPS);
+    let Err(first) = run(pair, protocol, seed, &steps) else { return };
+    let steps = shrink(pair, protocol, seed, steps);
+    let mismatch = run(pair, protocol, seed, &steps).err().unwrap_or(first);
+    let shown: Vec<String> = steps.iter().map(Step::show).collect();
+    panic!(
+        "RESP{protocol}, seed {seed} (CAIRN_SEED={seed} repeats it): after\n  {}\nthe command\n  {}\
+         \nis answered by cairn with\n  {}\nand by redis-server with\n  {}",
+        shown.join("\n  "),
+        mismatch.step,
+        mismatch.node,
+        mismatch.redis
+    );
+}
+
+#[test]
+fn replies_are_those_of_redis() {
+    let Some(oracle) = Peer::oracle() else { return };
+    let scratch = Scratch::new(Medium::Memory);
+    let pair = Pair { node: NodeOptions::new(scratch.path()).start(), oracle };
+    let seeds = seeds(40);
+    eprintln!("differential: {} seeds from {}", seeds.len(), seeds[0]);
+    for seed in seeds {
+        judge(&pair, 2, seed);
+        judge(&pair, 3, seed);
+    }
+}
