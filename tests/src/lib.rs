@@ -3,8 +3,8 @@
 //! What lives here is shared by the test binaries and the benches, bottom up: [`rng`] (numbers from
 //! a seed), [`resp`] (a blocking client that knows nothing of Cairn's own codec, so that it can
 //! judge it), [`process`] (what the kernel says of a process), [`scratch`] (directories on each
-//! medium), [`tools`] (programs that may be missing), [`node`] (a `cairn` process), [`peer`] (a
-//! Redis or Valkey process).
+//! medium), [`tools`] (programs that may be missing), [`node`] (a `cairn` process), [`peer`]
+//! (a Redis or Valkey process), [`bench`] (loading, medians, tables).
 #![forbid(unsafe_code)]
 
 pub mod bench;

@@ -33,7 +33,7 @@ fn code_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
         .map(|(number, line)| (number + 1, line.split("//").next().unwrap_or("")))
 }
 
-fn uses_of<'a>(sources: &'a [(PathBuf, String)], word: &str) -> Vec<String> {
+fn uses_of(sources: &[(PathBuf, String)], word: &str) -> Vec<String> {
     let mut found = Vec::new();
     for (path, text) in sources {
         for (number, line) in code_lines(text) {
