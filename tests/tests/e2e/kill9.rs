@@ -249,6 +249,24 @@ fn nothing_acknowledged_is_missing_on_a_file() {
     seeds(1).into_iter().for_each(|seed| rounds(Medium::File, 5, seed));
 }
 
+/// The check itself can fail: a directory put back to what it was a while ago has lost writes.
+#[test]
+#[should_panic(expected = "no prefix from there on gives")]
+fn an_older_state_is_noticed() {
+    let scratch = Scratch::new(Medium::Memory);
+    let (dir, copy) = (scratch.path().join("data"), scratch.path().join("copy"));
+    let mut writers = vec![Writer::new(0, 1)];
+    let options = NodeOptions::new(&dir);
+    round(options.start(), &mut writers, Duration::from_millis(100));
+    let copied = std::process::Command::new("cp").arg("-r").args([&dir, &copy]).status();
+    assert!(copied.is_ok_and(|status| status.success()), "cp fails");
+    round(options.start(), &mut writers, Duration::from_millis(100));
+    std::fs::remove_dir_all(&dir).expect("our own directory");
+    std::fs::rename(&copy, &dir).expect("our own directory");
+    let node = options.start();
+    writers[0].check(&mut node.connect(), 1);
+}
+
 /// Kills soon after the start, while the first commits of the new process are under way.
 #[test]
 fn kills_in_quick_succession_lose_nothing() {
