@@ -8,6 +8,11 @@
 /// `[^a-z]` classes, `\` the next byte as it is. With `ignore_case`, ASCII letters match either case.
 #[must_use]
 pub fn matches(pattern: &[u8], text: &[u8], ignore_case: bool) -> bool {
+    if text.is_empty() {
+        // As Redis has it: no pattern but the empty one matches the empty text, not even `*`.
+        // KEYS and SCAN take a lone `*` for all keys without asking here.
+        return pattern.is_empty();
+    }
     let (mut p, mut t) = (0, 0);
     // Where to resume when what follows the last `*` fails: one byte further into the text.
     let mut resume: Option<(usize, usize)> = None;
@@ -100,7 +105,8 @@ mod tests {
         let rows = [
             ("", "", true),
             ("", "a", false),
-            ("*", "", true),
+            ("*", "", false),
+            ("**", "", false),
             ("**", "abc", true),
             ("a*", "abc", true),
             ("*c", "abc", true),

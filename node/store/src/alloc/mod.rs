@@ -411,10 +411,9 @@ impl Alloc {
     }
 }
 
-/// Extents added to a pool of `have`: one at a time at first, later several, so that growing is
-/// rare but never takes much more than is needed.
+/// Extents added to a pool of `have`: few, for the writer waits while the kernel zeroes them.
 fn growth(have: u64) -> u64 {
-    (have / 4).clamp(1, 4).max(have / 64)
+    (have / 64).clamp(1, 2)
 }
 
 /// Offset of a slab.
