@@ -1,5 +1,6 @@
 //! The composition root: builds the rooms in order, runs them, takes them down in order.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -77,7 +78,7 @@ impl Node {
         });
         let raft_log = Arc::new(raft_log);
         let group = Group::new(recover::SHARD, engine, raft_log, start, metrics.shard(), on_stop);
-        let pace = Pace::new(medium.is_memory(), settings.epoch_ms);
+        let pace = Pace::new(medium.is_memory(), settings.epoch_ms, settings.epoch_ops);
         let flusher = Flusher::start(Arc::clone(&group), committer, pace)
             .map_err(|error| format!("cannot start the thread that commits: {error}"))?;
         let (listeners, addresses) = bind_all(&settings)?;
@@ -315,6 +316,7 @@ fn durability_on(is_memory: bool, durability: Durability) -> &'static str {
 pub fn serve(settings: Settings, started: Instant) -> Result<(), String> {
     let log = telemetry::start(settings.log_level);
     let node = Node::start(settings, started, log)?;
-    println!("{}", node.ready_line());
+    // Nobody may be reading it: a closed standard output is no reason not to serve.
+    let _ = writeln!(std::io::stdout(), "{}", node.ready_line());
     node.run()
 }

@@ -17,21 +17,58 @@ use crate::ops::clock;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
     /// At least so often while anything changes.
-    pub every: Duration,
+    every: Duration,
     /// Sooner after so many operations: a restart replays two epochs at most.
-    pub ops: u64,
-    /// Sooner after so many bytes of them.
-    pub bytes: u64,
+    ops: Ops,
 }
 
+/// How many operations an epoch may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ops {
+    /// So many.
+    Fixed(u64),
+    /// As many as a restart can replay at once.
+    ByReplay,
+}
+
+/// Sooner after so many bytes of operations.
+const EPOCH_BYTES: u64 = 64 << 20;
+/// Operations of an epoch on files, where a commit costs syncs.
+const OPS_ON_FILES: u64 = 200_000;
+/// What replaying two epochs may take, so that a restart stays under 50 ms.
+const REPLAY_US: u64 = 25_000;
+/// An operation on warm pages.
+const OPERATION_US: f64 = 1.5;
+/// The first touch of a page maps sixteen around it, on two cores at once.
+const FIRST_TOUCH_US: f64 = 2.0;
+const FIRST_TOUCH_BYTES: u64 = 64 << 10;
+/// First touches of an operation in a pool too large for two of them to meet.
+const TOUCHES: f64 = 2.5;
+
 impl Pace {
-    /// What suits the medium; `every_ms` is the operator's word on it, if any.
-    pub fn new(is_memory: bool, every_ms: Option<u64>) -> Pace {
-        // Replaying costs 1 to 2 us an operation: about 20 ms on memory, where restarting at once
-        // is the point; on files a commit costs syncs, so they come less often.
-        let (usual_ms, ops) = if is_memory { (100, 10_000) } else { (1000, 200_000) };
+    /// What suits the medium, where the operator has not said otherwise.
+    pub fn new(is_memory: bool, every_ms: Option<u64>, ops: Option<u64>) -> Pace {
+        let (usual_ms, usual_ops) = match is_memory {
+            true => (100, Ops::ByReplay),
+            false => (1000, Ops::Fixed(OPS_ON_FILES)),
+        };
         let every = Duration::from_millis(every_ms.unwrap_or(usual_ms));
-        Pace { every, ops, bytes: 64 << 20 }
+        Pace { every, ops: ops.map_or(usual_ops, Ops::Fixed) }
+    }
+
+    /// How many operations an epoch may hold while the pool has `pool_bytes`. The larger the pool,
+    /// the more pages a replay touches for the first time; longer epochs make writes cheaper.
+    fn epoch_ops(self, pool_bytes: u64) -> u64 {
+        let budget = REPLAY_US as f64;
+        match self.ops {
+            Ops::Fixed(ops) => ops,
+            Ops::ByReplay => {
+                let all_touched = (pool_bytes / FIRST_TOUCH_BYTES) as f64 * FIRST_TOUCH_US;
+                let small_pool = (budget - all_touched) / (2.0 * OPERATION_US);
+                let large_pool = budget / (2.0 * (OPERATION_US + TOUCHES * FIRST_TOUCH_US));
+                small_pool.max(large_pool) as u64
+            }
+        }
     }
 }
 
@@ -81,21 +118,14 @@ impl Flusher {
     pub fn start(group: Arc<Group>, committer: Committer, pace: Pace) -> std::io::Result<Flusher> {
         let (bell, stats) = (Arc::<Bell>::default(), Arc::<CommitStats>::default());
         let ringer = Arc::clone(&bell);
-        group.set_pace(
-            pace.ops,
-            pace.bytes,
-            Box::new(move || {
-                ringer.asked.lock().commit = true;
-                ringer.ring.notify_one();
-            }),
-        );
-        let mut worker = Worker {
-            group,
-            committer,
-            every: pace.every,
-            bell: Arc::clone(&bell),
-            stats: Arc::clone(&stats),
+        let hurry = move || {
+            ringer.asked.lock().commit = true;
+            ringer.ring.notify_one();
         };
+        let ops = pace.epoch_ops(group.read().store().usage().extents_bytes);
+        group.set_pace(ops, EPOCH_BYTES, Box::new(hurry));
+        let mut worker =
+            Worker { group, committer, pace, bell: Arc::clone(&bell), stats: Arc::clone(&stats) };
         let thread = std::thread::Builder::new().name("cairn-epochs".into());
         let handle = thread.spawn(move || worker.run())?;
         Ok(Flusher { bell, stats, handle })
@@ -124,7 +154,7 @@ impl Flusher {
 struct Worker {
     group: Arc<Group>,
     committer: Committer,
-    every: Duration,
+    pace: Pace,
     bell: Arc<Bell>,
     stats: Arc<CommitStats>,
 }
@@ -154,7 +184,7 @@ impl Worker {
     fn wait(&self) -> bool {
         let mut asked = self.bell.asked.lock();
         if !asked.commit && !asked.stop {
-            self.bell.ring.wait_for(&mut asked, self.every);
+            self.bell.ring.wait_for(&mut asked, self.pace.every);
         }
         asked.commit = false;
         asked.stop
@@ -162,6 +192,8 @@ impl Worker {
 
     fn work(&mut self) -> Result<(), StoreError> {
         self.commit()?;
+        let pool_bytes = self.group.read().store().usage().extents_bytes;
+        self.group.set_epoch_ops(self.pace.epoch_ops(pool_bytes));
         self.group.resume();
         while self.reclaim_some()? {
             std::thread::yield_now();
@@ -197,5 +229,26 @@ impl Worker {
             return Ok(false);
         }
         self.group.reclaim(RECLAIM_NODES)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_larger_the_pool_the_shorter_the_epochs() {
+        let pace = Pace::new(true, None, None);
+        let ops = [0, 160 << 20, 400 << 20, 2 << 30, 1 << 40].map(|bytes| pace.epoch_ops(bytes));
+        assert!(ops.is_sorted_by(|a, b| a >= b), "{ops:?}");
+        assert!(ops[0] < 9000 && ops[4] > 1000, "{ops:?}");
+        assert_eq!(ops[3], ops[4], "beyond some size every touch is a first one");
+    }
+
+    #[test]
+    fn the_operators_word_counts() {
+        let pace = Pace::new(true, Some(7), Some(9));
+        assert_eq!((pace.every, pace.epoch_ops(1 << 40)), (Duration::from_millis(7), 9));
+        assert_eq!(Pace::new(false, None, None).epoch_ops(1 << 40), OPS_ON_FILES);
     }
 }

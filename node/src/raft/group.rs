@@ -29,6 +29,8 @@ use crate::ops::metrics::{Hold, Shard as Stats};
 
 /// Bytes of operations after which an entry takes no further submission.
 const ENTRY_BYTES: usize = 1 << 20;
+/// Operations after which it takes none, so that an epoch ends about when it should.
+const ENTRY_OPS: u32 = 1024;
 
 /// Why a group takes no more writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,7 +114,7 @@ pub struct Group {
 
 /// How much an epoch may hold, and whom to tell when it does.
 struct Pace {
-    ops: u64,
+    ops: AtomicU64,
     bytes: u64,
     hurry: Box<dyn Fn() + Send + Sync>,
 }
@@ -192,10 +194,14 @@ impl Group {
     }
 
     /// The commit is over: lets writers that had to wait go on.
-    pub(super) fn resume(self: &Arc<Self>) {
+    pub(super) fn resume(&self) {
         self.committing.store(false, Ordering::SeqCst);
         if self.paused.swap(false, Ordering::SeqCst) {
-            self.drive();
+            // Whoever commits must not drive: others would keep it busy, and nothing would commit.
+            let first = self.queue.lock().front().cloned();
+            if let Some(first) = first {
+                first.wake();
+            }
         }
     }
 
@@ -227,9 +233,16 @@ impl Group {
     /// Calls `hurry` when an epoch holds `ops` operations or `bytes` bytes of them. To be set once,
     /// before the first write.
     pub(super) fn set_pace(&self, ops: u64, bytes: u64, hurry: Box<dyn Fn() + Send + Sync>) {
-        let pace = Pace { ops, bytes, hurry };
+        let pace = Pace { ops: AtomicU64::new(ops), bytes, hurry };
         // A second pace would be a mistake in the composition root; the first one stays.
         let _ = self.pace.set(pace);
+    }
+
+    /// Changes how many operations an epoch may hold.
+    pub(super) fn set_epoch_ops(&self, ops: u64) {
+        if let Some(pace) = self.pace.get() {
+            pace.ops.store(ops, Ordering::Relaxed);
+        }
     }
 
     /// Queues a batch and works on the queue. When this returns the batch may be done already
@@ -278,6 +291,7 @@ impl Group {
         let mut submissions = driver.spare.pop().unwrap_or_default();
         let (mut bytes, mut count) = (0, 0u32);
         while bytes < ENTRY_BYTES
+            && count < ENTRY_OPS
             && let Some(submission) = driver.taken.pop_front()
         {
             let batch = submission.batch();
@@ -413,20 +427,20 @@ impl Group {
         let Some(pace) = self.pace.get() else { return };
         let ops = ops - self.sealed_ops.load(Ordering::Relaxed);
         let bytes = bytes - self.sealed_bytes.load(Ordering::Relaxed);
-        if tight {
+        let epochs = (ops / pace.ops.load(Ordering::Relaxed).max(1)).max(bytes / pace.bytes);
+        if tight || epochs >= 2 {
+            // Before the word to commit, so that the commit's end finds the pause.
             self.paused.store(true, Ordering::SeqCst);
+        }
+        if tight || epochs >= 1 && !self.committing.load(Ordering::SeqCst) {
             return (pace.hurry)();
         }
-        if ops < pace.ops && bytes < pace.bytes {
-            return;
-        }
-        if !self.committing.load(Ordering::SeqCst) {
-            return (pace.hurry)();
-        }
-        self.paused.store(true, Ordering::SeqCst);
-        if !self.committing.load(Ordering::SeqCst) {
-            // The commit ended in between, and whoever ended it may have seen no pause.
-            self.paused.store(false, Ordering::SeqCst);
+        if epochs >= 1 {
+            self.paused.store(true, Ordering::SeqCst);
+            if !self.committing.load(Ordering::SeqCst) {
+                // The commit ended in between, and whoever ended it may have seen no pause.
+                (pace.hurry)();
+            }
         }
     }
 

@@ -268,7 +268,7 @@ pub fn error_code(reply: &[u8]) -> Option<&str> {
 }
 
 /// Steps looked at together, so that the cache misses of their keys overlap.
-pub(super) const WINDOW: usize = 16;
+const WINDOW: usize = 16;
 
 /// A step's bytes, and what was found in them.
 #[derive(Clone, Copy)]

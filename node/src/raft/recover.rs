@@ -10,14 +10,14 @@ use std::time::Instant;
 
 use cairn_engine::{At, ENGINE_VERSION, Engine};
 use cairn_protocol::ids::{LogIndex, NodeId, ShardId, Term};
-use cairn_protocol::op::{EntryRef as Operations, OpError, OpRef};
+use cairn_protocol::op::{EntryHeader, EntryRef as Operations};
 use cairn_protocol::resp::Writer;
 use cairn_store::log::{Entry, EntryKind, EntryRef, Log, LogId, LogKind, LogOptions, Recovered};
 use cairn_store::media::Medium;
 use cairn_store::{Committer, Db, Opened, PoolOptions, Store};
 
 use super::group::Start;
-use super::propose::{Prefetch, WINDOW, first_key};
+use super::propose::first_key;
 use super::vote::Vote;
 use crate::ops::config::Durability;
 use crate::ops::{clock, entropy, host};
@@ -27,6 +27,11 @@ pub const POOL_FILE: &str = "shard-0.pool";
 
 /// A lone node's id in its group.
 const LONE_NODE: NodeId = NodeId(1);
+
+/// Bytes of entries that a replay holds at once.
+const REPLAY_BYTES: usize = 16 << 20;
+/// Keys for which it is worth starting threads.
+const WARM_KEYS: usize = 256;
 
 /// What is open and replayed, before the group exists.
 pub struct Recovery {
@@ -104,7 +109,7 @@ pub fn recover(options: Options<'_>) -> Result<Recovery, String> {
     };
     let mut engine = Engine::new(store);
     replay(&mut engine, &log, opened.applied, &mut found)?;
-    watch.lap("log replayed");
+    watch.lap(&format!("{} operations replayed", found.replayed_ops));
     let start = take_term(&mut engine, &log, &recovered)?;
     watch.lap("term taken");
     found.keys = (0..=Db::COUNT).map(|db| engine.store().len(Db(db))).sum();
@@ -182,61 +187,117 @@ fn notes(opened: &Opened, recovered: &Recovered) -> Vec<String> {
     opened.note.clone().into_iter().chain(cut).collect()
 }
 
+/// An entry on its way from the log into the engine.
+struct Pending {
+    term: Term,
+    index: LogIndex,
+    kind: EntryKind,
+    payload: Vec<u8>,
+}
+
+impl Pending {
+    fn new(entry: &EntryRef<'_>) -> Pending {
+        let EntryRef { term, index, kind, payload, .. } = *entry;
+        Pending { term, index, kind, payload: payload.to_vec() }
+    }
+
+    fn operations(&self) -> Result<Operations<'_>, String> {
+        Operations::decode(&self.payload).map_err(|error| self.failed(&error))
+    }
+
+    fn failed(&self, what: &dyn std::fmt::Display) -> String {
+        format!("log entry {}: {what}", self.index)
+    }
+}
+
 fn replay(
     engine: &mut Engine,
     log: &Log,
     applied: (Term, LogIndex),
     found: &mut Found,
 ) -> Result<(), String> {
+    let (mut pending, mut bytes) = (Vec::new(), 0);
     log.replay(SHARD, LogIndex(applied.1.0 + 1), |entry| {
-        found.replayed_entries += 1;
-        apply(engine, &entry, found)
+        bytes += entry.payload.len();
+        pending.push(Pending::new(&entry));
+        if bytes < REPLAY_BYTES {
+            return Ok(());
+        }
+        bytes = 0;
+        apply_all(engine, std::mem::take(&mut pending), found)
     })
-    .map_err(|error| error.to_string())
+    .map_err(|error| error.to_string())?;
+    apply_all(engine, pending, found)
 }
 
-fn apply(engine: &mut Engine, entry: &EntryRef<'_>, found: &mut Found) -> Result<(), String> {
-    let at_entry = |what: String| format!("log entry {}: {what}", entry.index);
+fn apply_all(engine: &mut Engine, pending: Vec<Pending>, found: &mut Found) -> Result<(), String> {
+    warm(engine, &pending);
+    for entry in &pending {
+        apply(engine, entry, found)?;
+    }
+    Ok(())
+}
+
+/// Touches what the entries will change, on all cores: the first touch of a page of a pool that was
+/// just mapped costs microseconds in the kernel, and that is most of what a replay costs.
+fn warm(engine: &Engine, pending: &[Pending]) {
+    let mut keys: Vec<(Db, &[u8])> = Vec::new();
+    for entry in pending.iter().filter(|entry| entry.kind == EntryKind::Normal) {
+        // Whatever is wrong with an entry, applying it says so.
+        let Ok(operations) = entry.operations() else { return };
+        for op in operations.ops().flatten() {
+            keys.extend(first_key(op.command.spec(), op.argv()).map(|key| (Db(op.db), key)));
+        }
+    }
+    if keys.len() < WARM_KEYS {
+        return;
+    }
+    let share = keys.len().div_ceil(host::cores());
+    std::thread::scope(|scope| {
+        for keys in keys.chunks(share) {
+            scope.spawn(move || {
+                for (db, key) in keys {
+                    let _ = engine.store().get(*db, &engine.hash(key));
+                }
+            });
+        }
+    });
+}
+
+fn apply(engine: &mut Engine, entry: &Pending, found: &mut Found) -> Result<(), String> {
     let mut now_ms = engine.store().clock_ms();
     if entry.kind == EntryKind::Normal {
-        let operations =
-            Operations::decode(entry.payload).map_err(|error| at_entry(error.to_string()))?;
+        let operations = entry.operations()?;
         let header = *operations.header();
         if header.engine_version > ENGINE_VERSION {
-            return Err(at_entry(format!(
-                "it asks for engine version {}, this build has {ENGINE_VERSION}: start a newer cairn",
+            return Err(entry.failed(&format_args!(
+                "it asks for engine version {}, this build has {ENGINE_VERSION}: start a newer \
+                 cairn",
                 header.engine_version
             )));
         }
         now_ms = header.now_ms;
-        let mut seed = header.seed;
-        let mut ops = operations.ops();
-        loop {
-            let window: Vec<_> = ops
-                .by_ref()
-                .take(WINDOW)
-                .collect::<Result<_, _>>()
-                .map_err(|error: OpError| at_entry(error.to_string()))?;
-            if window.is_empty() {
-                break;
-            }
-            let mut keys = Prefetch::default();
-            keys.extend(window.iter().filter_map(|op: &OpRef<'_>| {
-                let key = first_key(op.command.spec(), op.argv())?;
-                Some((Db(op.db), engine.hash(key)))
-            }));
-            keys.fetch(engine);
-            for op in &window {
-                let at = At { now_ms, seed };
-                engine
-                    .apply(op, &at, &mut Writer::suppressed())
-                    .map_err(|fatal| at_entry(fatal.to_string()))?;
-                seed = seed.wrapping_add(1);
-                found.replayed_ops += 1;
-            }
-        }
+        apply_operations(engine, entry, &operations, found)?;
     }
+    found.replayed_entries += 1;
     engine.finish_entry(entry.term, entry.index, now_ms);
+    Ok(())
+}
+
+fn apply_operations(
+    engine: &mut Engine,
+    entry: &Pending,
+    operations: &Operations<'_>,
+    found: &mut Found,
+) -> Result<(), String> {
+    let EntryHeader { now_ms, seed, .. } = *operations.header();
+    for (number, op) in operations.ops().enumerate() {
+        let op = op.map_err(|error| entry.failed(&error))?;
+        let at = At { now_ms, seed: seed.wrapping_add(number as u64) };
+        let applied = engine.apply(&op, &at, &mut Writer::suppressed());
+        applied.map_err(|fatal| entry.failed(&fatal))?;
+        found.replayed_ops += 1;
+    }
     Ok(())
 }
 

@@ -164,6 +164,26 @@ pub static OPTIONS: &[OptionRow] = &[
         get: |s| s.epoch_ms.map_or_else(|| "auto".into(), |ms| ms.to_string()),
     },
     OptionRow {
+        name: "epoch-ops",
+        config_name: "epoch-ops",
+        group: Group::Storage,
+        value_name: "N",
+        default: "auto",
+        help: "Commit sooner after so many write operations: a restart replays at most about twice \
+               as many, so more make writes cheaper and a restart slower. `auto` is what replays in \
+               some 25 ms on memory, fewer the larger the pool, and 200000 on files",
+        change: Change::AtStart,
+        several: false,
+        set: |s, text| {
+            s.epoch_ops = match text {
+                "auto" => None,
+                text => Some(integer(text, 100, 100_000_000)?),
+            };
+            Ok(())
+        },
+        get: |s| s.epoch_ops.map_or_else(|| "auto".into(), |ops| ops.to_string()),
+    },
+    OptionRow {
         name: "databases",
         config_name: "databases",
         group: Group::Storage,
