@@ -3,13 +3,13 @@
 //! it has nothing else to come back with.
 //!
 //! `cargo bench -p cairn-tests --bench restart`; `CAIRN_BENCH_KEYS=100000` for a quick look,
-//! `CAIRN_BENCH_ROUNDS` for more rounds.
+//! `CAIRN_BENCH_ROUNDS` for more rounds, `CAIRN_BENCH_ONLY=cairn` for these rows alone.
 
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use cairn_tests::bench::{Table, key, key_counts, load, median, rounds, value};
+use cairn_tests::bench::{Table, is_wanted, key, key_counts, load, median, rounds, value};
 use cairn_tests::node::{Node, NodeOptions};
 use cairn_tests::peer::Peer;
 use cairn_tests::process;
@@ -38,6 +38,10 @@ fn main() {
 }
 
 fn cairn(keys: u64, medium: Medium, table: &mut Table) {
+    let name = if medium == Medium::Memory { "cairn, /dev/shm" } else { "cairn, file" };
+    if !is_wanted(name) {
+        return;
+    }
     let scratch = Scratch::new(medium);
     let options = NodeOptions::new(scratch.path()).set("memory", &memory_for(keys));
     let mut node = options.start();
@@ -52,8 +56,7 @@ fn cairn(keys: u64, medium: Medium, table: &mut Table) {
         replayed = replayed.max(node.info("recovered_log_entries").parse().unwrap_or(0));
         println!("{:.1} ms: {}", ms(start.elapsed()), node.ready_line());
     }
-    let medium = if medium == Medium::Memory { "/dev/shm" } else { "file" };
-    add(table, &format!("cairn, {medium}"), keys, &times, &replayed.to_string());
+    add(table, name, keys, &times, &replayed.to_string());
 }
 
 /// Room for the keys three times over, for the copies that overwriting makes.
@@ -101,6 +104,9 @@ fn first_right_get(address: SocketAddr, number: u64) {
 }
 
 fn redis(program: &Path, keys: u64, name: &str, args: &[&str], table: &mut Table) {
+    if !is_wanted(name) {
+        return;
+    }
     let scratch = Scratch::new(Medium::Memory);
     let peer = Peer::start(program, scratch.path(), args);
     load(peer.address(), keys, 0, key).expect("redis-server takes the keys");

@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use cairn_tests::bench::{Table, load, median, rounds, valkey};
+use cairn_tests::bench::{Table, is_wanted, load, median, rounds, valkey};
 use cairn_tests::node::{Node, NodeOptions};
 use cairn_tests::peer::Peer;
 use cairn_tests::process;
@@ -31,10 +31,9 @@ fn main() {
     let Some(benchmark) = tools::find("redis-benchmark", REDIS_REMEDY) else { return };
     let Some(redis) = tools::find("redis-server", REDIS_REMEDY) else { return };
     let valkey = valkey(Path::new(env!("CARGO_TARGET_TMPDIR")));
-    let only = std::env::var("CAIRN_BENCH_ONLY").unwrap_or_default();
     for medium in Medium::ALL {
         let name = if medium == Medium::Memory { "memory" } else { "file" };
-        if only.is_empty() || only == name {
+        if is_wanted(name) {
             measure(medium, &benchmark, &redis, valkey.as_deref());
         }
     }

@@ -27,6 +27,11 @@ pub fn rounds(usual: u64) -> u64 {
     text.map_or(usual, |text| text.parse().expect("CAIRN_BENCH_ROUNDS is a number"))
 }
 
+/// Is `name` to be measured? All are, unless `CAIRN_BENCH_ONLY` is set: then those that contain it.
+pub fn is_wanted(name: &str) -> bool {
+    std::env::var("CAIRN_BENCH_ONLY").map_or(true, |only| name.contains(&only))
+}
+
 /// A key of 20 bytes.
 pub fn key(number: u64) -> Vec<u8> {
     format!("key:{number:016}").into_bytes()
