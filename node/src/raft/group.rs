@@ -15,11 +15,11 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use cairn_engine::{ENGINE_VERSION, Engine, Fatal};
+use cairn_engine::{ENGINE_VERSION, Engine, Fatal, Recency};
 use cairn_protocol::ids::{LogIndex, ShardId, Term};
 use cairn_protocol::op::{ENTRY_HEADER_BYTES, EntryHeader, encode_entry_header};
 use cairn_store::log::{Entry, EntryKind, Log, LogError};
-use cairn_store::{Published, Sealed, StoreError};
+use cairn_store::{Pin, Published, Sealed, StoreError};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::propose::Submission;
@@ -173,6 +173,15 @@ impl Group {
     /// The engine for reading. Held for a bounded run of reads and never across an await.
     pub fn read(&self) -> RwLockReadGuard<'_, Engine> {
         self.engine.read()
+    }
+
+    /// Pins what is there now for a long read without the lock; with it the clock that such a read
+    /// must not be before.
+    pub fn pin(&self) -> (Pin, Arc<Recency>, u64) {
+        let mut engine = self.engine.write();
+        let recency = Arc::clone(engine.recency());
+        let clock_ms = engine.store().clock_ms();
+        (engine.store_mut().pin(), recency, clock_ms)
     }
 
     /// Ends the pool's epoch for a commit; None when nothing has changed. From here until

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
-use cairn_engine::{At, Effects, Engine};
+use cairn_engine::{At, Effects, Engine, read_view};
 use cairn_protocol::WireError;
 use cairn_protocol::command::{CommandId, Flags, Place, Spec, lookup_full, resolve};
 use cairn_protocol::resp::{Argv, Frames, RequestDecoder, Writer};
@@ -304,6 +304,12 @@ impl Connection {
                 }
             };
             let step = match spec.place {
+                Place::Read if is_long(spec.id) && scratch.pending => return Next::Submit,
+                Place::Read if is_long(spec.id) => {
+                    self.close(&mut run, scratch, requests);
+                    self.read_pinned(scratch, requests, spec, *at);
+                    (scratch.out.len() >= FLUSH_BYTES).then_some(Next::Flush)
+                }
                 Place::Read if !scratch.pending => {
                     run.open(*at);
                     if ahead.spec(*at).is_none() && *at + 1 < requests.len() {
@@ -530,6 +536,39 @@ impl Connection {
         self.note_slow(requests, first, count, nanos);
     }
 
+    /// Answers a read that may take long from a pinned root: nobody waits for its lock.
+    fn read_pinned(
+        &self,
+        scratch: &mut Scratch,
+        requests: Requests<'_>,
+        spec: &'static Spec,
+        at: usize,
+    ) {
+        let start = clock::now();
+        let (pin, recency, clock_ms) = self.thread.shared.group.pin();
+        let now_ms = clock::wall_ms().max(clock_ms);
+        let stamp = At { now_ms, seed: self.thread.next_seed() };
+        let (out, db) = (&mut scratch.out, Db(self.session.db));
+        let from = out.len();
+        let mut writer = Writer::new(out, self.session.proto);
+        let argv = requests.argv(at);
+        match read_view(pin.view(), &recency, spec, db, argv, &stamp, &mut writer) {
+            Ok(effects) => count_effects(&self.thread, &effects),
+            Err(fatal) => {
+                out.truncate(from);
+                let text = fatal.to_string();
+                Writer::new(out, self.session.proto).error(&WireError::Corrupt(text));
+            }
+        }
+        note_failure(&self.thread, spec, &out[from..]);
+        if self.session.is_silent() {
+            out.truncate(from);
+        }
+        let nanos = clock::nanos_since(start);
+        note_call(&self.thread, spec, nanos);
+        self.note_slow(requests, at, 1, nanos);
+    }
+
     /// Answers a request that is not run at all.
     fn refuse(&self, scratch: &mut Scratch, refusal: &WireError) {
         let silent = self.session.is_silent();
@@ -633,6 +672,11 @@ impl Connection {
     }
 }
 
+/// Whether a read walks more than a few keys: it runs on a pinned root.
+fn is_long(id: CommandId) -> bool {
+    matches!(id, CommandId::Keys | CommandId::Lcs)
+}
+
 /// Reads that run under one hold of the shard's lock.
 struct Reading<'g> {
     engine: RwLockReadGuard<'g, Engine>,
@@ -694,7 +738,7 @@ impl Run<'_> {
         for (slot, at) in ahead.reads.iter_mut().zip(first..requests.len()) {
             let argv = requests.argv(at);
             let Ok(spec) = resolve(argv) else { break };
-            if spec.place != Place::Read {
+            if spec.place != Place::Read || is_long(spec.id) {
                 break;
             }
             let key = first_key(spec, argv).map(|key| engine.hash(key));
