@@ -270,6 +270,17 @@ fn a_second_node_on_the_directory_is_refused_with_the_pid() {
 }
 
 #[test]
+fn keys_sees_the_writes_before_it_and_keeps_its_place() {
+    let dir = memory_scratch();
+    let node = start(dir.path(), &[]);
+    let mut client = node.connect();
+    client.send(b"SET a 1\r\nKEYS *\r\nDEL a\r\nKEYS *\r\nPING\r\n");
+    let replies: Vec<String> = (0..6).map(|_| client.reply()).collect();
+    assert_eq!(replies, ["+OK", "*1", "a", ":1", "*0", "+PONG"]);
+    node.stop();
+}
+
+#[test]
 fn slow_commands_are_kept_one_by_one_when_asked_for() {
     let dir = memory_scratch();
     let node = start(dir.path(), &["--slowlog-log-slower-than", "0"]);

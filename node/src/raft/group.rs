@@ -83,6 +83,16 @@ pub struct Start {
     pub last_index: LogIndex,
 }
 
+/// A root that no write changes while this is held.
+pub struct Pinned {
+    /// Holds it.
+    pub pin: Pin,
+    /// When its keys were used.
+    pub recency: Arc<Recency>,
+    /// The shard's time when it was taken: reads must not see an earlier one.
+    pub clock_ms: u64,
+}
+
 /// One shard's group.
 pub struct Group {
     shard: ShardId,
@@ -175,15 +185,6 @@ impl Group {
         self.engine.read()
     }
 
-    /// Pins what is there now for a long read without the lock; with it the clock that such a read
-    /// must not be before.
-    pub fn pin(&self) -> (Pin, Arc<Recency>, u64) {
-        let mut engine = self.engine.write();
-        let recency = Arc::clone(engine.recency());
-        let clock_ms = engine.store().clock_ms();
-        (engine.store_mut().pin(), recency, clock_ms)
-    }
-
     /// Ends the pool's epoch for a commit; None when nothing has changed. From here until
     /// [`Group::resume`] a full epoch of further writes makes writers wait.
     pub(super) fn seal(&self) -> Option<Sealed> {
@@ -195,6 +196,14 @@ impl Group {
             self.sealed_bytes.store(self.applied_bytes.load(Ordering::Relaxed), Ordering::Relaxed);
         }
         sealed
+    }
+
+    /// What is there now, held for a read that takes long and needs no lock.
+    pub fn pin(&self) -> Pinned {
+        let mut engine = self.engine.write();
+        let recency = Arc::clone(engine.recency());
+        let store = engine.store_mut();
+        Pinned { clock_ms: store.clock_ms(), pin: store.pin(), recency }
     }
 
     /// Hands the pool what a commit has made durable.

@@ -64,6 +64,8 @@ enum Next {
     Server(&'static Spec),
     /// A write whose arguments are too long for one log record.
     Stage(&'static Spec),
+    /// A read that may take long and must not hold the lock meanwhile.
+    LongRead(&'static Spec),
 }
 
 /// Complete requests and the bytes that they lie in.
@@ -277,6 +279,12 @@ impl Connection {
                     self.session.end_command();
                     at += 1;
                 }
+                Next::LongRead(spec) => {
+                    self.settle(scratch, requests).await;
+                    self.read_long(scratch, requests, spec, at).await;
+                    self.session.end_command();
+                    at += 1;
+                }
                 Next::Stage(spec) => {
                     self.settle(scratch, requests).await;
                     self.stage(scratch, requests, spec, at).await;
@@ -304,11 +312,9 @@ impl Connection {
                 }
             };
             let step = match spec.place {
-                Place::Read if is_long(spec.id) && scratch.pending => return Next::Submit,
                 Place::Read if is_long(spec.id) => {
                     self.close(&mut run, scratch, requests);
-                    self.read_pinned(scratch, requests, spec, *at);
-                    (scratch.out.len() >= FLUSH_BYTES).then_some(Next::Flush)
+                    return Next::LongRead(spec);
                 }
                 Place::Read if !scratch.pending => {
                     run.open(*at);
@@ -458,6 +464,50 @@ impl Connection {
         outcome
     }
 
+    /// Runs a read that may take long: on what is there now, pinned, so that it holds no
+    /// lock, and on a thread of its own, so that this one serves its other connections meanwhile.
+    async fn read_long(
+        &mut self,
+        scratch: &mut Scratch,
+        requests: Requests<'_>,
+        spec: &'static Spec,
+        at: usize,
+    ) {
+        self.last_command = spec.id;
+        let start = clock::now();
+        let args: Vec<Vec<u8>> = requests.argv(at).iter().map(<[u8]>::to_vec).collect();
+        let (db, proto, seed) = (Db(self.session.db), self.session.proto, self.thread.next_seed());
+        let pinned = self.thread.shared.group.pin();
+        let walk = move || {
+            let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
+            let argv = Argv::from(&args[..]);
+            let time = At { now_ms: clock::wall_ms().max(pinned.clock_ms), seed };
+            let mut out = Vec::new();
+            let mut writer = Writer::new(&mut out, proto);
+            let (view, recency) = (pinned.pin.view(), &pinned.recency);
+            let read = read_view(view, recency, spec, db, argv, &time, &mut writer);
+            let effects = read.unwrap_or_else(|fatal| {
+                out.clear();
+                let text = WireError::Corrupt(fatal.to_string());
+                Writer::new(&mut out, proto).error(&text);
+                Effects::default()
+            });
+            (out, effects)
+        };
+        let (out, effects) = tokio::task::spawn_blocking(walk).await.unwrap_or_else(|_| {
+            let text = b"-ERR the command failed inside; see the server's log\r\n";
+            (text.to_vec(), Effects::default())
+        });
+        count_effects(&self.thread, &effects);
+        let nanos = clock::nanos_since(start);
+        note_call(&self.thread, spec, nanos);
+        note_failure(&self.thread, spec, &out);
+        if !self.session.is_silent() {
+            scratch.out.extend_from_slice(&out);
+        }
+        self.note_slow(requests, at, 1, nanos);
+    }
+
     fn context<'a>(&'a mut self, thread: &'a Thread) -> Context<'a> {
         let Thread { shared, stats, .. } = thread;
         Context { shared, stats, session: &mut self.session, client: &self.client }
@@ -534,39 +584,6 @@ impl Connection {
             note_call(&self.thread, spec, nanos / count as u64);
         }
         self.note_slow(requests, first, count, nanos);
-    }
-
-    /// Answers a read that may take long from a pinned root: nobody waits for its lock.
-    fn read_pinned(
-        &self,
-        scratch: &mut Scratch,
-        requests: Requests<'_>,
-        spec: &'static Spec,
-        at: usize,
-    ) {
-        let start = clock::now();
-        let (pin, recency, clock_ms) = self.thread.shared.group.pin();
-        let now_ms = clock::wall_ms().max(clock_ms);
-        let stamp = At { now_ms, seed: self.thread.next_seed() };
-        let (out, db) = (&mut scratch.out, Db(self.session.db));
-        let from = out.len();
-        let mut writer = Writer::new(out, self.session.proto);
-        let argv = requests.argv(at);
-        match read_view(pin.view(), &recency, spec, db, argv, &stamp, &mut writer) {
-            Ok(effects) => count_effects(&self.thread, &effects),
-            Err(fatal) => {
-                out.truncate(from);
-                let text = fatal.to_string();
-                Writer::new(out, self.session.proto).error(&WireError::Corrupt(text));
-            }
-        }
-        note_failure(&self.thread, spec, &out[from..]);
-        if self.session.is_silent() {
-            out.truncate(from);
-        }
-        let nanos = clock::nanos_since(start);
-        note_call(&self.thread, spec, nanos);
-        self.note_slow(requests, at, 1, nanos);
     }
 
     /// Answers a request that is not run at all.
@@ -672,7 +689,7 @@ impl Connection {
     }
 }
 
-/// Whether a read walks more than a few keys: it runs on a pinned root.
+/// Whether a read walks more than a few keys, or much of them.
 fn is_long(id: CommandId) -> bool {
     matches!(id, CommandId::Keys | CommandId::Lcs)
 }
