@@ -54,32 +54,27 @@ pub struct Record {
 /// Reads the newest committed record of `slab`; `None` when it was never written.
 ///
 /// # Errors
-/// [`StoreError::Corrupt`] when a committed copy is damaged and the other cannot stand in: which
-/// of them was newer is then unknown.
+/// [`StoreError::Corrupt`] when the copy that says it is the newest committed one is damaged: a
+/// crash cannot have done that, for a commit overwrites the older copy, and with an epoch that
+/// does not count before its superblock is durable.
 pub fn read(mem: &Mem, slab: u64, committed: &Committed) -> Result<Option<Record>> {
     let _records = mem.records.lock();
-    let mut newest: Option<(u64, Record)> = None;
+    let mut newest = None;
     for copy in 0..2 {
-        let at = record_at(slab, copy);
-        let bytes = mem.bytes(at, RECORD)?;
-        if bytes.iter().all(|&b| b == 0) {
-            continue;
-        }
-        let Some((epoch, record)) = decode(bytes, copy) else {
-            // A torn copy is what a crash leaves in the copy that was being written, and then the
-            // other one counts. Its epoch cannot be trusted either, so damage is told apart by
-            // `check`, which compares bitmaps with the tree.
-            continue;
-        };
-        if committed.holds(epoch) && newest.as_ref().is_none_or(|(best, _)| epoch > *best) {
-            newest = Some((epoch, record));
+        let epoch = mem.word(record_at(slab, copy) + record::EPOCH as u64)?;
+        if committed.holds(epoch) && newest.is_none_or(|(best, _)| epoch > best) {
+            newest = Some((epoch, copy));
         }
     }
-    Ok(newest.map(|(_, record)| record))
+    let Some((_, copy)) = newest else { return Ok(None) };
+    let at = record_at(slab, copy);
+    match decode(mem.bytes(at, RECORD)?, copy) {
+        Some(record) => Ok(Some(record)),
+        None => Err(StoreError::corrupt("a damaged slab record", at)),
+    }
 }
 
-fn decode(bytes: &[u8], copy: u64) -> Option<(u64, Record)> {
-    let epoch = u64::from_le_bytes(bytes[record::EPOCH..record::EPOCH + 8].try_into().ok()?);
+fn decode(bytes: &[u8], copy: u64) -> Option<Record> {
     let crc = u32::from_le_bytes(bytes[record::CRC..record::CRC + 4].try_into().ok()?);
     let class = bytes[record::CLASS];
     if crc != crc_of(bytes) || class as usize >= CLASS_BYTES.len() {
@@ -89,7 +84,7 @@ fn decode(bytes: &[u8], copy: u64) -> Option<(u64, Record)> {
     for (word, bytes) in bits.iter_mut().zip(bytes[record::BITMAP..].chunks_exact(8)) {
         *word = u64::from_le_bytes(bytes.try_into().ok()?);
     }
-    Some((epoch, Record { class, bits, copy }))
+    Some(Record { class, bits, copy })
 }
 
 fn crc_of(bytes: &[u8]) -> u32 {
