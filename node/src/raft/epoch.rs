@@ -36,11 +36,11 @@ const EPOCH_BYTES: u64 = 64 << 20;
 /// Operations of an epoch on files, where a commit costs syncs.
 const OPS_ON_FILES: u64 = 200_000;
 /// What replaying two epochs may take, so that a restart stays under 50 ms.
-const REPLAY_US: u64 = 25_000;
-/// An operation on warm pages.
-const OPERATION_US: f64 = 1.5;
+const REPLAY_US: u64 = 35_000;
+/// An operation on pages that were touched, with the new ones that it takes.
+const OPERATION_US: f64 = 3.0;
 /// The first touch of a page maps sixteen around it, on two cores at once.
-const FIRST_TOUCH_US: f64 = 2.0;
+const FIRST_TOUCH_US: f64 = 3.0;
 const FIRST_TOUCH_BYTES: u64 = 64 << 10;
 /// First touches of an operation in a pool too large for two of them to meet.
 const TOUCHES: f64 = 2.5;

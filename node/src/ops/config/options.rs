@@ -171,7 +171,7 @@ pub static OPTIONS: &[OptionRow] = &[
         default: "auto",
         help: "Commit sooner after so many write operations: a restart replays at most about twice \
                as many, so more make writes cheaper and a restart slower. `auto` is what replays in \
-               some 25 ms on memory, fewer the larger the pool, and 200000 on files",
+               some 35 ms on memory, fewer the larger the pool, and 200000 on files",
         change: Change::AtStart,
         several: false,
         set: |s, text| {
