@@ -127,10 +127,16 @@ pub fn globs(data: &[u8]) {
     let text = &text[..text.len().min(12)];
     let starts = (0..=text.len()).filter(|_| pattern.first() == Some(&b'*'));
     let found = glob::matches(pattern, text, false);
-    if let Some((b'*', rest)) = pattern.split_first().map(|(b, rest)| (*b, rest)) {
-        // A leading star matches if the rest matches any tail.
+    if text.is_empty() {
+        assert_eq!(found, pattern.is_empty());
+    } else if let Some((b'*', rest)) = pattern.split_first().map(|(b, rest)| (*b, rest)) {
+        // A leading star matches if the rest matches any tail; stars match the empty tail.
         let mut starts = starts;
-        assert_eq!(found, starts.any(|from| glob::matches(rest, &text[from..], false)));
+        let tail_matches = |tail: &[u8]| match tail {
+            [] => rest.iter().all(|&byte| byte == b'*'),
+            tail => glob::matches(rest, tail, false),
+        };
+        assert_eq!(found, starts.any(|from| tail_matches(&text[from..])));
     }
     let lower = |bytes: &[u8]| bytes.to_ascii_lowercase();
     if !pattern.iter().any(|b| matches!(b, b'[' | b'\\')) {
