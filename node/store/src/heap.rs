@@ -209,3 +209,46 @@ impl Heap {
         self.mem.store_word(cell.at, pointer)
     }
 }
+
+/// What the tests of the structures share.
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::Heap;
+    use crate::alloc::Alloc;
+    use crate::media::HeapMedia;
+    use crate::persist::Mem;
+    use std::sync::Arc;
+
+    /// A heap of 64 MiB in epoch 1.
+    pub(crate) fn heap() -> Heap {
+        let mem = Arc::new(Mem::new(Box::new(HeapMedia::new(64 << 20))));
+        let alloc = Alloc::new(mem.clone(), Default::default(), 0, 0, 60 << 20);
+        Heap { mem, alloc, epoch: 1 }
+    }
+
+    /// splitmix64.
+    pub(crate) struct Rng(pub(crate) u64);
+
+    impl Rng {
+        pub(crate) fn next(&mut self) -> u64 {
+            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = self.0;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            z ^ (z >> 31)
+        }
+
+        pub(crate) fn below(&mut self, n: u64) -> u64 {
+            self.next() % n
+        }
+    }
+
+    /// Seeds to run: `CAIRN_SEED` for one, `CAIRN_SEEDS` for so many, else `default`.
+    pub(crate) fn seeds(default: u64) -> std::ops::Range<u64> {
+        let read = |name| std::env::var(name).ok().and_then(|v: String| v.parse::<u64>().ok());
+        match (read("CAIRN_SEED"), read("CAIRN_SEEDS")) {
+            (Some(seed), _) => seed..seed + 1,
+            (None, count) => 0..count.unwrap_or(default),
+        }
+    }
+}

@@ -6,6 +6,8 @@
 //! leaf becomes a directory of its own. A leaf entry carries 16 bits of its key's hash, taken from
 //! a window that moves with depth, so that splitting seldom needs the key itself.
 
+#[cfg(test)]
+mod tests;
 mod walk;
 
 pub use walk::{Node, Position, node, visit_from};
