@@ -141,16 +141,22 @@ impl<'a> View<'a> {
     /// The trie of a slot; 0 when there is none.
     #[inline]
     fn trie_of(&self, db: Db, slot: SlotId) -> Result<u64> {
+        match self.slot_entry(db, slot)? {
+            Some(entry) => self.mem.word(entry.at),
+            None => Ok(0),
+        }
+    }
+
+    /// A slot's entry; `None` when neither it nor a neighbour ever had a key.
+    #[inline]
+    fn slot_entry(&self, db: Db, slot: SlotId) -> Result<Option<Cell>> {
         let high = self.row_word(db, root::SLOTS)?;
         if high == 0 {
-            return Ok(0);
+            return Ok(None);
         }
         let slot = slot.get() as usize;
         let low = self.mem.word(Cell::new(high, HEADER / 8 + slot / slots::FANOUT).at)?;
-        if low == 0 {
-            return Ok(0);
-        }
-        self.mem.word(low_cell(low, slot % slots::FANOUT).at)
+        Ok((low != 0).then(|| low_cell(low, slot % slots::FANOUT)))
     }
 
     /// Looks a key up, whether or not its deadline has passed.
@@ -211,17 +217,10 @@ impl<'a> View<'a> {
     /// # Errors
     /// [`StoreError::Corrupt`] when a slot block is not where it should be.
     pub fn slot_len(&self, db: Db, slot: SlotId) -> Result<u64> {
-        let high = self.row_word(db, root::SLOTS)?;
-        if high == 0 {
-            return Ok(0);
+        match self.slot_entry(db, slot)? {
+            Some(entry) => Ok(self.mem.word(entry.at + 8)? & 0xffff_ffff),
+            None => Ok(0),
         }
-        let slot = slot.get() as usize;
-        let low = self.mem.word(Cell::new(high, HEADER / 8 + slot / slots::FANOUT).at)?;
-        if low == 0 {
-            return Ok(0);
-        }
-        let counts = self.mem.word(low_cell(low, slot % slots::FANOUT).at + 8)?;
-        Ok(counts & 0xffff_ffff)
     }
 }
 

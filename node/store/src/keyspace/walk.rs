@@ -8,6 +8,7 @@ use super::{Cell, Db, Record, View};
 use crate::error::{Result, StoreError};
 use crate::hash::siphash13;
 use crate::heap::Offset;
+use crate::layout::pool::trie::LEAF_ENTRIES;
 use crate::layout::pool::{HEADER, root, slots};
 use crate::trie::{Position, visit_from};
 
@@ -53,13 +54,8 @@ impl<'a> View<'a> {
 
     /// Shows the keys of a leaf at or above `from`, by hash.
     fn visit_leaf(&self, entries: &[Offset], from: u64, visit: &mut Scan<'_>) -> Result<bool> {
-        let mut sorted = [(0, 0); crate::layout::pool::trie::LEAF_ENTRIES];
-        for (place, &entry) in sorted.iter_mut().zip(entries) {
-            let record = Record::read(self.mem, entry)?;
-            *place = (siphash13(&self.hash_key, record.key()), entry);
-        }
-        let sorted = &mut sorted[..entries.len()];
-        sorted.sort_unstable();
+        let mut sorted = [(0, 0); LEAF_ENTRIES];
+        let sorted = self.by_hash(entries, &mut sorted)?;
         let mut go_on = true;
         for &(hash, entry) in sorted.iter() {
             if hash >= from {
@@ -67,6 +63,21 @@ impl<'a> View<'a> {
             }
         }
         Ok(go_on)
+    }
+
+    /// A leaf's entries with their hashes, in hash order.
+    fn by_hash<'s>(
+        &self,
+        entries: &[Offset],
+        sorted: &'s mut [(u64, Offset); LEAF_ENTRIES],
+    ) -> Result<&'s [(u64, Offset)]> {
+        for (place, &entry) in sorted.iter_mut().zip(entries) {
+            let record = Record::read(self.mem, entry)?;
+            *place = (siphash13(&self.hash_key, record.key()), entry);
+        }
+        let sorted = &mut sorted[..entries.len()];
+        sorted.sort_unstable();
+        Ok(sorted)
     }
 
     /// The first slot at or after `slot` that has keys, and its trie.
@@ -118,13 +129,8 @@ impl<'a> View<'a> {
                 rank -= entries.len();
                 return Ok(true);
             }
-            let mut sorted = Vec::with_capacity(entries.len());
-            for &entry in entries {
-                let record = Record::read(self.mem, entry)?;
-                sorted.push((siphash13(&self.hash_key, record.key()), entry));
-            }
-            sorted.sort_unstable();
-            chosen = Some(sorted[rank].1);
+            let mut sorted = [(0, 0); LEAF_ENTRIES];
+            chosen = Some(self.by_hash(entries, &mut sorted)?[rank].1);
             Ok(false)
         })?;
         match chosen {
