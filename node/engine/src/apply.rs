@@ -104,6 +104,7 @@ impl Engine {
             recency: &self.recency,
             room: &mut self.room,
             db: Db(op.db),
+            seed: at.seed,
             staged: None,
             hashed: key,
             effects: Effects::default(),
@@ -149,6 +150,7 @@ impl Engine {
 fn write_error(failure: Failure) -> Result<WireError, StoreError> {
     match failure {
         Failure::Reply(error) => Ok(error),
+        Failure::Deferred => Ok(WireError::Static("ERR a write cannot be put off")),
         Failure::Store(StoreError::Full) => Ok(WireError::OutOfMemory),
         Failure::Store(error @ StoreError::TooLong { .. }) => {
             Ok(WireError::Custom(format!("ERR {error}")))
@@ -207,6 +209,7 @@ fn with_stages<'a>(
         room: cx.room,
         db: cx.db,
         now_ms: cx.now_ms,
+        seed: cx.seed,
         staged: Some(*op),
         hashed: cx.hashed,
         effects: cx.effects,
@@ -275,7 +278,13 @@ mod tests {
 
     #[test]
     fn effects_count_what_happened() {
-        let effects = |changed, expired, hits, misses| Effects { changed, expired, hits, misses };
+        let effects = |changed, expired, hits, misses| Effects {
+            changed,
+            expired,
+            hits,
+            misses,
+            deferred: false,
+        };
         let mut bench = Bench::new();
         let rows: &[(&[&[u8]], Effects)] = &[
             (&[b"SET", b"k", b"v"], effects(1, 0, 0, 0)),

@@ -11,6 +11,9 @@ pub struct Effects {
     pub hits: u32,
     /// Keys that a lookup missed (`keyspace_misses`).
     pub misses: u32,
+    /// A read that was not answered, because it takes too long for whoever waits for the shard's
+    /// lock: ask [`read_view`](crate::read_view) on a pinned root.
+    pub deferred: bool,
 }
 
 impl std::ops::AddAssign for Effects {
@@ -19,5 +22,6 @@ impl std::ops::AddAssign for Effects {
         self.expired = self.expired.saturating_add(other.expired);
         self.hits = self.hits.saturating_add(other.hits);
         self.misses = self.misses.saturating_add(other.misses);
+        self.deferred = self.deferred || other.deferred;
     }
 }

@@ -100,6 +100,7 @@ mod tests {
         outcome.map(Into::into).map_err(|failure| match failure {
             Failure::Reply(error) => error.text().into_owned(),
             Failure::Store(error) => error.to_string(),
+            Failure::Deferred => "deferred".to_owned(),
         })
     }
 

@@ -15,6 +15,9 @@ pub(crate) enum Failure {
     Reply(WireError),
     /// The store could not do it.
     Store(StoreError),
+    /// A read would take too long where it is: nothing was answered, it is to be asked again of a
+    /// pinned root.
+    Deferred,
 }
 
 impl From<WireError> for Failure {

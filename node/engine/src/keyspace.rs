@@ -13,7 +13,7 @@ use crate::commands::internal;
 use crate::data::string;
 use crate::effects::Effects;
 use crate::expiry::has_passed;
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
 use crate::recency::Recency;
 
 /// Whether a lookup counts as a use of the key (`OBJECT IDLETIME`).
@@ -33,10 +33,25 @@ pub(crate) struct ReadContext<'a> {
     pub(crate) seed: u64,
     /// A key that was hashed before.
     pub(crate) hashed: Option<Key<'a>>,
+    /// Whether it reads a root that is pinned or that nobody waits for: nothing is too long then.
+    pub(crate) patient: bool,
     pub(crate) effects: Effects,
 }
 
+/// Elements that a reader may go through while others wait for the shard's lock: some 100 us.
+const ELEMENTS_AT_ONCE_MAX: u64 = 1000;
+
 impl<'a> ReadContext<'a> {
+    /// To be asked before a reply about `elements` elements is begun: a reader that holds the
+    /// shard's lock stops here when they are many, and starts over on a pinned root.
+    #[inline]
+    pub(crate) fn may_take(&self, elements: u64) -> Outcome {
+        if self.patient || elements <= ELEMENTS_AT_ONCE_MAX {
+            return Ok(());
+        }
+        Err(Failure::Deferred)
+    }
+
     /// The key's record, if it exists now; counts a hit or a miss.
     #[inline]
     pub(crate) fn find(&mut self, key: &[u8], touch: Touch) -> Outcome<Option<Record<'a>>> {
@@ -76,6 +91,8 @@ pub(crate) struct WriteContext<'a> {
     pub(crate) room: &'a mut Room,
     pub(crate) db: Db,
     pub(crate) now_ms: u64,
+    /// Where the operation's choices come from.
+    pub(crate) seed: u64,
     /// The operation, when some of its arguments are to be taken over from the stage.
     pub(crate) staged: Option<OpRef<'a>>,
     /// A key that was hashed before.

@@ -47,6 +47,39 @@ impl Engine {
         at: &At,
         w: &mut Writer<'_>,
     ) -> Result<Effects, Fatal> {
+        self.read_with(true, spec, db, argv, key, at, w)
+    }
+
+    /// As [`read_hashed`](Self::read_hashed), for callers that hold up others: a read that would
+    /// take long writes nothing and says so in [`Effects::deferred`].
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    #[inline]
+    pub fn read_or_defer(
+        &self,
+        spec: &Spec,
+        db: Db,
+        argv: Argv<'_>,
+        key: Option<Key<'_>>,
+        at: &At,
+        w: &mut Writer<'_>,
+    ) -> Result<Effects, Fatal> {
+        self.read_with(false, spec, db, argv, key, at, w)
+    }
+
+    #[inline]
+    #[allow(clippy::too_many_arguments)]
+    fn read_with(
+        &self,
+        patient: bool,
+        spec: &Spec,
+        db: Db,
+        argv: Argv<'_>,
+        key: Option<Key<'_>>,
+        at: &At,
+        w: &mut Writer<'_>,
+    ) -> Result<Effects, Fatal> {
         let cx = ReadContext {
             view: self.store.view(),
             recency: &self.recency,
@@ -54,6 +87,7 @@ impl Engine {
             now_ms: at.now_ms.max(self.store.clock_ms()),
             seed: at.seed,
             hashed: key,
+            patient,
             effects: Effects::default(),
         };
         execute(cx, spec, argv, w)
@@ -76,8 +110,9 @@ pub fn read_view(
     w: &mut Writer<'_>,
 ) -> Result<Effects, Fatal> {
     let At { now_ms, seed } = *at;
-    let effects = Effects::default();
-    execute(ReadContext { view, recency, db, now_ms, seed, hashed: None, effects }, spec, argv, w)
+    let (hashed, patient, effects) = (None, true, Effects::default());
+    let cx = ReadContext { view, recency, db, now_ms, seed, hashed, patient, effects };
+    execute(cx, spec, argv, w)
 }
 
 #[inline]
@@ -94,6 +129,10 @@ fn execute(
     let start = w.position();
     if let Err(failure) = read(&mut cx, argv, w) {
         w.truncate_to(start);
+        if matches!(failure, Failure::Deferred) {
+            // The one who reads it in the end counts what it found.
+            return Ok(Effects { deferred: true, ..Effects::default() });
+        }
         let error = read_error(failure);
         w.error(&error.map_err(|source| Fatal { command: spec.name, source })?);
     }
@@ -105,6 +144,7 @@ fn execute(
 fn read_error(failure: Failure) -> Result<WireError, StoreError> {
     match failure {
         Failure::Reply(error) => Ok(error),
+        Failure::Deferred => Ok(WireError::Static("ERR a read that nobody could finish")),
         Failure::Store(error @ StoreError::Corrupt(_)) => Ok(WireError::Corrupt(error.to_string())),
         Failure::Store(error @ (StoreError::Full | StoreError::TooLong { .. })) => {
             Ok(WireError::Custom(format!("ERR {error}")))

@@ -12,6 +12,7 @@ use crate::keyspace::{ReadContext, Touch, WriteContext};
 
 /// MGET key [key ...]
 pub(crate) fn mget(cx: &mut ReadContext<'_>, argv: Argv<'_>, w: &mut Writer<'_>) -> Outcome {
+    cx.may_take(argv.len() as u64)?;
     w.array(argv.len() - 1);
     for key in argv.iter().skip(1) {
         match cx.find(key, Touch::Use)? {
