@@ -20,6 +20,8 @@ mod failure;
 mod keyspace;
 mod read;
 mod recency;
+#[allow(dead_code)] // As `data::packed`.
+mod seed;
 
 pub use apply::{At, ENGINE_VERSION, Engine};
 pub use commands::internal::{encode_drop_stages, encode_reclaim, encode_stage};

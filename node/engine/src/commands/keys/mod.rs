@@ -15,6 +15,7 @@ use cairn_store::{Db, Record, Type};
 
 use crate::failure::Outcome;
 use crate::keyspace::{ReadContext, Touch, WriteContext};
+use crate::seed::mix;
 
 /// How often RANDOMKEY draws before it takes the first key that exists.
 const DRAWS_MAX: u64 = 32;
@@ -114,14 +115,6 @@ fn draw<'a>(cx: &ReadContext<'a>) -> Outcome<Option<Record<'a>>> {
         }
     }
     Ok(None)
-}
-
-/// Spreads neighbouring seeds over all 64 bits (the finalizer of SplitMix64).
-fn mix(seed: u64) -> u64 {
-    let mut z = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 fn first_existing(cx: &ReadContext<'_>) -> Outcome<Option<Vec<u8>>> {
