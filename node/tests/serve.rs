@@ -331,3 +331,43 @@ fn a_log_without_its_pool_and_a_pool_without_its_log_are_refused() {
     let refusal = start_again().expect("the pool is gone");
     assert!(refusal.contains("the pool is missing"), "{refusal}");
 }
+
+#[test]
+fn long_reads_see_exactly_the_writes_before_them_on_their_connection() {
+    // More keys than a reader may take while it holds others up.
+    const KEYS: usize = 1500;
+    let dir = memory_scratch();
+    let node = start(dir.path(), &[]);
+    let mut client = node.connect();
+    let names: Vec<String> = (0..KEYS).map(|n| format!("k{n}")).collect();
+    let read = bulk(
+        &[&[&b"MGET"[..]], &names.iter().map(String::as_bytes).collect::<Vec<_>>()[..]].concat(),
+    );
+    let silenced = [&b"CLIENT REPLY SKIP\r\n"[..], &read].concat();
+    let pipeline = [
+        &read[..],
+        b"SET k0 first\r\n",
+        &read,
+        b"GET k0\r\n",
+        b"SET k0 second\r\n",
+        &silenced,
+        &read,
+        b"SET k0 third\r\nPING\r\n",
+    ]
+    .concat();
+    client.send(&pipeline);
+    let array = |client: &mut Client| {
+        assert_eq!(client.reply(), format!("*{KEYS}"));
+        let values: Vec<String> = (0..KEYS).map(|_| client.reply()).collect();
+        assert!(values[1..].iter().all(|value| value == "$-1"));
+        values[0].clone()
+    };
+    assert_eq!(array(&mut client), "$-1");
+    assert_eq!(client.reply(), "+OK");
+    assert_eq!(array(&mut client), "first");
+    assert_eq!([client.reply(), client.reply()], ["first", "+OK"]);
+    assert_eq!(array(&mut client), "second");
+    assert_eq!([client.reply(), client.reply()], ["+OK", "+PONG"]);
+    assert_eq!(client.ask("GET k0"), "third");
+    node.stop();
+}

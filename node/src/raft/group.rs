@@ -15,13 +15,14 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use cairn_engine::{ENGINE_VERSION, Engine, Fatal, Recency};
+use cairn_engine::{ENGINE_VERSION, Engine, Fatal};
 use cairn_protocol::ids::{LogIndex, ShardId, Term};
 use cairn_protocol::op::{ENTRY_HEADER_BYTES, EntryHeader, encode_entry_header};
 use cairn_store::log::{Entry, EntryKind, Log, LogError};
-use cairn_store::{Pin, Published, Sealed, StoreError};
+use cairn_store::{Published, Sealed, StoreError};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use super::long_read::Pinned;
 use super::propose::Submission;
 use crate::ops::clock;
 use crate::ops::entropy::Seeds;
@@ -81,16 +82,6 @@ pub struct Start {
     pub term: Term,
     /// The last index in log and engine.
     pub last_index: LogIndex,
-}
-
-/// A root that no write changes while this is held.
-pub struct Pinned {
-    /// Holds it.
-    pub pin: Pin,
-    /// When its keys were used.
-    pub recency: Arc<Recency>,
-    /// The shard's time when it was taken: reads must not see an earlier one.
-    pub clock_ms: u64,
 }
 
 /// One shard's group.
@@ -200,10 +191,7 @@ impl Group {
 
     /// What is there now, held for a read that takes long and needs no lock.
     pub fn pin(&self) -> Pinned {
-        let mut engine = self.engine.write();
-        let recency = Arc::clone(engine.recency());
-        let store = engine.store_mut();
-        Pinned { clock_ms: store.clock_ms(), pin: store.pin(), recency }
+        Pinned::of(&mut self.engine.write())
     }
 
     /// Hands the pool what a commit has made durable.

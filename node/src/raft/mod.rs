@@ -4,6 +4,7 @@
 //! stamps, logs and applies. A lone node is the only voter of its group, so an entry is committed
 //! when its own log has it; the rest of the path (entries with term and index, append completed by
 //! callback, apply in batches, votes, purge behind the committed epoch) is what more voters need too.
+//! [`long_read`] answers what would hold others up from a pinned root.
 //! [`types`] and [`log_store`] are openraft's side of it, which more voters will use.
 //! [`epoch`] commits the pool in the background, [`expiry`] proposes the reclaiming of expired keys.
 //!
@@ -13,10 +14,12 @@ pub mod epoch;
 pub mod expiry;
 pub mod group;
 pub mod log_store;
+pub mod long_read;
 pub mod propose;
 pub mod recover;
 pub mod types;
 mod vote;
 
 pub use group::{Group, GroupError, Start};
+pub use long_read::{LongRead, Pinned};
 pub use propose::{Batch, Prefetch, Submission, error_code, first_key};

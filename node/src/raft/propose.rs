@@ -19,6 +19,7 @@ use cairn_store::{Db, Key};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::group::Group;
+use super::long_read::{LongRead, Pinned};
 
 /// Where the bytes of a step lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +55,8 @@ pub struct Batch {
     commands: Vec<&'static Spec>,
     /// Those that answered an error, with its code.
     failed: Vec<(&'static Spec, String)>,
+    /// Reads that are still to be answered, each with the length of the replies before it.
+    deferred: Vec<(usize, LongRead)>,
     effects: Effects,
     apply_nanos: u64,
 }
@@ -152,6 +155,8 @@ impl Batch {
     /// # Errors
     /// When the store is damaged or its medium fails: the replica must stop. Replies up to there
     /// are in place; whoever stops the group answers the rest with [`Batch::fail`].
+    ///
+    /// A read that takes long is left to [`Batch::take_deferred`], on the root of this moment.
     pub(super) fn apply(
         &mut self,
         engine: &mut Engine,
@@ -179,10 +184,20 @@ impl Batch {
                 let at = At { now_ms, seed: seed.wrapping_add(written) };
                 match located {
                     Located::Raw(reply) => replies.extend_from_slice(reply),
-                    // The engine answers reads at the same door.
                     Located::Operation(op, key) => {
                         let mut writer = Writer::new(replies, self.proto);
-                        self.effects += engine.apply_hashed(&op, key, &at, &mut writer)?;
+                        let effects = match step.source {
+                            Source::Read => read(engine, &op, key, &at, &mut writer)?,
+                            _ => engine.apply_hashed(&op, key, &at, &mut writer)?,
+                        };
+                        if effects.deferred {
+                            let command = (op.command.spec(), op.db, op.argv());
+                            let pinned = Pinned::of(engine);
+                            let read = LongRead::new(pinned, command, at, self.proto, step.silent);
+                            self.deferred.push((start, read));
+                        } else {
+                            self.effects += effects;
+                        }
                         let spec = commands.next();
                         if let (Some(spec), Some(code)) = (spec, error_code(&replies[start..])) {
                             self.failed.push((spec, code.to_owned()));
@@ -202,6 +217,7 @@ impl Batch {
     /// far: nothing of it is known to be durable.
     pub(super) fn fail(&mut self, text: &str) {
         self.replies.clear();
+        self.deferred.clear();
         let mut raw_at = 0;
         for step in &self.steps {
             if step.source == Source::Raw {
@@ -237,6 +253,11 @@ impl Batch {
         self.apply_nanos
     }
 
+    /// The reads that are still to be answered, each with the length of the replies before it.
+    pub fn take_deferred(&mut self) -> Vec<(usize, LongRead)> {
+        std::mem::take(&mut self.deferred)
+    }
+
     /// Moves the replies behind what is in `out` and empties the batch for its next use; returns
     /// what its operations did, added up.
     pub fn take_replies(&mut self, out: &mut Vec<u8>) -> Effects {
@@ -258,6 +279,17 @@ impl Batch {
         self.apply_nanos = 0;
         std::mem::take(&mut self.effects)
     }
+}
+
+/// Answers a read in place, or puts it off.
+fn read(
+    engine: &Engine,
+    op: &OpRef<'_>,
+    key: Option<Key<'_>>,
+    at: &At,
+    w: &mut Writer<'_>,
+) -> Result<Effects, Fatal> {
+    engine.read_or_defer(op.command.spec(), Db(op.db), op.argv(), key, at, w)
 }
 
 /// The code of an encoded reply that is an error: its first word.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
-use cairn_engine::{At, Effects, Engine, read_view};
+use cairn_engine::{At, Effects, Engine};
 use cairn_protocol::WireError;
 use cairn_protocol::command::{CommandId, Flags, Place, Spec, lookup_full, resolve};
 use cairn_protocol::resp::{Argv, Frames, RequestDecoder, Writer};
@@ -31,7 +31,7 @@ use super::slowlog::{SlowEntry, cut_args};
 use super::staging;
 use crate::ops::clock;
 use crate::ops::metrics::{Counter, Hold};
-use crate::raft::{Prefetch, error_code, first_key};
+use crate::raft::{LongRead, Prefetch, Submission, error_code, first_key};
 
 /// Room for one read from a socket.
 pub(super) const READ_BYTES: usize = 32 << 10;
@@ -268,26 +268,26 @@ impl Connection {
         loop {
             match self.advance(scratch, requests, &mut at) {
                 Next::Done => {
-                    self.settle(scratch, requests).await;
+                    self.settle(scratch, requests).await?;
                     return Ok(());
                 }
-                Next::Submit => self.settle(scratch, requests).await,
+                Next::Submit => self.settle(scratch, requests).await?,
                 Next::Flush => self.flush(&mut scratch.out).await?,
                 Next::Server(spec) => {
-                    self.settle(scratch, requests).await;
+                    self.settle(scratch, requests).await?;
                     self.run_server_command(scratch, requests, spec, at).await?;
                     self.session.end_command();
                     at += 1;
                 }
                 Next::LongRead(spec) => {
-                    self.settle(scratch, requests).await;
-                    self.read_long(scratch, requests, spec, at).await;
+                    self.settle(scratch, requests).await?;
+                    self.read_long(scratch, requests, spec, at).await?;
                     self.session.end_command();
                     at += 1;
                 }
                 Next::Stage(spec) => {
-                    self.settle(scratch, requests).await;
-                    self.stage(scratch, requests, spec, at).await;
+                    self.settle(scratch, requests).await?;
+                    self.stage(scratch, requests, spec, at).await?;
                     self.session.end_command();
                     at += 1;
                 }
@@ -322,7 +322,10 @@ impl Connection {
                         ahead = run.look_ahead(&self.session, requests, *at);
                     }
                     let argv = requests.argv(*at);
-                    run.read(&self.session, spec, argv, ahead.key(*at), &mut scratch.out);
+                    if !run.read(&self.session, spec, argv, ahead.key(*at), &mut scratch.out) {
+                        self.close(&mut run, scratch, requests);
+                        return Next::LongRead(spec);
+                    }
                     scratch.run.push(spec);
                     let slow = exact || !spec.flags.contains(Flags::FAST);
                     // Beyond that under a new hold, so that writers get their turn, and so that a
@@ -460,52 +463,54 @@ impl Connection {
         };
         let nanos = clock::nanos_since(start);
         note_call(&thread, spec, nanos);
-        self.note_slow(requests, at, 1, nanos);
+        self.note_slow(requests.argv(at), 1, nanos);
         outcome
     }
 
-    /// Runs a read that may take long: on what is there now, pinned, so that it holds no
-    /// lock, and on a thread of its own, so that this one serves its other connections meanwhile.
+    /// Runs a read that may take long, on what is there now.
     async fn read_long(
         &mut self,
         scratch: &mut Scratch,
         requests: Requests<'_>,
         spec: &'static Spec,
         at: usize,
-    ) {
+    ) -> Result<(), Gone> {
         self.last_command = spec.id;
         let start = clock::now();
-        let args: Vec<Vec<u8>> = requests.argv(at).iter().map(<[u8]>::to_vec).collect();
-        let (db, proto, seed) = (Db(self.session.db), self.session.proto, self.thread.next_seed());
+        let command = (spec, self.session.db, requests.argv(at));
+        let time = At { now_ms: clock::wall_ms(), seed: self.thread.next_seed() };
+        let (proto, silent) = (self.session.proto, self.session.is_silent());
         let pinned = self.thread.shared.group.pin();
-        let walk = move || {
-            let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
-            let argv = Argv::from(&args[..]);
-            let time = At { now_ms: clock::wall_ms().max(pinned.clock_ms), seed };
-            let mut out = Vec::new();
-            let mut writer = Writer::new(&mut out, proto);
-            let (view, recency) = (pinned.pin.view(), &pinned.recency);
-            let read = read_view(view, recency, spec, db, argv, &time, &mut writer);
-            let effects = read.unwrap_or_else(|fatal| {
-                out.clear();
-                let text = WireError::Corrupt(fatal.to_string());
-                Writer::new(&mut out, proto).error(&text);
-                Effects::default()
-            });
-            (out, effects)
-        };
-        let (out, effects) = tokio::task::spawn_blocking(walk).await.unwrap_or_else(|_| {
+        let read = LongRead::new(pinned, command, time, proto, silent);
+        self.answer_long(scratch, read).await?;
+        note_call(&self.thread, spec, clock::nanos_since(start));
+        Ok(())
+    }
+
+    /// Answers a read on its pinned root, so that it holds no lock, and on a thread of its own, so
+    /// that this one serves its other connections meanwhile.
+    async fn answer_long(&self, scratch: &mut Scratch, read: LongRead) -> Result<(), Gone> {
+        let start = clock::now();
+        let read = Arc::new(read);
+        let reader = Arc::clone(&read);
+        let walk = tokio::task::spawn_blocking(move || reader.run());
+        let (mut reply, effects) = walk.await.unwrap_or_else(|_| {
             let text = b"-ERR the command failed inside; see the server's log\r\n";
             (text.to_vec(), Effects::default())
         });
         count_effects(&self.thread, &effects);
-        let nanos = clock::nanos_since(start);
-        note_call(&self.thread, spec, nanos);
-        note_failure(&self.thread, spec, &out);
-        if !self.session.is_silent() {
-            scratch.out.extend_from_slice(&out);
+        note_failure(&self.thread, read.spec(), &reply);
+        self.note_slow(read.argv(), 1, clock::nanos_since(start));
+        if read.silent {
+            return Ok(());
         }
-        self.note_slow(requests, at, 1, nanos);
+        if reply.len() < FLUSH_BYTES {
+            scratch.out.extend_from_slice(&reply);
+            return Ok(());
+        }
+        // As it lies, once the client has taken what is before it.
+        self.flush(&mut scratch.out).await?;
+        self.flush(&mut reply).await
     }
 
     fn context<'a>(&'a mut self, thread: &'a Thread) -> Context<'a> {
@@ -520,7 +525,7 @@ impl Connection {
         requests: Requests<'_>,
         spec: &'static Spec,
         at: usize,
-    ) {
+    ) -> Result<(), Gone> {
         self.last_command = spec.id;
         let argv = requests.argv(at);
         let how = staging::Write {
@@ -534,42 +539,48 @@ impl Connection {
         match staging::propose(group, &scratch.submission, how).await {
             Ok(()) => {
                 scratch.pending_first = at;
-                self.collect(scratch, requests);
+                self.collect(scratch, requests).await
             }
-            Err(refusal) => self.refuse(scratch, &refusal),
+            Err(refusal) => {
+                self.refuse(scratch, &refusal);
+                Ok(())
+            }
         }
     }
 
     /// Submits what is pending, waits for it and takes the replies.
-    async fn settle(&mut self, scratch: &mut Scratch, requests: Requests<'_>) {
+    async fn settle(&mut self, scratch: &mut Scratch, requests: Requests<'_>) -> Result<(), Gone> {
         if !scratch.pending {
-            return;
+            return Ok(());
         }
         let group = &self.thread.shared.group;
         group.submit(&scratch.submission);
         if !scratch.submission.is_done() {
             scratch.submission.wait(group).await;
         }
-        self.collect(scratch, requests);
+        self.collect(scratch, requests).await
     }
 
-    /// Takes the replies of a batch that is done, and counts what it did.
-    fn collect(&mut self, scratch: &mut Scratch, requests: Requests<'_>) {
-        let thread = Rc::clone(&self.thread);
-        let mut batch = scratch.submission.batch();
-        let count = batch.commands().len();
-        let nanos = batch.apply_nanos();
-        for spec in batch.commands() {
-            note_call(&thread, spec, nanos / count as u64);
+    /// Takes the replies of a batch that is done, and answers what of it was put off.
+    async fn collect(&mut self, scratch: &mut Scratch, requests: Requests<'_>) -> Result<(), Gone> {
+        let deferred = scratch.submission.batch().take_deferred();
+        if deferred.is_empty() {
+            let Scratch { submission, out, .. } = scratch;
+            let (count, nanos) = take_replies(&self.thread, submission, out);
+            scratch.pending = false;
+            self.note_slow(requests.argv(scratch.pending_first), count, nanos);
+            return Ok(());
         }
-        for (spec, code) in batch.failed() {
-            count_failure(&thread, spec, code);
-        }
-        let effects = batch.take_replies(&mut scratch.out);
-        drop(batch);
+        let (mut replies, mut from) = (Vec::new(), 0);
+        take_replies(&self.thread, &scratch.submission, &mut replies);
         scratch.pending = false;
-        count_effects(&thread, &effects);
-        self.note_slow(requests, scratch.pending_first, count, nanos);
+        for (at, read) in deferred {
+            scratch.out.extend_from_slice(&replies[from..at]);
+            from = at;
+            self.answer_long(scratch, read).await?;
+        }
+        scratch.out.extend_from_slice(&replies[from..]);
+        Ok(())
     }
 
     /// Ends a run of reads: lets go of the lock, counts and times it.
@@ -583,7 +594,7 @@ impl Connection {
         for spec in scratch.run.drain(..) {
             note_call(&self.thread, spec, nanos / count as u64);
         }
-        self.note_slow(requests, first, count, nanos);
+        self.note_slow(requests.argv(first), count, nanos);
     }
 
     /// Answers a request that is not run at all.
@@ -612,13 +623,12 @@ impl Connection {
     }
 
     /// Keeps a slow run for SLOWLOG: under its first command, with a word when there were more.
-    fn note_slow(&self, requests: Requests<'_>, first: usize, count: usize, nanos: u64) {
+    fn note_slow(&self, argv: Argv<'_>, count: usize, nanos: u64) {
         let settings = self.thread.settings();
         let Ok(threshold) = u64::try_from(settings.slowlog_slower_than_us) else { return };
         if nanos / 1000 < threshold || count == 0 {
             return;
         }
-        let argv = requests.argv(first);
         if resolve(argv).is_ok_and(|spec| spec.flags.contains(Flags::SKIP_SLOWLOG)) {
             return;
         }
@@ -766,6 +776,7 @@ impl Run<'_> {
         ahead
     }
 
+    /// Answers a read; false when it would take too long here, and then nothing has happened.
     fn read(
         &self,
         session: &Session,
@@ -773,12 +784,13 @@ impl Run<'_> {
         argv: Argv<'_>,
         key: Option<Key<'_>>,
         out: &mut Vec<u8>,
-    ) {
-        let Some(reading) = &self.reading else { return };
+    ) -> bool {
+        let Some(reading) = &self.reading else { return false };
         let from = out.len();
         let db = Db(session.db);
         let mut writer = Writer::new(out, session.proto);
-        match reading.engine.read_hashed(spec, db, argv, key, &reading.at, &mut writer) {
+        match reading.engine.read_or_defer(spec, db, argv, key, &reading.at, &mut writer) {
+            Ok(effects) if effects.deferred => return false,
             Ok(effects) => count_effects(self.thread, &effects),
             Err(fatal) => {
                 out.truncate(from);
@@ -790,7 +802,23 @@ impl Run<'_> {
         if session.is_silent() {
             out.truncate(from);
         }
+        true
     }
+}
+
+/// Moves the replies of a batch that is done to `out` and counts what it did; returns how many
+/// commands ran, and how long.
+fn take_replies(thread: &Thread, submission: &Submission, out: &mut Vec<u8>) -> (usize, u64) {
+    let mut batch = submission.batch();
+    let (count, nanos) = (batch.commands().len(), batch.apply_nanos());
+    for spec in batch.commands() {
+        note_call(thread, spec, nanos / count as u64);
+    }
+    for (spec, code) in batch.failed() {
+        count_failure(thread, spec, code);
+    }
+    count_effects(thread, &batch.take_replies(out));
+    (count, nanos)
 }
 
 fn count_effects(thread: &Thread, effects: &Effects) {
