@@ -63,10 +63,10 @@ impl Run {
                 self.pending.push(args.clone());
                 Ok(())
             }
-            Step::Scan(options) => {
+            Step::Scan { command, options } => {
                 self.settle()?;
-                let node = scan(&mut self.node, options);
-                let redis = scan(&mut self.redis, options);
+                let node = scan(&mut self.node, command, options);
+                let redis = scan(&mut self.redis, command, options);
                 same(step, &node, &redis)
             }
             Step::Pause => {
@@ -111,28 +111,27 @@ fn show_all(requests: &[Vec<Vec<u8>>]) -> String {
     requests.iter().map(|args| generate::show(args)).collect::<Vec<_>>().join("; ")
 }
 
-/// A whole iteration: the keys, or the error that it began with.
-fn scan(conn: &mut Conn, options: &[Vec<u8>]) -> Result<BTreeSet<Reply>, String> {
-    let mut keys = BTreeSet::new();
+/// What an iteration found, or the error that it began with.
+type Found = Result<BTreeSet<Vec<Reply>>, String>;
+
+/// A whole iteration. What HSCAN and ZSCAN find are pairs.
+fn scan(conn: &mut Conn, command: &[Vec<u8>], options: &[Vec<u8>]) -> Found {
+    let width = if matches!(command[0].first(), Some(b'H' | b'Z')) { 2 } else { 1 };
+    let mut all = BTreeSet::new();
     let mut cursor = b"0".to_vec();
     loop {
-        let mut request = vec![b"SCAN".to_vec(), cursor];
-        request.extend_from_slice(options);
+        let request = [command, &[cursor], options].concat();
         let reply = conn.call(&request).map_err(|error| error.to_string())?;
         let [next, found] = reply.items() else { return Err(format!("{reply:?}")) };
-        keys.extend(found.items().iter().cloned());
+        all.extend(found.items().chunks(width).map(<[Reply]>::to_vec));
         cursor = next.bytes().unwrap_or_default().to_vec();
         if cursor == b"0" {
-            return Ok(keys);
+            return Ok(all);
         }
     }
 }
 
-fn same(
-    step: &Step,
-    node: &Result<BTreeSet<Reply>, String>,
-    redis: &Result<BTreeSet<Reply>, String>,
-) -> Result<(), Mismatch> {
+fn same(step: &Step, node: &Found, redis: &Found) -> Result<(), Mismatch> {
     if node == redis {
         return Ok(());
     }
