@@ -2,7 +2,6 @@
 //! every window of hash bits, and directories below directories.
 
 use super::*;
-use crate::btree::Btree;
 use crate::heap::testing::{Rng, heap, seeds};
 use std::collections::BTreeMap;
 
@@ -77,47 +76,5 @@ fn random_tries_agree_with_a_map() {
             assert!(remove(&mut heap, root, hash, &ByHash(hash)).unwrap().is_some());
         }
         assert_eq!(heap.get(root).unwrap(), 0, "seed {seed}: an empty trie keeps no node");
-    }
-}
-
-#[test]
-fn random_trees_agree_with_a_map() {
-    type Tree = Btree<3, 1>;
-    for seed in seeds(60) {
-        let (mut heap, mut rng) = (heap(), Rng(seed));
-        let mut root = Cell::new(heap.make_zeroed(kind::ROOT, 0, 0, 64).unwrap(), 2);
-        let mut model: BTreeMap<[u64; 3], [u64; 1]> = BTreeMap::new();
-        let (growing, in_order) = (1 + rng.below(9), rng.below(3) == 0);
-        for n in 0..rng.below(2000) {
-            let first = if in_order { n } else { rng.below(300) };
-            let (key, value) = ([first, rng.below(2), 7], [rng.next()]);
-            if rng.below(50) == 0 {
-                heap.epoch += 1;
-                root = Cell::new(heap.own(root.at - 16, 64).unwrap(), 2);
-            }
-            if rng.below(10) < growing {
-                let old = Tree::insert(&mut heap, root, &key, &value).unwrap();
-                assert_eq!(old, model.insert(key, value), "seed {seed}");
-            } else {
-                let old = Tree::remove(&mut heap, root, &key).unwrap();
-                assert_eq!(old, model.remove(&key), "seed {seed}");
-            }
-            let (mem, tree) = (&heap.mem, heap.get(root).unwrap());
-            assert_eq!(Tree::get(mem, tree, &key).unwrap(), model.get(&key).copied());
-            let next = model.range(key..).next().map(|(k, v)| (*k, *v));
-            assert_eq!(Tree::seek(mem, tree, &key).unwrap(), next, "seed {seed}");
-            let rank = Tree::rank(mem, tree, &key).unwrap();
-            assert_eq!(rank, model.range(..key).count() as u64, "seed {seed}");
-        }
-        let (mem, tree) = (&heap.mem, heap.get(root).unwrap());
-        assert_eq!(Tree::check(mem, tree, &mut |_| Ok(())).unwrap(), model.len() as u64);
-        assert_eq!(Tree::len(mem, tree).unwrap(), model.len() as u64);
-        let mut seen = Vec::new();
-        Tree::visit(mem, tree, &[0; 3], &mut |key, value| {
-            seen.push((*key, *value));
-            Ok(true)
-        })
-        .unwrap();
-        assert_eq!(seen, model.into_iter().collect::<Vec<_>>(), "seed {seed}");
     }
 }
