@@ -101,6 +101,20 @@ pub enum Value<'a> {
     Inline(&'a [u8]),
     /// In chunks.
     Chunked(Chunked<'a>),
+    /// A collection in trees of its own: [`crate::View::tree`] reads it.
+    Tree(Roots),
+}
+
+/// What hangs below the blob of a collection that does not fit in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Roots {
+    /// The members' trie, or a list's chunks.
+    pub(crate) tree: u64,
+    pub(crate) len: u64,
+    /// What the elements count as.
+    pub(crate) bytes: u64,
+    /// A sorted set's members by score.
+    pub(crate) order: u64,
 }
 
 /// A value in chunks of 16,368 bytes. A chunk that is not there, or ends early, reads as zeros.
@@ -114,11 +128,12 @@ pub struct Chunked<'a> {
 static ZEROS: [u8; CHUNK_BYTES] = [0; CHUNK_BYTES];
 
 impl<'a> Value<'a> {
-    /// Length in bytes.
+    /// Length in bytes; a collection in trees has none.
     pub fn len(&self) -> u64 {
         match self {
             Value::Inline(bytes) => bytes.len() as u64,
             Value::Chunked(chunks) => chunks.len,
+            Value::Tree(_) => 0,
         }
     }
 
@@ -131,7 +146,7 @@ impl<'a> Value<'a> {
     pub fn as_inline(&self) -> Option<&'a [u8]> {
         match self {
             Value::Inline(bytes) => Some(bytes),
-            Value::Chunked(_) => None,
+            Value::Chunked(_) | Value::Tree(_) => None,
         }
     }
 
@@ -147,6 +162,7 @@ impl<'a> Value<'a> {
         match self {
             Value::Inline(bytes) => sink(&bytes[range.start as usize..range.end as usize]),
             Value::Chunked(chunks) => chunks.read(range, &mut sink)?,
+            Value::Tree(_) => {}
         }
         Ok(())
     }
@@ -221,15 +237,21 @@ impl<'a> Record<'a> {
         };
         let deadline_ms = field(aux & blob::DEADLINE != 0)?;
         let long_key = field(aux & blob::LONG_KEY != 0)?;
-        let tree = field(aux & blob::NESTED != 0)?;
-        let nested_len = field(aux & blob::NESTED != 0)?;
+        let nested = aux & blob::NESTED != 0;
+        let tree = field(nested)?;
+        let nested_len = field(nested)?;
+        let bytes = field(nested && ty != Type::String)?;
+        let order = field(nested && ty != Type::String)?;
         let key_len = long_key.unwrap_or(u64::from(count >> 8 & 0xff));
         if key_len > blob::KEY_MAX as u64 {
             return Err(StoreError::corrupt("a key longer than any can be", at));
         }
         let key = mem.bytes(next, key_len as usize)?;
-        let value = match (tree, nested_len) {
-            (Some(tree), Some(len)) => Value::Chunked(Chunked { mem, tree, len }),
+        let value = match (tree, nested_len, bytes, order) {
+            (Some(tree), Some(len), Some(bytes), Some(order)) => {
+                Value::Tree(Roots { tree, len, bytes, order })
+            }
+            (Some(tree), Some(len), ..) => Value::Chunked(Chunked { mem, tree, len }),
             _ => Value::Inline(mem.bytes(next + key_len, (count >> 16) as usize)?),
         };
         Ok(Record { at, meta: Meta { ty, encoding, deadline_ms }, key, value })
@@ -267,23 +289,30 @@ impl<'a> Record<'a> {
 
     /// Bytes of the blob's block as written.
     pub(crate) fn len(&self) -> usize {
-        let inline = self.value.as_inline().map_or(0, <[u8]>::len);
-        let nested = self.value.as_inline().is_none();
-        blob_len(self.key.len(), inline, self.meta.deadline_ms.is_some(), nested)
+        let (inline, fields) = match self.value {
+            Value::Inline(bytes) => (bytes.len(), 0),
+            Value::Chunked(_) => (0, blob::CHUNKS_FIELDS),
+            Value::Tree(_) => (0, blob::ROOTS_FIELDS),
+        };
+        blob_len(self.key.len(), inline, self.meta.deadline_ms.is_some(), fields)
     }
 
     /// Memory the key and its value take: MEMORY USAGE, and what is counted against the limit.
     /// Decided by content alone.
     pub fn bytes(&self) -> u64 {
-        content_bytes(self.key.len(), self.value.len(), self.meta.deadline_ms.is_some())
+        let deadline = self.meta.deadline_ms.is_some();
+        match self.value {
+            Value::Tree(roots) => {
+                let len = blob_len(self.key.len(), 0, deadline, blob::ROOTS_FIELDS);
+                crate::alloc::Alloc::block_bytes(len) as u64 + roots.bytes
+            }
+            _ => content_bytes(self.key.len(), self.value.len(), deadline),
+        }
     }
 
-    /// The tree below a chunked value.
-    pub(crate) fn tree(&self) -> Option<Offset> {
-        match self.value {
-            Value::Inline(_) => None,
-            Value::Chunked(chunks) => Some(chunks.tree),
-        }
+    /// Whether trees hang below the blob.
+    pub(crate) fn is_nested(&self) -> bool {
+        self.value.as_inline().is_none()
     }
 }
 
@@ -291,38 +320,34 @@ impl<'a> Record<'a> {
 /// no less than its blocks take.
 pub fn content_bytes(key_len: usize, value_len: u64, deadline: bool) -> u64 {
     if is_inline(key_len, value_len) {
-        let len = blob_len(key_len, value_len as usize, deadline, false);
+        let len = blob_len(key_len, value_len as usize, deadline, 0);
         return crate::alloc::Alloc::block_bytes(len) as u64;
     }
     let chunks = value_len / CHUNK_BYTES as u64;
     let rest = value_len % CHUNK_BYTES as u64;
     // A tree entry is 16 bytes in a node at least half full.
-    blob_len(key_len, 0, true, true) as u64
+    blob_len(key_len, 0, true, blob::CHUNKS_FIELDS) as u64
         + chunks * (BLOCK_MAX as u64 + 34)
         + crate::alloc::Alloc::block_bytes(rest as usize + HEADER) as u64
         + 512
 }
 
-/// Bytes of a blob.
-pub(crate) fn blob_len(key_len: usize, inline_len: usize, deadline: bool, nested: bool) -> usize {
+/// Bytes of a blob with `nested` bytes of fields for the trees below it.
+pub(crate) fn blob_len(key_len: usize, inline_len: usize, deadline: bool, nested: usize) -> usize {
     let long_key = key_len > 0xff;
-    HEADER
-        + 8 * usize::from(deadline)
-        + 8 * usize::from(long_key)
-        + 16 * usize::from(nested)
-        + key_len
-        + inline_len
+    HEADER + 8 * usize::from(deadline) + 8 * usize::from(long_key) + nested + key_len + inline_len
 }
 
 /// Whether a value lies beside its key.
 pub(crate) fn is_inline(key_len: usize, value_len: u64) -> bool {
-    blob_len(key_len, 0, true, false) as u64 + value_len <= BLOCK_MAX as u64
+    blob_len(key_len, 0, true, 0) as u64 + value_len <= BLOCK_MAX as u64
 }
 
 /// What a blob is written from.
 pub(crate) enum Body<'a> {
     Inline(&'a [u8]),
-    Nested { tree: Offset, len: u64 },
+    Chunks { tree: Offset, len: u64 },
+    Tree(Roots),
 }
 
 /// Writes a blob; its CRC is filled in.
@@ -331,17 +356,25 @@ pub(crate) enum Body<'a> {
 /// [`StoreError::Full`].
 #[inline]
 pub(crate) fn write(heap: &mut Heap, key: &[u8], meta: Meta, body: &Body<'_>) -> Result<Offset> {
-    let (inline, nested): (&[u8], _) = match body {
-        Body::Inline(bytes) => (bytes, None),
-        Body::Nested { tree, len } => (&[], Some((*tree, *len))),
+    let words;
+    let (inline, nested): (&[u8], &[u64]) = match body {
+        Body::Inline(bytes) => (bytes, &[]),
+        Body::Chunks { tree, len } => {
+            words = [*tree, *len, 0, 0];
+            (&[], &words[..blob::CHUNKS_FIELDS / 8])
+        }
+        Body::Tree(roots) => {
+            words = [roots.tree, roots.len, roots.bytes, roots.order];
+            (&[], &words)
+        }
     };
-    let len = blob_len(key.len(), inline.len(), meta.deadline_ms.is_some(), nested.is_some());
+    let len = blob_len(key.len(), inline.len(), meta.deadline_ms.is_some(), nested.len() * 8);
     let mut aux = meta.ty as u8;
     let mut count = meta.encoding as u32 | (inline.len() as u32) << 16;
     if meta.deadline_ms.is_some() {
         aux |= blob::DEADLINE;
     }
-    if nested.is_some() {
+    if !nested.is_empty() {
         aux |= blob::NESTED;
     }
     if key.len() > 0xff {
@@ -362,9 +395,8 @@ pub(crate) fn write(heap: &mut Heap, key: &[u8], meta: Meta, body: &Body<'_>) ->
     if key.len() > 0xff {
         field(heap, key.len() as u64)?;
     }
-    if let Some((tree, len)) = nested {
-        field(heap, tree)?;
-        field(heap, len)?;
+    for &word in nested {
+        field(heap, word)?;
     }
     heap.mem.store(next, key)?;
     heap.mem.store(next + key.len() as u64, inline)?;
@@ -385,8 +417,18 @@ pub(crate) fn has_key(mem: &Mem, at: Offset, key: &[u8]) -> Result<bool> {
     if (mem.half(at + 8)? >> 8 & 0xff) as usize != key.len() {
         return Ok(false);
     }
-    let fields = 8 * u64::from(aux & blob::DEADLINE != 0) + 16 * u64::from(aux & blob::NESTED != 0);
+    let nested = match (aux & blob::NESTED != 0, aux & blob::TYPE_MASK == Type::String as u8) {
+        (false, _) => 0,
+        (true, true) => blob::CHUNKS_FIELDS as u64,
+        (true, false) => blob::ROOTS_FIELDS as u64,
+    };
+    let fields = 8 * u64::from(aux & blob::DEADLINE != 0) + nested;
     Ok(mem.bytes(at + HEADER as u64 + fields, key.len())? == key)
+}
+
+/// Offset of the fields for the trees inside a blob.
+pub(crate) fn nested_at(key_len: usize, deadline: bool) -> u64 {
+    (HEADER + 8 * usize::from(deadline) + 8 * usize::from(key_len > 0xff)) as u64
 }
 
 /// Where a long value's bytes come from while it is being written.

@@ -1,6 +1,16 @@
 //! SipHash-1-3 (Aumasson and Bernstein, 2012): the keyed hash that places keys in tries. Its key is
 //! drawn once for a cluster, so that nobody outside can choose keys that collide.
 
+/// Spreads a seed over all 64 bits, so that seeds that follow one another draw what has nothing to
+/// do with one another (splitmix64; Steele, Lea and Flood, 2014).
+#[inline]
+pub fn mix(seed: u64) -> u64 {
+    let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
 /// Hashes `bytes` under `key`.
 #[inline]
 pub fn siphash13(key: &[u64; 2], bytes: &[u8]) -> u64 {

@@ -7,12 +7,13 @@ pub(crate) use expiry::Deadlines;
 
 mod dropped;
 mod expiry;
-mod walk;
+pub(crate) mod walk;
 
 use crate::blob::{self, Body, Encoding, Meta, Record, VALUE_MAX, Value, Writing, content_bytes};
 use crate::error::{Result, StoreError};
 use crate::hash::siphash13;
 use crate::heap::{Cell, Heap, Offset, expect};
+use crate::layout::pool::blob::PACKED_MAX;
 use crate::layout::pool::{self, HEADER, OFFSET_MASK, kind, root, slots};
 use crate::persist::Mem;
 use crate::pool::Store;
@@ -55,9 +56,9 @@ impl Db {
 }
 
 /// Blobs of a trie, looked up by key.
-struct ByKey<'a> {
-    key: &'a [u8],
-    hash_key: [u64; 2],
+pub(crate) struct ByKey<'a> {
+    pub(crate) key: &'a [u8],
+    pub(crate) hash_key: [u64; 2],
 }
 
 impl trie::Entries for ByKey<'_> {
@@ -73,7 +74,7 @@ impl trie::Entries for ByKey<'_> {
 
 /// A slot's entry in an owned block.
 #[derive(Clone, Copy)]
-struct SlotEntry {
+pub(crate) struct SlotEntry {
     trie: Cell,
 }
 
@@ -110,9 +111,9 @@ impl Delta {
 /// A root to read from: the live one under the shard's lock, or a pinned one without.
 #[derive(Clone, Copy)]
 pub struct View<'a> {
-    mem: &'a Mem,
+    pub(crate) mem: &'a Mem,
     root: Offset,
-    hash_key: [u64; 2],
+    pub(crate) hash_key: [u64; 2],
 }
 
 impl<'a> View<'a> {
@@ -127,7 +128,7 @@ impl<'a> View<'a> {
         Key { bytes, slot: slot_of(bytes), hash: siphash13(&self.hash_key, bytes) }
     }
 
-    fn by_key<'k>(&self, key: &Key<'k>) -> ByKey<'k> {
+    pub(crate) fn by_key<'k>(&self, key: &Key<'k>) -> ByKey<'k> {
         ByKey { key: key.bytes, hash_key: self.hash_key }
     }
 
@@ -341,26 +342,34 @@ impl Store {
     /// [`StoreError::Full`] or [`StoreError::TooLong`], and then nothing has changed.
     pub fn put(&mut self, db: Db, key: &Key<'_>, meta: Meta, value: &[u8]) -> Result<()> {
         check_lengths(key, value.len() as u64)?;
+        if meta.ty != blob::Type::String && value.len() > PACKED_MAX {
+            return Err(StoreError::TooLong {
+                what: "a packed collection",
+                len_bytes: value.len() as u64,
+                max_bytes: PACKED_MAX as u64,
+            });
+        }
         self.recycle(16);
         if blob::is_inline(key.bytes.len(), value.len() as u64) {
             let at = blob::write(&mut self.heap, key.bytes, meta, &Body::Inline(value))?;
             return self.install(db, key, at);
         }
-        let body = Body::Nested { tree: 0, len: value.len() as u64 };
+        let body = Body::Chunks { tree: 0, len: value.len() as u64 };
         let at = blob::write(&mut self.heap, key.bytes, meta, &body)?;
         self.fill_long(at, |heap, writing| writing.write(heap, 0, value))?;
         self.install(db, key, at)
     }
 
     /// Writes into the tree of a fresh long blob and renews the blob's CRC.
-    fn fill_long(
+    pub(crate) fn fill_long(
         &mut self,
         at: Offset,
         fill: impl FnOnce(&mut Heap, &Writing) -> Result<()>,
     ) -> Result<()> {
         let record = Record::read(&self.heap.mem, at)?;
         let len = record.len();
-        let cell = Cell { at: at + tree_at(record.key().len(), record.deadline_ms().is_some()) };
+        let cell =
+            Cell { at: at + blob::nested_at(record.key().len(), record.deadline_ms().is_some()) };
         let done = fill(&mut self.heap, &Writing { cell });
         self.heap.seal(at, len)?;
         if done.is_err() {
@@ -370,7 +379,7 @@ impl Store {
     }
 
     /// Puts a finished blob in the place of its key, and frees what was there.
-    fn install(&mut self, db: Db, key: &Key<'_>, at: Offset) -> Result<()> {
+    pub(crate) fn install(&mut self, db: Db, key: &Key<'_>, at: Offset) -> Result<()> {
         match self.place(db, key, at) {
             Ok(Some(old)) => self.free_blob(old),
             Ok(None) => Ok(()),
@@ -415,6 +424,27 @@ impl Store {
         Ok(place.old)
     }
 
+    /// Owns the blob of a key that is there, and the path to it.
+    pub(crate) fn own_blob(&mut self, db: Db, key: &Key<'_>) -> Result<(SlotEntry, Offset)> {
+        let entry = self.own_slot(db, key.slot)?;
+        let entries = self.by_key(key);
+        let place = trie::upsert(&mut self.heap, entry.trie, key.hash, &entries)?;
+        let Some(old) = place.old else {
+            return Err(StoreError::corrupt("a key that went while it was changed", entry.trie.at));
+        };
+        let len = Record::read(&self.heap.mem, old)?.len();
+        let at = self.heap.own(old, len)?;
+        if at != old {
+            place.fill(&mut self.heap, at)?;
+        }
+        Ok((entry, at))
+    }
+
+    /// Counts that a key's content grew by `bytes`. The path must be owned.
+    pub(crate) fn count_bytes(&mut self, db: Db, entry: SlotEntry, bytes: i64) -> Result<()> {
+        self.count(db, entry, Delta { bytes, ..Delta::default() })
+    }
+
     /// Takes a key out of its slot; the caller frees its blob.
     fn take(&mut self, db: Db, key: &Key<'_>) -> Result<Option<Offset>> {
         let root = self.view().trie_of(db, key.slot)?;
@@ -450,13 +480,20 @@ impl Store {
     }
 
     /// Frees a blob; what hangs below it goes to the dropped trees.
-    fn free_blob(&mut self, at: Offset) -> Result<()> {
+    pub(crate) fn free_blob(&mut self, at: Offset) -> Result<()> {
         let record = Record::read(&self.heap.mem, at)?;
-        let (len, tree) = (record.len(), record.tree());
-        if let Some(tree) = tree.filter(|&tree| tree & OFFSET_MASK != 0) {
-            self.drop_tree(tree, pool::dropped::CHUNKS)?;
+        let (len, ty) = (record.len(), record.ty());
+        match record.value() {
+            Value::Inline(_) => {}
+            Value::Chunked(chunks) => self.drop_below(chunks.tree, pool::dropped::CHUNKS)?,
+            Value::Tree(roots) => self.drop_collection(ty, roots)?,
         }
         self.heap.free(at, len)
+    }
+
+    /// Leaves what hangs below a blob, if anything, to be freed later.
+    pub(crate) fn drop_below(&mut self, tree: u64, what: u64) -> Result<()> {
+        if tree & OFFSET_MASK == 0 { Ok(()) } else { self.drop_tree(tree, what) }
     }
 
     /// Sets or clears a key's deadline; says whether the key was there.
@@ -480,7 +517,7 @@ impl Store {
     /// Writes the value at `at` again under its key with `meta`; a long value's tree moves over.
     fn rewrite(&mut self, db: Db, key: &Key<'_>, at: Offset, meta: Meta) -> Result<()> {
         let new = self.write_again(at, key.bytes, meta)?;
-        let moved = self.tree_at_blob(at)?.is_some();
+        let moved = Record::read(self.mem(), at)?.is_nested();
         match self.place(db, key, new)? {
             Some(old) if moved => self.free_block(old),
             Some(old) => self.free_blob(old),
@@ -494,24 +531,21 @@ impl Store {
         self.heap.free(at, len)
     }
 
-    fn tree_at_blob(&self, at: Offset) -> Result<Option<Offset>> {
-        Ok(Record::read(self.mem(), at)?.tree())
-    }
-
     /// Writes a blob with the value at `from`: inline values are copied, trees shared.
     fn write_again(&mut self, from: Offset, key: &[u8], meta: Meta) -> Result<Offset> {
         let mem = self.heap.mem.clone();
         let record = Record::read(&mem, from)?;
         match record.value() {
             Value::Chunked(chunks) => {
-                let body = Body::Nested { tree: chunks.tree, len: record.value().len() };
+                let body = Body::Chunks { tree: chunks.tree, len: record.value().len() };
                 blob::write(&mut self.heap, key, meta, &body)
             }
+            Value::Tree(roots) => blob::write(&mut self.heap, key, meta, &Body::Tree(roots)),
             Value::Inline(bytes) if blob::is_inline(key.len(), bytes.len() as u64) => {
                 blob::write(&mut self.heap, key, meta, &Body::Inline(bytes))
             }
             Value::Inline(bytes) => {
-                let body = Body::Nested { tree: 0, len: bytes.len() as u64 };
+                let body = Body::Chunks { tree: 0, len: bytes.len() as u64 };
                 let at = blob::write(&mut self.heap, key, meta, &body)?;
                 self.fill_long(at, |heap, writing| writing.write(heap, 0, bytes))?;
                 Ok(at)
@@ -532,7 +566,7 @@ impl Store {
         }
         let (meta, at) = (record.meta, record.at);
         let new = self.write_again(at, to.bytes, meta)?;
-        let shared = self.tree_at_blob(at)?.is_some();
+        let shared = Record::read(self.mem(), at)?.is_nested();
         if let Some(old) = self.place(to_db, to, new)? {
             self.free_blob(old)?;
         }
@@ -575,10 +609,14 @@ impl Store {
     pub fn copy(&mut self, db: Db, from: &Key<'_>, to_db: Db, to: &Key<'_>) -> Result<bool> {
         let mem = self.heap.mem.clone();
         let Some(record) = self.get(db, from)? else { return Ok(false) };
-        let (meta, value) = (record.meta, Record::read(&mem, record.at)?.value());
+        let source = Record::read(&mem, record.at)?;
+        let (meta, value) = (record.meta, source.value());
         check_lengths(to, value.len())?;
+        if let Value::Tree(_) = value {
+            return self.copy_collection(&source, to_db, to).map(|()| true);
+        }
         let Some(inline) = value.as_inline() else {
-            let body = Body::Nested { tree: 0, len: value.len() };
+            let body = Body::Chunks { tree: 0, len: value.len() };
             let at = blob::write(&mut self.heap, to.bytes, meta, &body)?;
             self.fill_long(at, |heap, writing| {
                 let (mut offset, mut failed) = (0, Ok(()));
@@ -653,7 +691,7 @@ impl Store {
             inline => {
                 let first = inline.and_then(|value| value.as_inline()).unwrap_or_default();
                 let at =
-                    blob::write(&mut self.heap, key.bytes, meta, &Body::Nested { tree: 0, len })?;
+                    blob::write(&mut self.heap, key.bytes, meta, &Body::Chunks { tree: 0, len })?;
                 self.fill_long(at, |heap, writing| {
                     writing.write(heap, 0, first)?;
                     writing.write(heap, offset, bytes)
@@ -676,10 +714,10 @@ impl Store {
         offset: u64,
         bytes: &[u8],
     ) -> Result<()> {
-        let body = Body::Nested { tree, len };
+        let body = Body::Chunks { tree, len };
         let at = blob::write(&mut self.heap, key.bytes, meta, &body)?;
         let blob_len = Record::read(&self.heap.mem, at)?.len();
-        let cell = Cell { at: at + tree_at(key.bytes.len(), meta.deadline_ms.is_some()) };
+        let cell = Cell { at: at + blob::nested_at(key.bytes.len(), meta.deadline_ms.is_some()) };
         // Once the tree is being changed the old blob's root may be gone, so the new blob goes in
         // whatever happens; bytes that did not fit any more are simply not there.
         let done = Writing { cell }.write(&mut self.heap, offset, bytes);
@@ -757,16 +795,11 @@ fn admitted_bytes(limit_bytes: u64) -> u64 {
     (limit_bytes / 100 * 85).saturating_sub(4 << 20)
 }
 
-/// Offset of the tree's root inside a long blob.
-fn tree_at(key_len: usize, deadline: bool) -> u64 {
-    (HEADER + 8 * usize::from(deadline) + 8 * usize::from(key_len > 0xff)) as u64
-}
-
 fn low_cell(low: Offset, index: usize) -> Cell {
     Cell::new(low, HEADER / 8 + index * slots::ENTRY_WORDS)
 }
 
-fn check_lengths(key: &Key<'_>, value_len: u64) -> Result<()> {
+pub(crate) fn check_lengths(key: &Key<'_>, value_len: u64) -> Result<()> {
     if key.bytes.len() > pool::blob::KEY_MAX {
         return Err(StoreError::TooLong {
             what: "a key",

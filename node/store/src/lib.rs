@@ -9,6 +9,7 @@ pub mod alloc;
 pub mod blob;
 pub mod btree;
 pub mod check;
+pub mod collection;
 pub mod error;
 pub mod hash;
 pub mod heap;
@@ -21,6 +22,7 @@ pub mod pool;
 pub mod trie;
 
 pub use blob::{Encoding, Meta, Record, Type, Value};
+pub use collection::{Edit, PACKED_MAX, Tree};
 pub use error::{Corrupt, Result, StoreError};
 pub use keyspace::{Db, Key, View};
 pub use pool::{Committer, Opened, Pin, PoolOptions, Published, Sealed, Store};

@@ -5,7 +5,7 @@
 use cairn_store::check::check;
 use cairn_store::media::{CrashMedia, Granularity, HeapMedia};
 use cairn_store::persist::Mem;
-use cairn_store::{Committer, Db, Encoding, Meta, PoolOptions, Store, Type};
+use cairn_store::{Committer, Db, Encoding, Meta, PoolOptions, Record, Store, StoreError, Type};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
@@ -38,7 +38,58 @@ fn seeds(default: u64) -> std::ops::Range<u64> {
     }
 }
 
-type Content = BTreeMap<(u16, Vec<u8>), (Vec<u8>, Option<u64>)>;
+/// What a key holds.
+#[derive(Debug, Clone, PartialEq)]
+enum Kept {
+    Text(Vec<u8>),
+    Members(BTreeMap<Vec<u8>, Vec<u8>>),
+}
+
+impl Kept {
+    fn text(&mut self) -> &mut Vec<u8> {
+        match self {
+            Kept::Text(text) => text,
+            Kept::Members(_) => panic!("a collection where a string should be"),
+        }
+    }
+
+    fn is_text(&self) -> bool {
+        matches!(self, Kept::Text(_))
+    }
+}
+
+impl Default for Kept {
+    fn default() -> Kept {
+        Kept::Text(Vec::new())
+    }
+}
+
+type Content = BTreeMap<(u16, Vec<u8>), (Kept, Option<u64>)>;
+
+/// What a key of the store holds.
+fn kept(store: &Store, record: &Record<'_>) -> Kept {
+    let key = store.key(record.key());
+    let Some(db) = (0..=Db::COUNT).map(Db).find(|&db| {
+        store.get(db, &key).unwrap().is_some_and(|found| std::ptr::eq(found.key(), record.key()))
+    }) else {
+        panic!("a key that is in no database");
+    };
+    let record = store.get(db, &key).unwrap().unwrap();
+    let Some(tree) = store.tree(&record) else {
+        return Kept::Text(record.value().to_vec().unwrap());
+    };
+    let mut members = BTreeMap::new();
+    tree.for_each(&mut |member| {
+        let value = member.value().to_vec()?;
+        let again = tree.member(member.key())?.map(|found| found.value().to_vec().unwrap());
+        assert_eq!(again.as_ref(), Some(&value));
+        assert!(members.insert(member.key().to_vec(), value).is_none());
+        Ok(true)
+    })
+    .unwrap();
+    assert_eq!(tree.len(), members.len() as u64);
+    Kept::Members(members)
+}
 
 fn content(store: &Store) -> Content {
     let mut out = Content::new();
@@ -47,7 +98,7 @@ fn content(store: &Store) -> Content {
         loop {
             cursor = store
                 .scan(Db(db), cursor, &mut |record| {
-                    let value = (record.value().to_vec()?, record.deadline_ms());
+                    let value = (kept(store, record), record.deadline_ms());
                     let old = out.insert((db, record.key().to_vec()), value);
                     assert!(old.is_none(), "a quiet scan shows a key once");
                     Ok(db % 2 == 0)
@@ -89,6 +140,78 @@ fn deadline(rng: &mut Rng) -> Option<u64> {
 
 const TEXT: Meta = Meta { ty: Type::String, encoding: Encoding::Raw, deadline_ms: None };
 
+const HASH: Meta = Meta { ty: Type::Hash, encoding: Encoding::Hashtable, deadline_ms: None };
+
+fn is_text(model: &Content, at: &(u16, Vec<u8>)) -> bool {
+    model.get(at).is_none_or(|(kept, _)| kept.is_text())
+}
+
+fn member(rng: &mut Rng) -> Vec<u8> {
+    match rng.below(12) {
+        0 => format!("{}", rng.below(40)).repeat(300).into_bytes(),
+        _ => format!("member:{}", rng.below(400)).into_bytes(),
+    }
+}
+
+/// Makes a key a collection; sometimes an empty one, sometimes one that is given up.
+fn build(store: &mut Store, model: &mut Content, rng: &mut Rng, at: (u16, Vec<u8>)) {
+    let deadline_ms = deadline(rng);
+    let mut members = BTreeMap::new();
+    for _ in 0..[0, 3, 20, 200][rng.below(4) as usize] {
+        members.insert(member(rng), value(rng));
+    }
+    let give_up = rng.below(5) == 0;
+    let key = store.key(&at.1);
+    let done = store.build(Db(at.0), &key, Meta { deadline_ms, ..HASH }, |edit| {
+        for (name, value) in &members {
+            assert!(edit.put(name, value)?);
+        }
+        if give_up { Err(StoreError::Full) } else { Ok(()) }
+    });
+    assert_eq!(done.is_err(), give_up);
+    if give_up {
+        return;
+    }
+    if members.is_empty() {
+        model.remove(&at);
+    } else {
+        model.insert(at, (Kept::Members(members), deadline_ms));
+    }
+}
+
+/// Changes a collection member by member.
+fn edit(store: &mut Store, model: &mut Content, rng: &mut Rng, at: (u16, Vec<u8>)) {
+    let key = store.key(&at.1);
+    let members = match model.get_mut(&at) {
+        Some((Kept::Members(members), _)) => Some(members),
+        _ => None,
+    };
+    let is_collection = members.is_some();
+    let mut empty = false;
+    let done = store.edit(Db(at.0), &key, |edit| -> Result<(), StoreError> {
+        let members = members.expect("the model has the collection too");
+        for _ in 0..rng.below(30) {
+            let name = member(rng);
+            if rng.below(3) == 0 {
+                let value = value(rng);
+                assert_eq!(edit.put(&name, &value)?, members.insert(name, value).is_none());
+            } else {
+                assert_eq!(edit.remove(&name)?, members.remove(&name).is_some());
+            }
+            assert_eq!(edit.tree()?.len(), members.len() as u64);
+        }
+        let drawn = edit.tree()?.random(rng.next())?;
+        assert_eq!(drawn.is_none(), members.is_empty());
+        assert!(drawn.is_none_or(|drawn| members.contains_key(drawn.key())));
+        empty = members.is_empty();
+        Ok(())
+    });
+    assert_eq!(done.unwrap().is_some(), is_collection);
+    if empty {
+        model.remove(&at);
+    }
+}
+
 /// One random operation on both.
 fn step(store: &mut Store, model: &mut Content, rng: &mut Rng, universe: u64) {
     let db = rng.below(3) as u16;
@@ -97,10 +220,12 @@ fn step(store: &mut Store, model: &mut Content, rng: &mut Rng, universe: u64) {
     let (key, to) = (store.key(&name), store.key(&other));
     let at = (db, name.clone());
     match rng.below(100) {
-        0..=49 => {
+        0..=9 => build(store, model, rng, at),
+        10..=29 => edit(store, model, rng, at),
+        30..=49 => {
             let (value, deadline_ms) = (value(rng), deadline(rng));
             store.put(Db(db), &key, Meta { deadline_ms, ..TEXT }, &value).unwrap();
-            model.insert(at, (value, deadline_ms));
+            model.insert(at, (Kept::Text(value), deadline_ms));
         }
         50..=69 => {
             let was = store.remove(Db(db), &key).unwrap();
@@ -111,17 +236,17 @@ fn step(store: &mut Store, model: &mut Content, rng: &mut Rng, universe: u64) {
             let was = store.set_deadline(Db(db), &key, deadline_ms).unwrap();
             assert_eq!(was, model.get_mut(&at).map(|v| v.1 = deadline_ms).is_some());
         }
-        75..=79 => {
+        75..=79 if is_text(model, &at) => {
             let more = value(rng);
             let len = store.append(Db(db), &key, Encoding::Raw, &more).unwrap();
-            let kept = &mut model.entry(at).or_default().0;
+            let kept = model.entry(at).or_default().0.text();
             kept.extend_from_slice(&more);
             assert_eq!(len, kept.len() as u64);
         }
-        80..=84 => {
+        80..=84 if is_text(model, &at) => {
             let (offset, bytes) = (rng.below(40_000), value(rng));
             store.write_at(Db(db), &key, Encoding::Raw, offset, &bytes).unwrap();
-            let kept = &mut model.entry(at).or_default().0;
+            let kept = model.entry(at).or_default().0.text();
             let end = offset as usize + bytes.len();
             kept.resize(kept.len().max(end), 0);
             kept[offset as usize..end].copy_from_slice(&bytes);
@@ -167,7 +292,7 @@ fn step(store: &mut Store, model: &mut Content, rng: &mut Rng, universe: u64) {
         }
         _ => {
             let found = store.get(Db(db), &key).unwrap();
-            let found = found.map(|r| (r.value().to_vec().unwrap(), r.deadline_ms()));
+            let found = found.map(|r| (kept(store, &r), r.deadline_ms()));
             assert_eq!(found.as_ref(), model.get(&at));
         }
     }

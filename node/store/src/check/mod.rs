@@ -3,8 +3,9 @@
 
 use crate::alloc::record::{self, Bits, Committed};
 use crate::alloc::{Alloc, slab_of};
-use crate::blob::{Chunks, Record};
+use crate::blob::{Chunks, Record, Roots, Value};
 use crate::btree::chunk_len;
+use crate::collection::ENTRY_BYTES;
 use crate::error::{Result, StoreError};
 use crate::heap::{Cell, Offset, expect};
 use crate::keyspace::{Db, Deadlines};
@@ -272,10 +273,24 @@ impl Walk<'_> {
         counted.keys += 1;
         counted.bytes += record.bytes();
         counted.deadlines += u64::from(record.deadline_ms().is_some());
-        match record.tree() {
-            Some(tree) => self.chunks(tree),
-            None => Ok(()),
+        match record.value() {
+            Value::Inline(_) => Ok(()),
+            Value::Chunked(chunks) => self.chunks(chunks.tree),
+            Value::Tree(roots) => self.collection(at, roots),
         }
+    }
+
+    /// The members of a collection: as many as it says, and counting as much.
+    fn collection(&mut self, at: Offset, roots: Roots) -> Result<()> {
+        let keys = self.report.keys;
+        let mut members = Counted::default();
+        self.trie(roots.tree, &mut members)?;
+        self.report.keys = keys;
+        let bytes = members.bytes + members.keys * ENTRY_BYTES;
+        if (members.keys, bytes) != (roots.len, roots.bytes) {
+            return Err(StoreError::corrupt("a collection that counts its members wrong", at));
+        }
+        Ok(())
     }
 
     fn chunks(&mut self, tree: Offset) -> Result<()> {

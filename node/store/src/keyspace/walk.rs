@@ -17,7 +17,7 @@ pub type Scan<'a> = dyn FnMut(&Record<'_>) -> Result<bool> + 'a;
 
 const SLOTS: u64 = (slots::FANOUT * slots::FANOUT) as u64;
 /// Bits of a hash that a cursor keeps.
-const CURSOR_HASH_BITS: u32 = 48;
+pub(crate) const CURSOR_HASH_BITS: u32 = 48;
 
 impl<'a> View<'a> {
     /// Shows `visit` the keys from `cursor` (0 begins) on, in hash order, leaf by leaf; after a
@@ -38,7 +38,7 @@ impl<'a> View<'a> {
                 return Ok(slot << CURSOR_HASH_BITS);
             }
             let position = visit_from(self.mem, trie, from, &mut |end, entries| {
-                go_on &= self.visit_leaf(entries, from, visit)?;
+                go_on &= self.visit_leaf(entries, from, &mut *visit)?;
                 // A leaf so deep that a cursor cannot name its end does not stop a walk.
                 Ok(go_on || end << CURSOR_HASH_BITS != 0)
             })?;
@@ -52,8 +52,13 @@ impl<'a> View<'a> {
         Ok(0)
     }
 
-    /// Shows the keys of a leaf at or above `from`, by hash.
-    fn visit_leaf(&self, entries: &[Offset], from: u64, visit: &mut Scan<'_>) -> Result<bool> {
+    /// Shows the keys of a leaf at or above `from`, by hash; `false` when any of them said so.
+    pub(crate) fn visit_leaf(
+        &self,
+        entries: &[Offset],
+        from: u64,
+        mut visit: impl FnMut(&Record<'a>) -> Result<bool>,
+    ) -> Result<bool> {
         let mut sorted = [(0, 0); LEAF_ENTRIES];
         let sorted = self.by_hash(entries, &mut sorted)?;
         let mut go_on = true;
@@ -66,7 +71,7 @@ impl<'a> View<'a> {
     }
 
     /// A leaf's entries with their hashes, in hash order.
-    fn by_hash<'s>(
+    pub(crate) fn by_hash<'s>(
         &self,
         entries: &[Offset],
         sorted: &'s mut [(u64, Offset); LEAF_ENTRIES],

@@ -322,9 +322,13 @@ pub mod trie {
 ///  8  encoding u8, key length u8, inline value length u16    (the header's count)
 /// 16  [deadline_ms u64]     flag DEADLINE
 ///     [key length u64]      flag LONG_KEY: the key length above is 0
-///     [tree u64, length u64] flag NESTED: the value is a tree, the inline length is 0
-///     key, value
+///     [tree u64, length u64] flag NESTED, a string: the value is chunks below a tree
+///     [tree u64, elements u64, bytes u64, order u64]
+///                           flag NESTED, a collection: members or chunks, what the elements
+///                           count as, and a sorted set's order
+///     key, value            no value with NESTED
 /// ```
+/// A collection without NESTED is packed into the value.
 pub mod blob {
     #![allow(missing_docs)]
     pub const DEADLINE: u8 = 0x10;
@@ -332,8 +336,15 @@ pub mod blob {
     pub const NESTED: u8 = 0x40;
     pub const TYPE_MASK: u8 = 0x0f;
     /// Longest key: a block less every optional field.
-    pub const KEY_MAX: usize = 16_000;
-    const _: () = assert!(super::HEADER + 32 + KEY_MAX <= super::BLOCK_MAX);
+    pub const KEY_MAX: usize = 15_000;
+    /// Longest packed collection.
+    pub const PACKED_MAX: usize = 1024;
+    /// Bytes of the fields of a NESTED string.
+    pub const CHUNKS_FIELDS: usize = 16;
+    /// Bytes of the fields of a NESTED collection.
+    pub const ROOTS_FIELDS: usize = 32;
+    const _: () = assert!(super::HEADER + 16 + KEY_MAX + ROOTS_FIELDS <= super::BLOCK_MAX);
+    const _: () = assert!(super::HEADER + 16 + KEY_MAX + PACKED_MAX <= super::BLOCK_MAX);
 }
 
 /// Chunk of a long value: a header and up to this many bytes; its count says how many are there.

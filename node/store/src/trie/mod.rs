@@ -14,9 +14,8 @@ pub use walk::{Node, Position, node, visit_from};
 
 use crate::error::{Result, StoreError};
 use crate::heap::{Cell, Heap, Offset, expect};
-use crate::layout::pool::trie::{
-    K_MAX, LEAF_ENTRIES, LEAF_LEN, TO_DIRECTORY, TO_LEAF, directory_len,
-};
+pub use crate::layout::pool::trie::LEAF_ENTRIES;
+use crate::layout::pool::trie::{K_MAX, LEAF_LEN, TO_DIRECTORY, TO_LEAF, directory_len};
 use crate::layout::pool::{HEADER, OFFSET_BITS, OFFSET_MASK, kind};
 use crate::persist::Mem;
 
