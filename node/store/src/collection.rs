@@ -151,7 +151,8 @@ impl<'a> Tree<'a> {
         }
         let bits = (self.roots.len / 4).max(1).ilog2();
         for attempt in 0..ATTEMPTS_MAX {
-            let draw = mix(seed.wrapping_add(attempt));
+            // Seeds that follow one another must not share their attempts.
+            let draw = mix(mix(seed).wrapping_add(attempt));
             let window = if bits == 0 { 0 } else { draw >> (64 - bits) };
             let mut members = Vec::with_capacity(PLACES as usize);
             self.window(window, bits, &mut members)?;
