@@ -77,7 +77,8 @@ impl Node {
             asked.ask(Why::Failed(error.to_string()));
         });
         let raft_log = Arc::new(raft_log);
-        let group = Group::new(recover::SHARD, engine, raft_log, start, metrics.shard(), on_stop);
+        let stats = [metrics.shard(), metrics.shard()];
+        let group = Group::new(recover::SHARD, engine, raft_log, start, stats, on_stop);
         let pace = Pace::new(medium.is_memory(), settings.epoch_ms, settings.epoch_ops);
         let flusher = Flusher::start(Arc::clone(&group), committer, pace)
             .map_err(|error| format!("cannot start the thread that commits: {error}"))?;

@@ -79,13 +79,17 @@ counters! {
 /// Buckets of a [`Histogram`]: bucket i counts durations under 2^i nanoseconds.
 pub const HISTOGRAM_BUCKETS: usize = 40;
 
-/// Durations by powers of two.
+/// Durations by powers of two, and the longest.
 #[derive(Debug)]
-struct Histogram([AtomicU64; HISTOGRAM_BUCKETS]);
+struct Histogram {
+    buckets: [AtomicU64; HISTOGRAM_BUCKETS],
+    longest: AtomicU64,
+}
 
 impl Default for Histogram {
     fn default() -> Histogram {
-        Histogram(std::array::from_fn(|_| AtomicU64::new(0)))
+        let buckets = std::array::from_fn(|_| AtomicU64::new(0));
+        Histogram { buckets, longest: AtomicU64::new(0) }
     }
 }
 
@@ -164,7 +168,10 @@ impl Shard {
             Hold::Write => &self.write_holds,
         };
         let bucket = (64 - nanos.leading_zeros() as usize).min(HISTOGRAM_BUCKETS - 1);
-        bump(&histogram.0[bucket], 1);
+        bump(&histogram.buckets[bucket], 1);
+        if nanos > histogram.longest.load(Ordering::Relaxed) {
+            histogram.longest.store(nanos, Ordering::Relaxed);
+        }
     }
 }
 
@@ -191,6 +198,10 @@ pub struct Totals {
     pub read_holds: Vec<u64>,
     /// Holds of the write lock by power of two of nanoseconds.
     pub write_holds: Vec<u64>,
+    /// The longest hold of the read lock, in nanoseconds.
+    pub read_hold_max: u64,
+    /// The longest hold of the write lock.
+    pub write_hold_max: u64,
     /// Error replies by their code.
     pub errors: BTreeMap<String, u64>,
 }
@@ -301,6 +312,11 @@ impl Metrics {
     /// Counts from zero again, for `CONFIG RESETSTAT`.
     pub fn reset(&self) {
         *self.base.lock() = self.raw_totals();
+        for shard in self.shards.lock().iter() {
+            // The longest cannot be subtracted; a hold that ends right now may stay or be lost.
+            shard.read_holds.longest.store(0, Ordering::Relaxed);
+            shard.write_holds.longest.store(0, Ordering::Relaxed);
+        }
         self.errors.lock().clear();
         *self.rates.lock() = Rates::default();
     }
@@ -341,6 +357,8 @@ impl Metrics {
             commands: vec![CommandTotals::default(); self.commands],
             read_holds: vec![0; HISTOGRAM_BUCKETS],
             write_holds: vec![0; HISTOGRAM_BUCKETS],
+            read_hold_max: 0,
+            write_hold_max: 0,
             errors: self.errors.lock().clone(),
         };
         for shard in self.shards.lock().iter() {
@@ -361,10 +379,12 @@ fn add_shard(totals: &mut Totals, shard: &Shard) {
         total.rejected += read(&command.rejected);
         total.failed += read(&command.failed);
     }
-    for (total, cell) in totals.read_holds.iter_mut().zip(&shard.read_holds.0) {
+    for (total, cell) in totals.read_holds.iter_mut().zip(&shard.read_holds.buckets) {
         *total += read(cell);
     }
-    for (total, cell) in totals.write_holds.iter_mut().zip(&shard.write_holds.0) {
+    totals.read_hold_max = totals.read_hold_max.max(read(&shard.read_holds.longest));
+    totals.write_hold_max = totals.write_hold_max.max(read(&shard.write_holds.longest));
+    for (total, cell) in totals.write_holds.iter_mut().zip(&shard.write_holds.buckets) {
         *total += read(cell);
     }
 }
@@ -428,6 +448,10 @@ mod tests {
         let holds = metrics.totals().read_holds;
         assert_eq!(Totals::hold_quantile(&holds, 500), 1024);
         assert_eq!(Totals::hold_quantile(&holds, 990), 131_072);
+        assert_eq!(metrics.totals().read_hold_max, u64::MAX);
+        metrics.reset();
+        shard.hold(Hold::Read, 5);
+        assert_eq!(metrics.totals().read_hold_max, 5);
         assert_eq!(Totals::hold_quantile(&metrics.totals().write_holds, 990), 0);
     }
 

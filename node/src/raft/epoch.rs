@@ -105,8 +105,6 @@ pub struct Flusher {
     handle: JoinHandle<Result<(), StoreError>>,
 }
 
-/// Nodes of dropped trees freed under one hold of the lock: some tens of microseconds.
-const RECLAIM_NODES: usize = 64;
 /// Extents swept of an interrupted commit's records between two commits.
 const SWEEP_EXTENTS: u64 = 16;
 
@@ -174,7 +172,7 @@ impl Worker {
                 ));
                 return Err(error);
             }
-            if stopping {
+            if stopping && self.group.stop_reason().is_none() {
                 return self.committer.close();
             }
         }
@@ -228,7 +226,7 @@ impl Worker {
         if !self.group.read().store().has_dropped() {
             return Ok(false);
         }
-        self.group.reclaim(RECLAIM_NODES)
+        self.group.reclaim()
     }
 }
 

@@ -24,6 +24,7 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::long_read::Pinned;
 use super::propose::Submission;
+use super::turn::Turn;
 use crate::ops::clock;
 use crate::ops::entropy::Seeds;
 use crate::ops::metrics::{Hold, Shard as Stats};
@@ -32,6 +33,10 @@ use crate::ops::metrics::{Hold, Shard as Stats};
 const ENTRY_BYTES: usize = 1 << 20;
 /// Operations after which it takes none, so that an epoch ends about when it should.
 const ENTRY_OPS: u32 = 1024;
+
+/// Nodes of dropped trees freed between two looks at the clock, and for how long under one hold.
+const RECLAIM_NODES: usize = 8;
+const RECLAIM_NANOS: u64 = 100_000;
 
 /// Why a group takes no more writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,8 +114,13 @@ pub struct Group {
     committing: AtomicBool,
     /// Writers are a whole epoch ahead of the commit, and wait for it.
     paused: AtomicBool,
+    /// Whoever applies an entry has let go of the engine in the middle of it.
+    half_applied: AtomicBool,
     pace: OnceLock<Pace>,
+    /// Counted into by whoever holds the driver's lock.
     stats: Arc<Stats>,
+    /// Counted into by the thread that commits.
+    upkeep: Arc<Stats>,
 }
 
 /// How much an epoch may hold, and whom to tell when it does.
@@ -128,14 +138,14 @@ impl std::fmt::Debug for Group {
 
 impl Group {
     /// A group of which this node is the only voter. `on_stop` is told once when the group stops
-    /// because its log or its pool failed; `stats` takes the holds of the write lock, counted by
-    /// whoever holds the driver's lock.
+    /// because its log or its pool failed; `stats` take the holds of the write lock, the first those
+    /// of applying, the second those of the thread that commits.
     pub fn new(
         shard: ShardId,
         engine: Engine,
         log: Arc<Log>,
         start: Start,
-        stats: Arc<Stats>,
+        [stats, upkeep]: [Arc<Stats>; 2],
         on_stop: Box<dyn Fn(&GroupError) + Send + Sync>,
     ) -> Arc<Group> {
         let driver = Driver {
@@ -166,8 +176,10 @@ impl Group {
             sealed_bytes: AtomicU64::new(0),
             committing: AtomicBool::new(false),
             paused: AtomicBool::new(false),
+            half_applied: AtomicBool::new(false),
             pace: OnceLock::new(),
             stats,
+            upkeep,
         })
     }
 
@@ -180,23 +192,40 @@ impl Group {
     /// [`Group::resume`] a full epoch of further writes makes writers wait.
     pub(super) fn seal(&self) -> Option<Sealed> {
         let mut engine = self.engine.write();
+        // An epoch ends between two entries: a replay applies the next one from its start.
+        while self.half_applied.load(Ordering::Relaxed) {
+            if self.stopped.load(Ordering::Acquire) {
+                return None;
+            }
+            RwLockWriteGuard::bump(&mut engine);
+        }
+        let start = clock::now();
         let sealed = engine.store_mut().seal();
         if sealed.is_some() {
             self.committing.store(true, Ordering::SeqCst);
             self.sealed_ops.store(self.applied_ops(), Ordering::Relaxed);
             self.sealed_bytes.store(self.applied_bytes.load(Ordering::Relaxed), Ordering::Relaxed);
         }
+        self.upkeep.hold(Hold::Write, clock::nanos_since(start));
         sealed
     }
 
-    /// What is there now, held for a read that takes long and needs no lock.
-    pub fn pin(&self) -> Pinned {
-        Pinned::of(&mut self.engine.write())
+    /// What is there now, held for a read that takes long and needs no lock; `stats` are the
+    /// calling thread's.
+    pub fn pin(&self, stats: &Stats) -> Pinned {
+        let mut engine = self.engine.write();
+        let start = clock::now();
+        let pinned = Pinned::of(&mut engine);
+        stats.hold(Hold::Write, clock::nanos_since(start));
+        pinned
     }
 
     /// Hands the pool what a commit has made durable.
     pub(super) fn release(&self, published: Published) {
-        self.engine.write().store_mut().release(published);
+        let mut engine = self.engine.write();
+        let start = clock::now();
+        engine.store_mut().release(published);
+        self.upkeep.hold(Hold::Write, clock::nanos_since(start));
     }
 
     /// The commit is over: lets writers that had to wait go on.
@@ -211,9 +240,16 @@ impl Group {
         }
     }
 
-    /// Frees up to `nodes` nodes of what was dropped; says whether there is more.
-    pub(super) fn reclaim(&self, nodes: usize) -> Result<bool, StoreError> {
-        self.engine.write().store_mut().reclaim(nodes)
+    /// Frees some of what was dropped; says whether there is more.
+    pub(super) fn reclaim(&self) -> Result<bool, StoreError> {
+        let mut engine = self.engine.write();
+        let start = clock::now();
+        let mut more = true;
+        while more && clock::nanos_since(start) < RECLAIM_NANOS {
+            more = engine.store_mut().reclaim(RECLAIM_NODES)?;
+        }
+        self.upkeep.hold(Hold::Write, clock::nanos_since(start));
+        Ok(more)
     }
 
     /// The shard's number.
@@ -388,35 +424,28 @@ impl Group {
 
     fn apply(&self, term: Term, entry: &InFlight) {
         let (mut seed, mut bytes, mut ops) = (entry.seed, 0, 0);
-        let mut engine = self.engine.write();
-        let mut mark = clock::now();
+        let mut turn = Turn::begin(&self.engine, &self.half_applied, &self.stats);
         for (at, submission) in entry.submissions.iter().enumerate() {
             let mut batch = submission.batch();
-            if let Err(fatal) = batch.apply(&mut engine, entry.now_ms, seed) {
+            if let Err(fatal) = batch.apply(&mut turn, entry.now_ms, seed) {
                 drop(batch);
-                drop(engine);
+                drop(turn);
                 self.stop(at_index(entry.index, &fatal));
                 return entry.submissions[at..].iter().for_each(|left| self.refuse(left));
             }
             seed = seed.wrapping_add(batch.write_count().into());
             bytes += batch.write_bytes() as u64;
             ops += u64::from(batch.write_count());
-            let last = at + 1 == entry.submissions.len();
-            if last {
-                engine.finish_entry(term, LogIndex(entry.index), entry.now_ms);
-            }
-            let held = clock::nanos_since(mark);
-            self.stats.hold(Hold::Write, held);
-            batch.set_apply_nanos(held);
+            batch.set_apply_nanos(turn.lap());
             drop(batch);
-            if !last {
+            if at + 1 < entry.submissions.len() {
                 // Lets waiting readers in between two connections' batches.
-                RwLockWriteGuard::bump(&mut engine);
-                mark = clock::now();
+                turn.give_way();
             }
         }
-        let tight = engine.store().is_tight();
-        drop(engine);
+        turn.engine().finish_entry(term, LogIndex(entry.index), entry.now_ms);
+        let tight = turn.engine().store().is_tight();
+        turn.end();
         entry.submissions.iter().for_each(|submission| submission.finish());
         self.keep_pace(ops, bytes, tight);
     }
@@ -473,4 +502,55 @@ impl Group {
 
 fn at_index(index: u64, fatal: &Fatal) -> String {
     format!("log entry {index} could not be applied: {fatal}; this shard serves no more writes")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::time::Duration;
+
+    use super::super::recover::{self, Options, Recovery, SHARD};
+    use super::*;
+    use crate::ops::config::Durability;
+    use crate::ops::metrics::Metrics;
+
+    fn group(dir: &std::path::Path) -> Arc<Group> {
+        let options = Options { dir, durability: Durability::Always, capacity_bytes: 64 << 20 };
+        let Recovery { engine, log, start, .. } = recover::recover(options).expect("recovers");
+        let metrics = Metrics::new(0);
+        let stats = [metrics.shard(), metrics.shard()];
+        Group::new(SHARD, engine, Arc::new(log), start, stats, Box::new(|_| ()))
+    }
+
+    #[test]
+    fn no_epoch_ends_inside_an_entry() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let group = group(dir.path());
+        let sealed = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            let mut turn = Turn::begin(&group.engine, &group.half_applied, &group.stats);
+            let flusher = scope.spawn(|| {
+                group.seal();
+                sealed.fetch_add(1, Ordering::SeqCst);
+            });
+            for _ in 0..20 {
+                turn.lap();
+                turn.give_way();
+                std::thread::sleep(Duration::from_millis(2));
+                assert_eq!(sealed.load(Ordering::SeqCst), 0);
+            }
+            turn.end();
+            flusher.join().expect("seals in the end");
+        });
+        assert_eq!(sealed.into_inner(), 1);
+    }
+
+    #[test]
+    fn nothing_is_sealed_of_an_entry_that_failed_half_way() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let group = group(dir.path());
+        drop(Turn::begin(&group.engine, &group.half_applied, &group.stats));
+        group.stop("damage".into());
+        assert!(group.seal().is_none());
+    }
 }

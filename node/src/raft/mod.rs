@@ -17,6 +17,7 @@ pub mod log_store;
 pub mod long_read;
 pub mod propose;
 pub mod recover;
+mod turn;
 pub mod types;
 mod vote;
 

@@ -20,6 +20,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::group::Group;
 use super::long_read::{LongRead, Pinned};
+use super::turn::Turn;
 
 /// Where the bytes of a step lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,7 +160,7 @@ impl Batch {
     /// A read that takes long is left to [`Batch::take_deferred`], on the root of this moment.
     pub(super) fn apply(
         &mut self,
-        engine: &mut Engine,
+        turn: &mut Turn<'_>,
         now_ms: u64,
         seed: u64,
     ) -> Result<(), Fatal> {
@@ -171,6 +172,7 @@ impl Batch {
             let mut located = [Located::Raw(&[]); WINDOW];
             let mut keys = Prefetch::default();
             for (step, at) in steps.iter().zip(&mut located) {
+                let engine = turn.engine();
                 *at = match step.source {
                     Source::Raw => Located::Raw(split_off(&mut raw, step.len)),
                     Source::Write => Located::operation(engine, split_off(&mut writes, step.len)),
@@ -178,13 +180,14 @@ impl Batch {
                 };
                 keys.extend(at.key());
             }
-            keys.fetch(engine);
+            keys.fetch(turn.engine());
             for (step, located) in steps.iter().zip(located) {
                 let start = replies.len();
                 let at = At { now_ms, seed: seed.wrapping_add(written) };
                 match located {
                     Located::Raw(reply) => replies.extend_from_slice(reply),
                     Located::Operation(op, key) => {
+                        let engine = turn.engine();
                         let mut writer = Writer::new(replies, self.proto);
                         let effects = match step.source {
                             Source::Read => read(engine, &op, key, &at, &mut writer)?,
@@ -202,6 +205,7 @@ impl Batch {
                         if let (Some(spec), Some(code)) = (spec, error_code(&replies[start..])) {
                             self.failed.push((spec, code.to_owned()));
                         }
+                        turn.ran(op.command.spec(), step.len as usize);
                     }
                 }
                 written += u64::from(step.source == Source::Write);

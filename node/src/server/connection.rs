@@ -39,6 +39,8 @@ pub(super) const READ_BYTES: usize = 32 << 10;
 const BATCH_REQUESTS: usize = 512;
 /// Reads under one hold of the shard's lock: some tens of microseconds.
 const HOLD_READS: usize = 64;
+/// Arguments up to which a command that is fast for each of them is fast.
+const SHORT_ARGS: usize = 32;
 /// Replies gathered before they are sent though more requests wait.
 const FLUSH_BYTES: usize = 1 << 20;
 /// Bytes of a batch's writes, reads and ready replies after which it is submitted.
@@ -327,7 +329,8 @@ impl Connection {
                         return Next::LongRead(spec);
                     }
                     scratch.run.push(spec);
-                    let slow = exact || !spec.flags.contains(Flags::FAST);
+                    let many = requests.argv(*at).len() > SHORT_ARGS;
+                    let slow = exact || many || !spec.flags.contains(Flags::FAST);
                     // Beyond that under a new hold, so that writers get their turn, and so that a
                     // command that may be slow is timed alone.
                     if slow || scratch.run.len() >= HOLD_READS {
@@ -480,7 +483,7 @@ impl Connection {
         let command = (spec, self.session.db, requests.argv(at));
         let time = At { now_ms: clock::wall_ms(), seed: self.thread.next_seed() };
         let (proto, silent) = (self.session.proto, self.session.is_silent());
-        let pinned = self.thread.shared.group.pin();
+        let pinned = self.thread.shared.group.pin(&self.thread.stats);
         let read = LongRead::new(pinned, command, time, proto, silent);
         self.answer_long(scratch, read).await?;
         note_call(&self.thread, spec, clock::nanos_since(start));

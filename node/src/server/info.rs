@@ -360,11 +360,15 @@ fn cairn(s: &Snapshot, lines: &mut Lines) {
     lines.field("recovered_log_entries", s.recovered_entries);
     lines.field("recovered_log_bytes_scanned", s.recovered_scanned_bytes);
     lines.field("ready_usec", s.ready_us);
-    for (name, holds) in [("read", &s.totals.read_holds), ("write", &s.totals.write_holds)] {
-        for (suffix, permille) in [("p50", 500), ("p99", 990), ("p999", 999), ("max", 1000)] {
+    let Totals { read_holds, write_holds, read_hold_max, write_hold_max, .. } = &s.totals;
+    for (name, holds, max) in
+        [("read", read_holds, read_hold_max), ("write", write_holds, write_hold_max)]
+    {
+        for (suffix, permille) in [("p50", 500), ("p99", 990), ("p999", 999)] {
             let under = Totals::hold_quantile(holds, permille);
             lines.field(&format!("{name}_lock_hold_nsec_{suffix}"), under);
         }
+        lines.field(&format!("{name}_lock_hold_nsec_max"), max);
     }
     lines.field("stopped", &s.stopped);
 }
