@@ -22,6 +22,7 @@ mod read;
 mod recency;
 #[allow(dead_code)] // As `data::packed`.
 mod seed;
+mod state;
 
 pub use apply::{At, ENGINE_VERSION, Engine};
 pub use commands::internal::{encode_drop_stages, encode_reclaim, encode_stage};
@@ -30,3 +31,4 @@ pub use effects::Effects;
 pub use failure::Fatal;
 pub use read::read_view;
 pub use recency::{CELLS as RECENCY_CELLS, Recency, RecencyPolicy};
+pub use state::state_hash;

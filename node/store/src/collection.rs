@@ -9,7 +9,7 @@ use crate::error::{Result, StoreError};
 use crate::hash::{mix, siphash13};
 use crate::heap::{Cell, Offset};
 use crate::keyspace::walk::CURSOR_HASH_BITS;
-use crate::keyspace::{ByKey, Db, Key, View, check_lengths};
+use crate::keyspace::{ByKey, Db, Key, View, Visit, check_lengths};
 use crate::layout::pool::{blob as fields, dropped};
 use crate::persist::Mem;
 use crate::pool::Store;
@@ -29,9 +29,6 @@ const MEMBER: Meta = Meta { ty: Type::String, encoding: Encoding::Raw, deadline_
 pub(crate) fn member_bytes(name_len: usize, value_len: u64) -> u64 {
     content_bytes(name_len, value_len, false) + ENTRY_BYTES
 }
-
-/// What a walk does with a member; `false` ends it.
-pub type Visit<'v, 'a> = dyn FnMut(&Record<'a>) -> Result<bool> + 'v;
 
 /// A collection in trees, to read.
 #[derive(Clone, Copy)]

@@ -20,7 +20,7 @@ use crate::pool::Store;
 use crate::trie;
 use cairn_protocol::slot::{SlotId, slot_of};
 
-pub use walk::Scan;
+pub use walk::Visit;
 
 /// A key with what its name decides: computed once a command.
 #[derive(Debug, Clone, Copy, Default)]
@@ -266,7 +266,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`View::scan`].
-    pub fn scan(&self, db: Db, cursor: u64, visit: &mut Scan<'_>) -> Result<u64> {
+    pub fn scan<'a>(&'a self, db: Db, cursor: u64, visit: &mut Visit<'_, 'a>) -> Result<u64> {
         self.view().scan(db, cursor, visit)
     }
 

@@ -67,15 +67,8 @@ impl Default for Kept {
 type Content = BTreeMap<(u16, Vec<u8>), (Kept, Option<u64>)>;
 
 /// What a key of the store holds.
-fn kept(store: &Store, record: &Record<'_>) -> Kept {
-    let key = store.key(record.key());
-    let Some(db) = (0..=Db::COUNT).map(Db).find(|&db| {
-        store.get(db, &key).unwrap().is_some_and(|found| std::ptr::eq(found.key(), record.key()))
-    }) else {
-        panic!("a key that is in no database");
-    };
-    let record = store.get(db, &key).unwrap().unwrap();
-    let Some(tree) = store.tree(&record) else {
+fn kept<'a>(store: &'a Store, record: &Record<'a>) -> Kept {
+    let Some(tree) = store.tree(record) else {
         return Kept::Text(record.value().to_vec().unwrap());
     };
     let mut members = BTreeMap::new();

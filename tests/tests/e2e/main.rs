@@ -6,4 +6,5 @@ mod clients;
 mod differential;
 mod kill9;
 mod refusals;
+mod replicas;
 mod stop;

@@ -12,8 +12,8 @@ use crate::layout::pool::trie::LEAF_ENTRIES;
 use crate::layout::pool::{HEADER, root, slots};
 use crate::trie::{Position, visit_from};
 
-/// What a walk says of a key.
-pub type Scan<'a> = dyn FnMut(&Record<'_>) -> Result<bool> + 'a;
+/// What a walk does with a key, or with a member of a collection; `false` ends it.
+pub type Visit<'v, 'a> = dyn FnMut(&Record<'a>) -> Result<bool> + 'v;
 
 const SLOTS: u64 = (slots::FANOUT * slots::FANOUT) as u64;
 /// Bits of a hash that a cursor keeps.
@@ -26,7 +26,7 @@ impl<'a> View<'a> {
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] when something on the way is not what it should be.
-    pub fn scan(&self, db: Db, cursor: u64, visit: &mut Scan<'_>) -> Result<u64> {
+    pub fn scan(&self, db: Db, cursor: u64, visit: &mut Visit<'_, 'a>) -> Result<u64> {
         let mut slot = cursor >> CURSOR_HASH_BITS;
         let mut from = cursor << (64 - CURSOR_HASH_BITS);
         let mut go_on = true;

@@ -6,7 +6,7 @@
 //! runs that many new ones.
 
 mod compare;
-mod generate;
+pub(crate) mod generate;
 
 use std::collections::BTreeSet;
 use std::io;

@@ -34,6 +34,7 @@ pub(crate) fn keys(cx: &mut ReadContext<'_>, argv: Argv<'_>, w: &mut Writer<'_>)
 pub(crate) fn scan(cx: &mut ReadContext<'_>, argv: Argv<'_>, w: &mut Writer<'_>) -> Outcome {
     let cursor = parse_cursor(&argv[1]).ok_or(WireError::InvalidCursor)?;
     let (filter, count) = options(Args::new(argv, 2))?;
+    cx.may_take(count.min(cx.view.len(cx.db)))?;
     let (mut names, mut seen) = (Names::default(), 0);
     let next = cx.view.scan(cx.db, cursor, &mut |record| {
         seen += 1;
