@@ -164,6 +164,9 @@ fn engine(c: &mut Criterion) {
     group.bench_function("SET overwrite", |b| {
         b.iter_custom(|n| bench.time_sets(n, |bench, _| bench.draw()));
     });
+    group.bench_function("SET overwrite, a thousand hot keys", |b| {
+        b.iter_custom(|n| bench.time_sets(n, |bench, _| bench.draw() % 1000));
+    });
     group.bench_function("SET insert", |b| {
         b.iter_custom(|n| {
             // More keys than that do not fit beside the million.

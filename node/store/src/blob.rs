@@ -404,6 +404,27 @@ pub(crate) fn write(heap: &mut Heap, key: &[u8], meta: Meta, body: &Body<'_>) ->
     Ok(at)
 }
 
+/// Writes another value, type and encoding into an owned blob that has room for them; the deadline
+/// stays.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] when it lies outside the pool.
+pub(crate) fn overwrite(
+    heap: &mut Heap,
+    at: Offset,
+    key_len: usize,
+    meta: Meta,
+    value: &[u8],
+) -> Result<()> {
+    let head = crate::heap::head(&heap.mem, at)?;
+    let aux = head.aux & !blob::TYPE_MASK | meta.ty as u8;
+    let count = head.count & 0xff00 | meta.encoding as u32 | (value.len() as u32) << 16;
+    heap.set_head(at, kind::BLOB, aux, count)?;
+    let deadline = meta.deadline_ms.is_some();
+    heap.mem.store(at + nested_at(key_len, deadline) + key_len as u64, value)?;
+    heap.seal(at, blob_len(key_len, value.len(), deadline, 0))
+}
+
 /// Whether the blob at `at` has this key, reading no more than it must.
 ///
 /// # Errors

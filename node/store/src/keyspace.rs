@@ -9,6 +9,7 @@ mod dropped;
 mod expiry;
 pub(crate) mod walk;
 
+use crate::alloc::Alloc;
 use crate::blob::{self, Body, Encoding, Meta, Record, VALUE_MAX, Value, Writing, content_bytes};
 use crate::error::{Result, StoreError};
 use crate::hash::siphash13;
@@ -351,6 +352,9 @@ impl Store {
         }
         self.recycle(16);
         if blob::is_inline(key.bytes.len(), value.len() as u64) {
+            if let Some(at) = self.roomy_blob(db, key, meta, value.len())? {
+                return blob::overwrite(&mut self.heap, at, key.bytes.len(), meta, value);
+            }
             let at = blob::write(&mut self.heap, key.bytes, meta, &Body::Inline(value))?;
             return self.install(db, key, at);
         }
@@ -358,6 +362,25 @@ impl Store {
         let at = blob::write(&mut self.heap, key.bytes, meta, &body)?;
         self.fill_long(at, |heap, writing| writing.write(heap, 0, value))?;
         self.install(db, key, at)
+    }
+
+    /// The key's blob, if it may be changed in place and such a value takes a block of the same
+    /// class: no count changes then, and nothing points elsewhere. A key written often is written
+    /// so, once an epoch has a blob of its own for it.
+    fn roomy_blob(
+        &self,
+        db: Db,
+        key: &Key<'_>,
+        meta: Meta,
+        value_len: usize,
+    ) -> Result<Option<Offset>> {
+        let Some(old) = self.get(db, key)? else { return Ok(None) };
+        let len = blob::blob_len(key.bytes.len(), value_len, meta.deadline_ms.is_some(), 0);
+        let fits = !old.is_nested()
+            && old.deadline_ms() == meta.deadline_ms
+            && Alloc::block_bytes(old.len()) == Alloc::block_bytes(len)
+            && self.heap.owns(old.at)?;
+        Ok(fits.then_some(old.at))
     }
 
     /// Writes into the tree of a fresh long blob and renews the blob's CRC.
