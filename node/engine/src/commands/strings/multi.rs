@@ -123,7 +123,7 @@ mod tests {
         let long = vec![b'k'; 20_000];
         for command in [&b"MSET"[..], b"MSETNX"] {
             let reply = bench.run(&[command, b"a", b"1", &long, b"2"]);
-            let wanted = b"-ERR a key of 20000 bytes is longer than the 16000 allowed\r\n";
+            let wanted = b"-ERR a key of 20000 bytes is longer than the 15000 allowed\r\n";
             assert_eq!(reply.escape_ascii().to_string(), wanted.escape_ascii().to_string());
         }
         assert_eq!(bench.run(&[b"GET", &long]), b"$-1\r\n");
