@@ -3,7 +3,7 @@
 //!
 //! Knows no clock, no randomness, no sockets: times and seeds come in with each operation.
 //! Rooms, bottom up: `layout` (bytes on media) < `media` < `persist` < `alloc` < `heap` <
-//! `btree`, `trie` < `blob` < `keyspace`, `pool`; `log` stands beside them.
+//! `btree`, `trie` < `blob` < `order` < `keyspace`, `pool`; `log` stands beside them.
 
 pub mod alloc;
 pub mod blob;
@@ -17,6 +17,7 @@ pub mod keyspace;
 pub mod layout;
 pub mod log;
 pub mod media;
+pub mod order;
 pub mod persist;
 pub mod pool;
 pub mod trie;
@@ -25,4 +26,5 @@ pub use blob::{Encoding, Meta, Record, Type, Value};
 pub use collection::{Edit, PACKED_MAX, Tree};
 pub use error::{Corrupt, Result, StoreError};
 pub use keyspace::{Db, Key, View};
+pub use order::Bound;
 pub use pool::{Committer, Opened, Pin, PoolOptions, Published, Sealed, Store};
