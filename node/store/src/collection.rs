@@ -4,6 +4,10 @@
 //! a collection, [`Edit`] changes one whose path from the root is owned; what the change did to
 //! the counts above is entered once, at its end.
 
+mod ranked;
+
+pub(crate) use ranked::RANK_BYTES;
+
 use crate::blob::{self, Body, Encoding, Meta, Record, Roots, Type, Value, content_bytes};
 use crate::error::{Result, StoreError};
 use crate::hash::{mix, siphash13};
@@ -407,7 +411,11 @@ impl Store {
     /// Leaves the trees of a collection to be freed later.
     pub(crate) fn drop_collection(&mut self, ty: Type, roots: Roots) -> Result<()> {
         match ty {
-            Type::Hash | Type::Set | Type::ZSet => self.drop_below(roots.tree, dropped::KEYS),
+            Type::Hash | Type::Set => self.drop_below(roots.tree, dropped::KEYS),
+            Type::ZSet => {
+                self.drop_below(roots.order, dropped::ORDER)?;
+                self.drop_below(roots.tree, dropped::KEYS)
+            }
             Type::String | Type::List | Type::Stream => {
                 Err(StoreError::corrupt("a collection of a type that has no trees", roots.tree))
             }
@@ -425,6 +433,10 @@ impl Store {
         let Value::Tree(roots) = Record::read(&mem, source.at)?.value() else { return Ok(()) };
         let tree = Tree { view: View::new(&mem, 0, self.hash_key), roots };
         self.build(to_db, to, source.meta, |edit| -> Result<()> {
+            if source.ty() == Type::ZSet {
+                return tree
+                    .ranked(0, false, &mut |name, score| edit.rank_put(name, score).map(|_| true));
+            }
             tree.for_each(&mut |member| {
                 match member.value().as_inline() {
                     Some(value) => edit.put(member.key(), value)?,

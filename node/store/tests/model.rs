@@ -5,7 +5,9 @@
 use cairn_store::check::check;
 use cairn_store::media::{CrashMedia, Granularity, HeapMedia};
 use cairn_store::persist::Mem;
-use cairn_store::{Committer, Db, Encoding, Meta, PoolOptions, Record, Store, StoreError, Type};
+use cairn_store::{
+    Bound, Committer, Db, Encoding, Meta, PoolOptions, Record, Store, StoreError, Tree, Type,
+};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
@@ -43,13 +45,14 @@ fn seeds(default: u64) -> std::ops::Range<u64> {
 enum Kept {
     Text(Vec<u8>),
     Members(BTreeMap<Vec<u8>, Vec<u8>>),
+    Ranked(BTreeMap<Vec<u8>, i64>),
 }
 
 impl Kept {
     fn text(&mut self) -> &mut Vec<u8> {
         match self {
             Kept::Text(text) => text,
-            Kept::Members(_) => panic!("a collection where a string should be"),
+            _ => panic!("a collection where a string should be"),
         }
     }
 
@@ -71,6 +74,9 @@ fn kept<'a>(store: &'a Store, record: &Record<'a>) -> Kept {
     let Some(tree) = store.tree(record) else {
         return Kept::Text(record.value().to_vec().unwrap());
     };
+    if record.ty() == Type::ZSet {
+        return Kept::Ranked(ranked(&tree));
+    }
     let mut members = BTreeMap::new();
     tree.for_each(&mut |member| {
         let value = member.value().to_vec()?;
@@ -82,6 +88,21 @@ fn kept<'a>(store: &'a Store, record: &Record<'a>) -> Kept {
     .unwrap();
     assert_eq!(tree.len(), members.len() as u64);
     Kept::Members(members)
+}
+
+/// The members of a sorted set, having seen that they stand in order.
+fn ranked(tree: &Tree<'_>) -> BTreeMap<Vec<u8>, i64> {
+    let (mut members, mut order) = (BTreeMap::new(), Vec::new());
+    tree.ranked(0, false, &mut |name, score| {
+        assert_eq!(tree.rank_of(score, name)?, Some(order.len() as u64));
+        members.insert(name.to_vec(), score as i64);
+        order.push((score as i64, name.to_vec()));
+        Ok(true)
+    })
+    .unwrap();
+    assert!(order.is_sorted());
+    assert_eq!((tree.len(), order.len()), (members.len() as u64, members.len()));
+    members
 }
 
 fn content(store: &Store) -> Content {
@@ -133,6 +154,7 @@ fn deadline(rng: &mut Rng) -> Option<u64> {
 
 const TEXT: Meta = Meta { ty: Type::String, encoding: Encoding::Raw, deadline_ms: None };
 
+const ZSET: Meta = Meta { ty: Type::ZSet, encoding: Encoding::Skiplist, deadline_ms: None };
 const HASH: Meta = Meta { ty: Type::Hash, encoding: Encoding::Hashtable, deadline_ms: None };
 
 fn is_text(model: &Content, at: &(u16, Vec<u8>)) -> bool {
@@ -205,6 +227,50 @@ fn edit(store: &mut Store, model: &mut Content, rng: &mut Rng, at: (u16, Vec<u8>
     }
 }
 
+/// Makes a key a sorted set.
+fn build_ranked(store: &mut Store, model: &mut Content, rng: &mut Rng, at: (u16, Vec<u8>)) {
+    let deadline_ms = deadline(rng);
+    let mut members = BTreeMap::new();
+    for _ in 0..[3, 20, 200][rng.below(3) as usize] {
+        members.insert(member(rng), rng.below(9) as i64 - 4);
+    }
+    let key = store.key(&at.1);
+    let done = store.build(Db(at.0), &key, Meta { deadline_ms, ..ZSET }, |edit| {
+        members.iter().try_for_each(|(name, &score)| {
+            assert_eq!(edit.rank_put(name, score as f64)?, None);
+            Ok::<(), StoreError>(())
+        })
+    });
+    done.unwrap();
+    model.insert(at, (Kept::Ranked(members), deadline_ms));
+}
+
+/// Changes a sorted set member by member.
+fn edit_ranked(store: &mut Store, model: &mut Content, rng: &mut Rng, at: (u16, Vec<u8>)) {
+    let key = store.key(&at.1);
+    let Some((Kept::Ranked(members), _)) = model.get_mut(&at) else { return };
+    let adding = 1 + rng.below(3);
+    let done = store.edit(Db(at.0), &key, |edit| -> Result<(), StoreError> {
+        for _ in 0..rng.below(30) {
+            let (name, score) = (member(rng), rng.below(9) as i64 - 4);
+            let (was, old) = if rng.below(4) < adding {
+                (edit.rank_put(&name, score as f64)?, members.insert(name, score))
+            } else {
+                (edit.rank_remove(&name)?, members.remove(&name))
+            };
+            assert_eq!(was.map(|score| score as i64), old);
+            assert_eq!(edit.len(), members.len() as u64);
+            let below = edit.tree()?.count_below(Bound::BeforeScore(score as f64))?;
+            assert_eq!(below, members.values().filter(|&&s| s < score).count() as u64);
+        }
+        Ok(())
+    });
+    assert!(done.unwrap().is_some());
+    if members.is_empty() {
+        model.remove(&at);
+    }
+}
+
 /// One random operation on both.
 fn step(store: &mut Store, model: &mut Content, rng: &mut Rng, universe: u64) {
     let db = rng.below(3) as u16;
@@ -213,8 +279,12 @@ fn step(store: &mut Store, model: &mut Content, rng: &mut Rng, universe: u64) {
     let (key, to) = (store.key(&name), store.key(&other));
     let at = (db, name.clone());
     match rng.below(100) {
-        0..=9 => build(store, model, rng, at),
-        10..=29 => edit(store, model, rng, at),
+        0..=4 => build(store, model, rng, at),
+        5..=9 => build_ranked(store, model, rng, at),
+        10..=29 => match model.get(&at) {
+            Some((Kept::Ranked(_), _)) => edit_ranked(store, model, rng, at),
+            _ => edit(store, model, rng, at),
+        },
         30..=49 => {
             let (value, deadline_ms) = (value(rng), deadline(rng));
             store.put(Db(db), &key, Meta { deadline_ms, ..TEXT }, &value).unwrap();

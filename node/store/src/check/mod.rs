@@ -3,9 +3,9 @@
 
 use crate::alloc::record::{self, Bits, Committed};
 use crate::alloc::{Alloc, slab_of};
-use crate::blob::{Chunks, Record, Roots, Value};
+use crate::blob::{Chunks, Record, Roots, Type, Value};
 use crate::btree::chunk_len;
-use crate::collection::ENTRY_BYTES;
+use crate::collection::{ENTRY_BYTES, RANK_BYTES};
 use crate::error::{Result, StoreError};
 use crate::heap::{Cell, Offset, expect};
 use crate::keyspace::{Db, Deadlines};
@@ -13,6 +13,7 @@ use crate::layout::pool::{
     CLASS_BYTES, HEADER, SLABS_PER_EXTENT, btree, dropped, kind, root, slots,
 };
 use crate::media::FileMedia;
+use crate::order::{self, Order};
 use crate::persist::Mem;
 use crate::pool::Store;
 use crate::trie;
@@ -276,21 +277,41 @@ impl Walk<'_> {
         match record.value() {
             Value::Inline(_) => Ok(()),
             Value::Chunked(chunks) => self.chunks(chunks.tree),
-            Value::Tree(roots) => self.collection(at, roots),
+            Value::Tree(roots) => self.collection(&record, roots),
         }
     }
 
-    /// The members of a collection: as many as it says, and counting as much.
-    fn collection(&mut self, at: Offset, roots: Roots) -> Result<()> {
+    /// The elements of a collection: as many as it says, and counting as much.
+    fn collection(&mut self, record: &Record<'_>, roots: Roots) -> Result<()> {
         let keys = self.report.keys;
         let mut members = Counted::default();
         self.trie(roots.tree, &mut members)?;
         self.report.keys = keys;
-        let bytes = members.bytes + members.keys * ENTRY_BYTES;
+        let mut entry_bytes = ENTRY_BYTES;
+        if record.ty() == Type::ZSet {
+            entry_bytes += RANK_BYTES;
+            let mem = self.mem();
+            let ranks =
+                order::check(&mem, roots.order, &mut |node| self.reach(node, btree::NODE_LEN))?;
+            if ranks != members.keys {
+                return Err(StoreError::corrupt("a sorted set that ranks too few", record.at));
+            }
+        }
+        let bytes = members.bytes + members.keys * entry_bytes;
         if (members.keys, bytes) != (roots.len, roots.bytes) {
-            return Err(StoreError::corrupt("a collection that counts its members wrong", at));
+            return Err(StoreError::corrupt(
+                "a collection that counts its members wrong",
+                record.at,
+            ));
         }
         Ok(())
+    }
+
+    /// An order whose members may be gone.
+    fn dropped_order(&mut self, tree: Offset) -> Result<()> {
+        let mem = self.mem();
+        let any = |_: &Mem, _: &[u64; 2], _: &[u64; 2]| Ok(std::cmp::Ordering::Less);
+        Order::check_by(&mem, tree, &any, &mut |node| self.reach(node, btree::NODE_LEN)).map(|_| ())
     }
 
     fn chunks(&mut self, tree: Offset) -> Result<()> {
@@ -316,6 +337,7 @@ impl Walk<'_> {
                 dropped::KEYS => walk.trie(pointer, &mut unused),
                 dropped::CHUNKS => walk.chunks(pointer),
                 dropped::EXPIRY => walk.deadlines(pointer).map(|_| ()),
+                dropped::ORDER => walk.dropped_order(pointer),
                 _ => Err(StoreError::corrupt("a dropped tree of a kind nobody knows", pointer)),
             });
         }

@@ -11,6 +11,7 @@ use crate::btree::chunk_len;
 use crate::error::{Result, StoreError};
 use crate::heap::{Offset, expect};
 use crate::layout::pool::{HEADER, OFFSET_MASK, dropped, kind, root, slots};
+use crate::order::Order;
 use crate::trie;
 
 impl Store {
@@ -128,6 +129,11 @@ impl Store {
                 let (mut nodes, mut values) = (Vec::new(), Vec::new());
                 Deadlines::free_children(&mut self.heap, pointer, &mut nodes, &mut values)?;
                 nodes.into_iter().try_for_each(|node| self.drop_tree(node, dropped::EXPIRY))
+            }
+            dropped::ORDER => {
+                let (mut nodes, mut values) = (Vec::new(), Vec::new());
+                Order::free_children(&mut self.heap, pointer, &mut nodes, &mut values)?;
+                nodes.into_iter().try_for_each(|node| self.drop_tree(node, dropped::ORDER))
             }
             _ => Err(StoreError::corrupt(
                 "a dropped tree of a kind nobody knows",

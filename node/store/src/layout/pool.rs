@@ -373,6 +373,8 @@ pub mod dropped {
     pub const CHUNKS: u64 = 4;
     /// An expiry tree.
     pub const EXPIRY: u64 = 5;
+    /// The order of a sorted set; its members are a trie of blobs.
+    pub const ORDER: u64 = 6;
 }
 
 #[cfg(test)]
