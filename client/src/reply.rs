@@ -129,6 +129,27 @@ impl<T: FromValue> FromValue for List<T> {
     }
 }
 
+/// Names with something each: RESP3's map or list of pairs, RESP2's flat list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pairs<A, B>(pub Vec<(A, B)>);
+
+impl<A: FromValue, B: FromValue> FromValue for Pairs<A, B> {
+    fn from_value(value: Value) -> Result<Self, Error> {
+        let pairs = match value {
+            Value::Map(pairs) => pairs,
+            Value::Array(items) if matches!(items.first(), Some(Value::Array(_))) => {
+                return items.into_iter().map(read).collect::<Result<_, _>>().map(Self);
+            }
+            Value::Array(items) if items.len() % 2 == 0 => {
+                let mut items = items.into_iter();
+                std::iter::from_fn(|| Some((items.next()?, items.next()?))).collect()
+            }
+            other => return unexpected("pairs", &other),
+        };
+        pairs.into_iter().map(|(a, b)| Ok((read(a)?, read(b)?))).collect::<Result<_, _>>().map(Self)
+    }
+}
+
 impl<A: FromValue, B: FromValue> FromValue for (A, B) {
     fn from_value(value: Value) -> Result<Self, Error> {
         match value {
@@ -157,6 +178,24 @@ mod tests {
         assert_eq!(read::<List<Option<String>>>(list).unwrap().0, [None, Some("x".to_owned())]);
         let pair = Value::Array(vec![Value::Int(1), bulk("x")]);
         assert_eq!(read::<(i64, String)>(pair).unwrap(), (1, "x".to_owned()));
+    }
+
+    #[test]
+    fn pairs_come_in_three_shapes() {
+        let bulk = |s: &str| Value::Bulk(s.as_bytes().to_vec());
+        let flat = Value::Array(vec![bulk("a"), bulk("1"), bulk("b"), bulk("2")]);
+        let nested = Value::Array(vec![
+            Value::Array(vec![bulk("a"), bulk("1")]),
+            Value::Array(vec![bulk("b"), bulk("2")]),
+        ]);
+        let map = Value::Map(vec![(bulk("a"), bulk("1")), (bulk("b"), bulk("2"))]);
+        let wanted = [("a".to_owned(), "1".to_owned()), ("b".to_owned(), "2".to_owned())];
+        for value in [flat, nested, map] {
+            assert_eq!(read::<Pairs<String, String>>(value).unwrap().0, wanted);
+        }
+        assert!(read::<Pairs<String, String>>(Value::Array(vec![])).unwrap().0.is_empty());
+        let odd = Value::Array(vec![bulk("a")]);
+        assert!(matches!(read::<Pairs<String, String>>(odd), Err(Error::UnexpectedReply { .. })));
     }
 
     #[test]

@@ -5,9 +5,9 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use cairn_client::commands::Expiry;
 use cairn_client::commands::keys::{ExpireIf, ScanOptions, Ttl};
 use cairn_client::commands::strings::{GetExTtl, SetIf, SetOptions, SetTtl};
+use cairn_client::commands::{Expiry, MemberScanOptions};
 use cairn_client::{Client, Cmd, Error, Options};
 
 struct Redis {
@@ -58,6 +58,7 @@ async fn typed_methods_mean_what_they_say() -> Result<(), Error> {
     numbers_and_ranges(&client).await?;
     keys(&client).await?;
     times(&client).await?;
+    hashes(&client).await?;
     let wrong = Client::open(Options::new(&redis.address).password("wrong")).await;
     assert_eq!(wrong.unwrap_err().code(), Some("WRONGPASS"));
     Ok(())
@@ -167,5 +168,30 @@ async fn times(client: &Client) -> Result<(), Error> {
     assert_eq!(client.expire_time_ms("t").await?, Some(4_000_000_000_000));
     assert!(client.persist("t").await?);
     assert_eq!(client.expire_time_ms("t").await?, None);
+    Ok(())
+}
+
+async fn hashes(client: &Client) -> Result<(), Error> {
+    assert_eq!(client.hset("h", [("a", "1"), ("b", "2")]).await?, 2);
+    assert!(!client.hset_nx("h", "a", "9").await?);
+    assert_eq!(client.hget("h", "a").await?, Some(b"1".to_vec()));
+    assert_eq!(client.hget("h", "x").await?, None);
+    assert_eq!(client.hmget("h", ["b", "x"]).await?, [Some(b"2".to_vec()), None]);
+    let (a, b) = ((b"a".to_vec(), b"1".to_vec()), (b"b".to_vec(), b"2".to_vec()));
+    assert_eq!(client.hget_all("h").await?, [a.clone(), b.clone()]);
+    assert_eq!(client.hkeys("h").await?, [b"a", b"b"]);
+    assert_eq!(client.hvals("h").await?, [b"1", b"2"]);
+    assert_eq!(client.hlen("h").await?, 2);
+    assert!(client.hexists("h", "a").await?);
+    assert_eq!(client.hstrlen("h", "a").await?, 1);
+    assert_eq!(client.hincr_by("h", "n", -5).await?, -5);
+    assert_eq!(client.hincr_by_float("h", "n", 0.5).await?, -4.5);
+    assert_eq!(client.hdel("h", ["n", "x"]).await?, 1);
+    let options = MemberScanOptions { pattern: Some(b"a*"), count: 5 };
+    assert_eq!(client.hscan("h", 0, options).await?, (0, vec![a.clone()]));
+    assert!(client.hrand_field("h").await?.is_some());
+    assert_eq!(client.hrand_field("x").await?, None);
+    assert_eq!(client.hrand_fields("h", -7).await?.len(), 7);
+    assert_eq!(client.hrand_fields_with_values("h", 5).await?.len(), 2);
     Ok(())
 }

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use cairn_protocol::number::parse_u64;
-
-use super::{Expiry, millis};
+use super::{Expiry, MemberScanOptions, millis};
 use crate::client::Client;
 use crate::cmd::Cmd;
 use crate::error::Error;
@@ -177,22 +175,13 @@ impl Client {
         cursor: u64,
         options: ScanOptions<'_>,
     ) -> Result<(u64, Vec<Vec<u8>>), Error> {
-        let mut cmd = Cmd::new("SCAN").uint(cursor);
-        if let Some(pattern) = options.pattern {
-            cmd = cmd.arg("MATCH").arg(pattern);
-        }
-        if options.count > 0 {
-            cmd = cmd.arg("COUNT").uint(options.count);
-        }
+        let members = MemberScanOptions { pattern: options.pattern, count: options.count };
+        let mut cmd = members.add_to(Cmd::new("SCAN").uint(cursor));
         if let Some(key_type) = options.key_type {
             cmd = cmd.arg("TYPE").arg(key_type);
         }
         let (next, List(keys)): (Vec<u8>, List<Vec<u8>>) = self.call(cmd).await?;
-        let next = parse_u64(&next).ok_or_else(|| Error::UnexpectedReply {
-            wanted: "a cursor",
-            got: next.escape_ascii().to_string(),
-        })?;
-        Ok((next, keys))
+        Ok((super::cursor(&next)?, keys))
     }
 
     /// RANDOMKEY: some key, or `None` when there is none.

@@ -4,12 +4,17 @@
 //! `now_ms`. A key whose deadline has passed does not exist. Readers only look past it; a writer
 //! that meets it deletes it, so that it is counted as expired once.
 
+mod members;
+
+pub(crate) use members::Plan;
+
 use cairn_protocol::WireError;
 use cairn_protocol::op::OpRef;
 use cairn_protocol::resp::Argv;
 use cairn_store::{Db, Encoding, Key, Meta, Record, Store, Type, View};
 
 use crate::commands::internal;
+use crate::data::members::Members;
 use crate::data::string;
 use crate::effects::Effects;
 use crate::expiry::has_passed;
@@ -68,6 +73,15 @@ impl<'a> ReadContext<'a> {
                 self.effects.misses += 1;
                 Ok(None)
             }
+        }
+    }
+
+    /// The hash or set at the key, if the key exists now.
+    #[inline]
+    pub(crate) fn members(&mut self, key: &[u8], ty: Type) -> Outcome<Option<Members<'a>>> {
+        match self.find(key, Touch::Use)? {
+            Some(record) => Members::of(&self.view, &record, ty).map(Some),
+            None => Ok(None),
         }
     }
 
@@ -154,20 +168,22 @@ impl WriteContext<'_> {
         key: &Key<'_>,
         f: impl FnOnce(&Record<'_>) -> Outcome<T>,
     ) -> Outcome<Option<T>> {
-        self.find_in(self.db, key, f)
+        self.find_in(self.db, key, |_, record| f(record))
     }
 
-    /// As [`find`](Self::find), in another database.
+    /// As [`find`](Self::find), in any database, and with the view that the record is of.
+    #[inline]
     pub(crate) fn find_in<T>(
         &mut self,
         db: Db,
         key: &Key<'_>,
-        f: impl FnOnce(&Record<'_>) -> Outcome<T>,
+        f: impl for<'v> FnOnce(&View<'v>, &Record<'v>) -> Outcome<T>,
     ) -> Outcome<Option<T>> {
-        match self.store.get(db, key)? {
+        let view = self.store.view();
+        match view.get(db, key)? {
             None => return Ok(None),
             Some(record) if !has_passed(record.deadline_ms(), self.now_ms) => {
-                return f(&record).map(Some);
+                return f(&view, &record).map(Some);
             }
             Some(_) => {}
         }
@@ -197,7 +213,7 @@ impl WriteContext<'_> {
 
     /// As [`exists`](Self::exists), in another database.
     pub(crate) fn exists_in(&mut self, db: Db, key: &Key<'_>) -> Outcome<bool> {
-        Ok(self.find_in(db, key, |_| Ok(()))?.is_some())
+        Ok(self.find_in(db, key, |_, _| Ok(()))?.is_some())
     }
 
     /// Makes sure that `bytes` more of content are admitted, or answers that memory is full.

@@ -287,6 +287,11 @@ impl<'a> Record<'a> {
         self.meta.deadline_ms
     }
 
+    /// Where the record lies in the pool, for whoever finds its value damaged.
+    pub fn offset(&self) -> u64 {
+        self.at
+    }
+
     /// Bytes of the blob's block as written.
     pub(crate) fn len(&self) -> usize {
         let (inline, fields) = match self.value {

@@ -6,7 +6,7 @@ macro_rules! command_ids {
         ///
         /// The numbers lie in logs on media and travel between nodes of different releases: they
         /// are never changed and never given to another command. Ranges: 1 strings, 100 keys,
-        /// 200 to 499 left for the other data types, 500 connection, 600 server, 65280 (0xff00)
+        /// 200 hashes, 240 lists, 280 sets, 320 sorted sets, 360 to 499 left, 500 connection, 600 server, 65280 (0xff00)
         /// operations that only a node proposes.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(u16)]
@@ -141,6 +141,38 @@ command_ids! {
     ObjectRefCount = 131,
     /// `WAIT`
     Wait = 132,
+    /// `HSET`
+    HSet = 200,
+    /// `HSETNX`
+    HSetNx = 201,
+    /// `HGET`
+    HGet = 202,
+    /// `HMGET`
+    HMGet = 203,
+    /// `HMSET`
+    HMSet = 204,
+    /// `HGETALL`
+    HGetAll = 205,
+    /// `HDEL`
+    HDel = 206,
+    /// `HLEN`
+    HLen = 207,
+    /// `HEXISTS`
+    HExists = 208,
+    /// `HKEYS`
+    HKeys = 209,
+    /// `HVALS`
+    HVals = 210,
+    /// `HINCRBY`
+    HIncrBy = 211,
+    /// `HINCRBYFLOAT`
+    HIncrByFloat = 212,
+    /// `HSTRLEN`
+    HStrLen = 213,
+    /// `HSCAN`
+    HScan = 214,
+    /// `HRANDFIELD`
+    HRandField = 215,
     /// `HELLO`
     Hello = 500,
     /// `AUTH`

@@ -270,6 +270,10 @@ pub enum Group {
     String,
     /// Keys of any type.
     Generic,
+    /// Hashes.
+    Hash,
+    /// Sets.
+    Set,
     /// The connection.
     Connection,
     /// The server.
@@ -285,6 +289,8 @@ impl Group {
         match self {
             Self::String => "string",
             Self::Generic => "generic",
+            Self::Hash => "hash",
+            Self::Set => "set",
             Self::Connection => "connection",
             Self::Server => "server",
             Self::Internal => "internal",

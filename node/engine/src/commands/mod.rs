@@ -5,7 +5,9 @@
 //! takes back what was written of the reply. Arity has been checked before it runs.
 
 mod expiry;
+mod hashes;
 pub(crate) mod internal;
+mod iterate;
 pub(crate) mod keys;
 mod object;
 mod strings;
@@ -73,6 +75,23 @@ pub(crate) fn handler(command: CommandId) -> Handler {
         Id::FlushDb => Write(keys::flushdb),
         Id::FlushAll => Write(keys::flushall),
         Id::SwapDb => Write(keys::swapdb),
+
+        Id::HSet => Write(hashes::hset),
+        Id::HSetNx => Write(hashes::hsetnx),
+        Id::HMSet => Write(hashes::hmset),
+        Id::HGet => Read(hashes::hget),
+        Id::HMGet => Read(hashes::hmget),
+        Id::HGetAll => Read(hashes::hgetall),
+        Id::HKeys => Read(hashes::hkeys),
+        Id::HVals => Read(hashes::hvals),
+        Id::HDel => Write(hashes::hdel),
+        Id::HLen => Read(hashes::hlen),
+        Id::HExists => Read(hashes::hexists),
+        Id::HStrLen => Read(hashes::hstrlen),
+        Id::HIncrBy => Write(hashes::hincrby),
+        Id::HIncrByFloat => Write(hashes::hincrbyfloat),
+        Id::HScan => Read(hashes::hscan),
+        Id::HRandField => Read(hashes::hrandfield),
 
         Id::Ttl => Read(expiry::ttl),
         Id::PTtl => Read(expiry::pttl),

@@ -87,6 +87,17 @@ impl Bench {
         }
     }
 
+    /// Whether a reading command, words separated by spaces, would hold others up for too long.
+    pub(crate) fn defers(&mut self, command: &str) -> bool {
+        let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
+        let argv = Argv::from(&words[..]);
+        let (spec, at, mut reply) = (resolve(argv).unwrap(), self.at(), Vec::new());
+        let mut w = Writer::new(&mut reply, self.proto);
+        let effects = self.engine.read_or_defer(spec, self.db, argv, None, &at, &mut w).unwrap();
+        assert_eq!(effects.deferred, reply.is_empty());
+        effects.deferred
+    }
+
     /// Runs one command as the server would: by its row, as a read or as an operation.
     pub(crate) fn run(&mut self, words: &[&[u8]]) -> Vec<u8> {
         self.run_staged(words, &[])

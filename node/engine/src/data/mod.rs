@@ -1,9 +1,11 @@
 //! How values are kept: one face a type, encodings hidden from the handlers.
 
+pub(crate) mod hash;
 pub(crate) mod lcs;
 #[allow(dead_code)] // The families that use it are on their way.
 pub(crate) mod limits;
 pub(crate) mod long_double;
+pub(crate) mod members;
 #[allow(dead_code)] // As above.
 pub(crate) mod packed;
 pub(crate) mod string;

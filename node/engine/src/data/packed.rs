@@ -11,15 +11,12 @@
 //! edits it there and puts it back whole. What does not fit into [`PACKED_BYTES_MAX`] any more
 //! becomes a tree.
 
-use std::borrow::Cow;
-
 use cairn_store::{Record, StoreError};
 
-use super::string;
 use crate::failure::{Failure, Outcome};
 
 /// Longest packed form.
-pub(crate) const PACKED_BYTES_MAX: usize = 1024;
+pub(crate) const PACKED_BYTES_MAX: usize = cairn_store::PACKED_MAX;
 
 const COUNT_BYTES: usize = 2;
 /// In place of a length: two bytes of it follow.
@@ -46,39 +43,35 @@ impl From<Damage> for Failure {
 pub(crate) struct Spot(usize);
 
 /// A packed collection, to read.
+#[derive(Clone, Copy)]
 pub(crate) struct Packed<'a> {
-    bytes: Cow<'a, [u8]>,
+    bytes: &'a [u8],
     at: u64,
 }
 
 impl<'a> Packed<'a> {
-    /// The packed form at a key. It is copied only where a long name drove it into chunks.
+    /// The packed form at a key.
     #[inline]
     pub(crate) fn of(record: &Record<'a>) -> Outcome<Packed<'a>> {
-        let len_fits =
-            (COUNT_BYTES as u64..=PACKED_BYTES_MAX as u64).contains(&record.value().len());
-        if !len_fits {
-            return Err(Damage(at_of(record)).into());
+        match record.value().as_inline() {
+            Some(bytes) if (COUNT_BYTES..=PACKED_BYTES_MAX).contains(&bytes.len()) => {
+                Ok(Packed { bytes, at: record.offset() })
+            }
+            _ => Err(Damage(record.offset()).into()),
         }
-        Ok(Packed { bytes: string::bytes(record)?, at: at_of(record) })
     }
 
     /// Entries.
     #[inline]
     pub(crate) fn len(&self) -> usize {
-        count_of(&self.bytes)
+        count_of(self.bytes)
     }
 
     /// The entries in their order.
     #[inline]
-    pub(crate) fn iter(&self) -> Entries<'_> {
-        Entries { bytes: &self.bytes, next: COUNT_BYTES, left: self.len(), at: self.at }
+    pub(crate) fn iter(&self) -> Entries<'a> {
+        Entries { bytes: self.bytes, next: COUNT_BYTES, left: self.len(), at: self.at }
     }
-}
-
-/// The record's place in the pool.
-fn at_of(_: &Record<'_>) -> u64 {
-    0
 }
 
 #[inline]
@@ -125,11 +118,16 @@ impl<'p> Entries<'p> {
         Spot(self.next)
     }
 
+    /// For whoever misses an entry.
+    pub(crate) fn damage(&self) -> Damage {
+        Damage(self.at)
+    }
+
     /// The next two entries.
     #[inline]
     pub(crate) fn next_pair(&mut self) -> Option<Result<Pair<'p>, Damage>> {
         let first = self.next()?;
-        let second = self.next().unwrap_or(Err(Damage(self.at)));
+        let second = self.next().unwrap_or(Err(self.damage()));
         Some(first.and_then(|first| Ok((first, second?))))
     }
 
@@ -173,9 +171,17 @@ impl PackedBuf {
     /// A copy to edit.
     #[inline]
     pub(crate) fn copy_of(packed: &Packed<'_>) -> PackedBuf {
-        let mut bytes = [0; PACKED_BYTES_MAX];
-        bytes[..packed.bytes.len()].copy_from_slice(&packed.bytes);
-        PackedBuf { bytes, len: packed.bytes.len(), at: packed.at }
+        let mut copy = PackedBuf::new();
+        copy.load(packed);
+        copy
+    }
+
+    /// Takes over the entries of `packed`, to edit them.
+    #[inline]
+    pub(crate) fn load(&mut self, packed: &Packed<'_>) {
+        self.len = packed.bytes.len();
+        self.bytes[..self.len].copy_from_slice(packed.bytes);
+        self.at = packed.at;
     }
 
     /// The value to store.
@@ -187,7 +193,7 @@ impl PackedBuf {
     /// What it holds so far, to read.
     #[inline]
     pub(crate) fn view(&self) -> Packed<'_> {
-        Packed { bytes: Cow::Borrowed(self.as_bytes()), at: self.at }
+        Packed { bytes: self.as_bytes(), at: self.at }
     }
 
     /// Entries.
@@ -283,7 +289,7 @@ mod tests {
         let mut wanted = vec![3, 0, 2, b'a', b'b', 0, 254, 254, 0];
         wanted.extend([b'x'; 254]);
         assert_eq!(buf.as_bytes(), wanted);
-        assert_eq!(entries(&PackedBuf::copy_of(&buf.view()))[0], b"ab");
+        assert_eq!(entries(&PackedBuf::copy_of(&buf.view())), entries(&buf));
     }
 
     #[test]
@@ -348,7 +354,7 @@ mod tests {
         assert!(whole.push(b"first") && whole.push(&[0xff; 300]) && whole.push(b"last"));
         let whole = whole.as_bytes().to_vec();
         let read = |bytes: &[u8]| {
-            let packed = Packed { bytes: Cow::Borrowed(bytes), at: 7 };
+            let packed = Packed { bytes, at: 7 };
             packed.iter().collect::<Result<Vec<_>, _>>().map(|entries| entries.len())
         };
         assert_eq!(read(&whole), Ok(3));

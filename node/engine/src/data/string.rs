@@ -48,23 +48,33 @@ pub(crate) fn check_len(offset: u64, added: usize) -> Outcome {
 /// Replies with the whole value.
 #[inline]
 pub(crate) fn reply(record: &Record<'_>, w: &mut Writer<'_>) -> Outcome {
-    match record.value() {
+    Ok(reply_value(record.value(), w)?)
+}
+
+/// Replies with a value that is a string, whatever it lies beside.
+#[inline]
+pub(crate) fn reply_value(value: Value<'_>, w: &mut Writer<'_>) -> cairn_store::Result<()> {
+    match value {
         Value::Inline(bytes) => {
             w.bulk(bytes);
             Ok(())
         }
-        _ => reply_range(record, 0..record.value().len(), w),
+        long => reply_part(long, 0..long.len(), w),
     }
 }
 
 /// Replies with a part of the value; `range` lies within it.
 pub(crate) fn reply_range(record: &Record<'_>, range: Range<u64>, w: &mut Writer<'_>) -> Outcome {
+    Ok(reply_part(record.value(), range, w)?)
+}
+
+fn reply_part(value: Value<'_>, range: Range<u64>, w: &mut Writer<'_>) -> cairn_store::Result<()> {
     // On a replica nobody waits for the bytes.
     if w.is_suppressed() {
         return Ok(());
     }
     w.bulk_header((range.end - range.start) as usize);
-    record.value().read(range, |part| w.raw(part))?;
+    value.read(range, |part| w.raw(part))?;
     w.end_bulk();
     Ok(())
 }

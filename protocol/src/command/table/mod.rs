@@ -5,6 +5,7 @@
 //! Source: the command reference of Redis 7.2.
 
 mod connection;
+mod hashes;
 mod internal;
 mod keys;
 mod server;
@@ -13,8 +14,8 @@ mod strings;
 use super::id::CommandId;
 use super::spec::Spec;
 
-const FAMILIES: [&[Spec]; 5] =
-    [strings::ROWS, keys::ROWS, connection::ROWS, server::ROWS, internal::ROWS];
+const FAMILIES: &[&[Spec]] =
+    &[strings::ROWS, keys::ROWS, hashes::ROWS, connection::ROWS, server::ROWS, internal::ROWS];
 
 const COUNT: usize = CommandId::ALL.len();
 

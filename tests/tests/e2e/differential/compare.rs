@@ -36,6 +36,22 @@ const TOLERANCES: &[Tolerance] = &[
     },
     Tolerance { name: "error-text", about: |_| true, allows: same_error_as_text },
     Tolerance {
+        name: "member-order",
+        about: |args| is(args, &["HKEYS", "HVALS"]),
+        allows: same_set,
+    },
+    Tolerance { name: "member-order", about: |args| is(args, &["HGETALL"]), allows: same_pairs },
+    Tolerance {
+        name: "member-scan",
+        about: |args| is(args, &["HSCAN"]),
+        allows: |node, redis| node.items().len() == 2 && redis.items().len() == 2,
+    },
+    Tolerance {
+        name: "random-member",
+        about: |args| is(args, &["HRANDFIELD"]),
+        allows: same_shape,
+    },
+    Tolerance {
         name: "random-key",
         about: |args| is(args, &["RANDOMKEY"]),
         allows: |node, redis| !node.is_error() && node.is_null() == redis.is_null(),
@@ -57,8 +73,39 @@ fn is_object(args: &[Vec<u8>], subcommand: &str) -> bool {
 }
 
 fn same_set(node: &Reply, redis: &Reply) -> bool {
-    let sorted = |reply: &Reply| reply.items().iter().cloned().collect::<BTreeSet<_>>();
-    node.items().len() == redis.items().len() && sorted(node) == sorted(redis)
+    let sorted = |reply: &Reply| {
+        let mut items = reply.items().to_vec();
+        items.sort();
+        items
+    };
+    kind(node) == kind(redis)
+        && node.items().len() == redis.items().len()
+        && sorted(node) == sorted(redis)
+}
+
+/// Flat pairs in RESP2, a map in RESP3.
+fn same_pairs(node: &Reply, redis: &Reply) -> bool {
+    let sorted =
+        |reply: &Reply| reply.items().chunks(2).map(<[Reply]>::to_vec).collect::<BTreeSet<_>>();
+    kind(node) == kind(redis)
+        && node.items().len() == redis.items().len()
+        && sorted(node) == sorted(redis)
+}
+
+/// As many elements, of the same kinds; what they are is another matter.
+fn same_shape(node: &Reply, redis: &Reply) -> bool {
+    kind(node) == kind(redis)
+        && !node.is_error()
+        && node.is_null() == redis.is_null()
+        && node.items().len() == redis.items().len()
+        && node.items().iter().zip(redis.items()).all(|(node, redis)| same_shape(node, redis))
+}
+
+/// The type byte.
+fn kind(reply: &Reply) -> u8 {
+    match reply {
+        Reply::Line(kind, _) | Reply::Bulk(kind, _) | Reply::List(kind, _) => *kind,
+    }
 }
 
 fn same_error_as_text(node: &Reply, redis: &Reply) -> bool {

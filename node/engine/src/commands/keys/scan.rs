@@ -2,155 +2,52 @@
 //!
 //! KEYS takes as long as there are keys: it is meant to run on a pinned view, which holds no lock.
 
-use cairn_protocol::WireError;
 use cairn_protocol::command::Args;
 use cairn_protocol::glob;
-use cairn_protocol::number::{IntText, parse_u64};
 use cairn_protocol::resp::{Argv, Writer};
-use cairn_store::Record;
 
 use super::type_name;
+use crate::commands::iterate::{Found, Options, parse_cursor};
 use crate::failure::Outcome;
 use crate::keyspace::ReadContext;
 
-/// Keys that SCAN looks at when no COUNT is given.
-const COUNT_DEFAULT: u64 = 10;
-
 /// KEYS pattern
 pub(crate) fn keys(cx: &mut ReadContext<'_>, argv: Argv<'_>, w: &mut Writer<'_>) -> Outcome {
-    let filter = Filter { pattern: Some(&argv[1]), ty: None };
-    let mut names = Names::default();
+    let pattern = &argv[1];
+    let mut found = Found::default();
     cx.view.scan(cx.db, 0, &mut |record| {
-        if cx.exists(record) && filter.accepts(record) {
-            names.push(record.key());
+        if cx.exists(record) && (pattern == b"*" || glob::matches(pattern, record.key(), false)) {
+            found.push(record.key());
         }
         Ok(true)
     })?;
-    names.reply(w);
+    found.reply(w);
     Ok(())
 }
 
 /// SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]
 pub(crate) fn scan(cx: &mut ReadContext<'_>, argv: Argv<'_>, w: &mut Writer<'_>) -> Outcome {
-    let cursor = parse_cursor(&argv[1]).ok_or(WireError::InvalidCursor)?;
-    let (filter, count) = options(Args::new(argv, 2))?;
-    cx.may_take(count.min(cx.view.len(cx.db)))?;
-    let (mut names, mut seen) = (Names::default(), 0);
+    let cursor = parse_cursor(&argv[1])?;
+    let options = Options::of_scan(Args::new(argv, 2))?;
+    cx.may_take(options.count.min(cx.view.len(cx.db)))?;
+    let of_type = |name: &str| options.ty.is_none_or(|ty| ty.eq_ignore_ascii_case(name.as_bytes()));
+    let (mut found, mut seen) = (Found::default(), 0);
     let next = cx.view.scan(cx.db, cursor, &mut |record| {
         seen += 1;
-        if cx.exists(record) && filter.accepts(record) {
-            names.push(record.key());
+        if cx.exists(record) && options.fits(record.key()) && of_type(type_name(record.ty())) {
+            found.push(record.key());
         }
-        Ok(seen < count)
+        Ok(seen < options.count)
     })?;
-    w.array(2);
-    w.bulk(IntText::unsigned(next).as_bytes());
-    names.reply(w);
+    found.reply_with_cursor(next, w);
     Ok(())
-}
-
-fn options(mut args: Args<'_>) -> Outcome<(Filter<'_>, u64)> {
-    let (mut filter, mut count) = (Filter { pattern: None, ty: None }, COUNT_DEFAULT);
-    while !args.is_empty() {
-        if let Some(pattern) = args.keyword_with_value("MATCH") {
-            filter.pattern = Some(pattern);
-        } else if let Some(ty) = args.keyword_with_value("TYPE") {
-            filter.ty = Some(ty);
-        } else if args.left() > 1 && args.keyword("COUNT") {
-            count = u64::try_from(args.int()?).unwrap_or(0);
-            if count == 0 {
-                return Err(WireError::Syntax.into());
-            }
-        } else {
-            return Err(WireError::Syntax.into());
-        }
-    }
-    Ok((filter, count))
-}
-
-/// What `strtoul` reads: Redis lets it decide what a cursor is, signs and the empty text included.
-fn parse_cursor(text: &[u8]) -> Option<u64> {
-    let (negative, digits) = match text {
-        [b'-', digits @ ..] => (true, digits),
-        [b'+', digits @ ..] => (false, digits),
-        digits => (false, digits),
-    };
-    let significant = digits.iter().position(|&digit| digit != b'0').unwrap_or(digits.len());
-    let value = match &digits[significant..] {
-        [] if !digits.is_empty() || text.is_empty() => 0,
-        rest => parse_u64(rest)?,
-    };
-    Some(if negative { value.wrapping_neg() } else { value })
-}
-
-/// Which keys are asked for.
-struct Filter<'a> {
-    pattern: Option<&'a [u8]>,
-    ty: Option<&'a [u8]>,
-}
-
-impl Filter<'_> {
-    fn accepts(&self, record: &Record<'_>) -> bool {
-        let name_fits = match self.pattern {
-            None | Some(b"*") => true,
-            Some(pattern) => glob::matches(pattern, record.key(), false),
-        };
-        name_fits
-            && self.ty.is_none_or(|ty| ty.eq_ignore_ascii_case(type_name(record.ty()).as_bytes()))
-    }
-}
-
-/// Names gathered before it is known how many they are.
-#[derive(Default)]
-struct Names {
-    bytes: Vec<u8>,
-    ends: Vec<usize>,
-}
-
-impl Names {
-    fn push(&mut self, name: &[u8]) {
-        self.bytes.extend_from_slice(name);
-        self.ends.push(self.bytes.len());
-    }
-
-    fn reply(&self, w: &mut Writer<'_>) {
-        w.array(self.ends.len());
-        let mut start = 0;
-        for &end in &self.ends {
-            w.bulk(&self.bytes[start..end]);
-            start = end;
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::*;
     use crate::commands::test::Bench;
-
-    #[test]
-    fn cursors_are_read_as_strtoul_reads_them() {
-        let rows: &[(&str, Option<u64>)] = &[
-            ("0", Some(0)),
-            ("", Some(0)),
-            ("00", Some(0)),
-            ("017", Some(17)),
-            ("+5", Some(5)),
-            ("-1", Some(u64::MAX)),
-            ("18446744073709551615", Some(u64::MAX)),
-            ("18446744073709551616", None),
-            (" 1", None),
-            ("1 ", None),
-            ("a", None),
-            ("-", None),
-            ("+-1", None),
-        ];
-        for (text, wanted) in rows {
-            assert_eq!(parse_cursor(text.as_bytes()), *wanted, "{text:?}");
-        }
-    }
 
     #[test]
     fn keys_matches_and_hides_the_expired() {

@@ -4,6 +4,7 @@
 //! of that kind ([`argument`], and each family's own). `a|b` is one of the two, `-` is nothing,
 //! `a=b` is two words in turn, and `a+` is one to three times `a`.
 
+mod hashes;
 mod keys;
 mod strings;
 
@@ -57,7 +58,7 @@ pub struct Family {
     special: fn(&mut Rng) -> Vec<Step>,
 }
 
-const FAMILIES: &[Family] = &[strings::FAMILY, keys::FAMILY];
+const FAMILIES: &[Family] = &[strings::FAMILY, keys::FAMILY, hashes::FAMILY];
 
 /// The stream of `seed`. Every second one is mostly about one family. One in three has deadlines
 /// that pass during the stream; DBSIZE is left out of those, since it counts what has expired until
