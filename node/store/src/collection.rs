@@ -4,8 +4,10 @@
 //! a collection, [`Edit`] changes one whose path from the root is owned; what the change did to
 //! the counts above is entered once, at its end.
 
+mod list;
 mod ranked;
 
+pub(crate) use list::LIST_BYTES;
 pub(crate) use ranked::RANK_BYTES;
 
 use crate::blob::{self, Body, Encoding, Meta, Record, Roots, Type, Value, content_bytes};
@@ -416,7 +418,8 @@ impl Store {
                 self.drop_below(roots.order, dropped::ORDER)?;
                 self.drop_below(roots.tree, dropped::KEYS)
             }
-            Type::String | Type::List | Type::Stream => {
+            Type::List => self.drop_below(roots.tree, dropped::LIST),
+            Type::String | Type::Stream => {
                 Err(StoreError::corrupt("a collection of a type that has no trees", roots.tree))
             }
         }
@@ -436,6 +439,15 @@ impl Store {
             if source.ty() == Type::ZSet {
                 return tree
                     .ranked(0, false, &mut |name, score| edit.rank_put(name, score).map(|_| true));
+            }
+            if source.ty() == Type::List {
+                return tree.elements(0, false, &mut |element| {
+                    match element.as_inline() {
+                        Some(bytes) => edit.list_push_back(bytes)?,
+                        None => edit.list_push_back(&element.to_vec()?)?,
+                    }
+                    Ok(true)
+                });
             }
             tree.for_each(&mut |member| {
                 match member.value().as_inline() {

@@ -3,7 +3,7 @@
 //!
 //! Knows no clock, no randomness, no sockets: times and seeds come in with each operation.
 //! Rooms, bottom up: `layout` (bytes on media) < `media` < `persist` < `alloc` < `heap` <
-//! `btree`, `trie` < `blob` < `order` < `keyspace`, `pool`; `log` stands beside them.
+//! `btree`, `trie` < `blob` < `order`, `list` < `keyspace`, `pool`; `log` stands beside them.
 
 pub mod alloc;
 pub mod blob;
@@ -15,6 +15,7 @@ pub mod hash;
 pub mod heap;
 pub mod keyspace;
 pub mod layout;
+pub mod list;
 pub mod log;
 pub mod media;
 pub mod order;

@@ -46,6 +46,7 @@ enum Kept {
     Text(Vec<u8>),
     Members(BTreeMap<Vec<u8>, Vec<u8>>),
     Ranked(BTreeMap<Vec<u8>, i64>),
+    List(Vec<Vec<u8>>),
 }
 
 impl Kept {
@@ -77,6 +78,9 @@ fn kept<'a>(store: &'a Store, record: &Record<'a>) -> Kept {
     if record.ty() == Type::ZSet {
         return Kept::Ranked(ranked(&tree));
     }
+    if record.ty() == Type::List {
+        return Kept::List(elements(&tree));
+    }
     let mut members = BTreeMap::new();
     tree.for_each(&mut |member| {
         let value = member.value().to_vec()?;
@@ -103,6 +107,24 @@ fn ranked(tree: &Tree<'_>) -> BTreeMap<Vec<u8>, i64> {
     assert!(order.is_sorted());
     assert_eq!((tree.len(), order.len()), (members.len() as u64, members.len()));
     members
+}
+
+/// The elements of a list, having seen that they are the same backwards.
+fn elements(tree: &Tree<'_>) -> Vec<Vec<u8>> {
+    let mut both = [false, true].map(|reverse| {
+        let mut elements = Vec::new();
+        let from = if reverse { u64::MAX } else { 0 };
+        tree.elements(from, reverse, &mut |element| {
+            elements.push(element.to_vec()?);
+            Ok(true)
+        })
+        .unwrap();
+        elements
+    });
+    both[1].reverse();
+    assert!(both[0] == both[1]);
+    assert_eq!(tree.len(), both[0].len() as u64);
+    std::mem::take(&mut both[0])
 }
 
 fn content(store: &Store) -> Content {
@@ -155,6 +177,7 @@ fn deadline(rng: &mut Rng) -> Option<u64> {
 const TEXT: Meta = Meta { ty: Type::String, encoding: Encoding::Raw, deadline_ms: None };
 
 const ZSET: Meta = Meta { ty: Type::ZSet, encoding: Encoding::Skiplist, deadline_ms: None };
+const LIST: Meta = Meta { ty: Type::List, encoding: Encoding::Quicklist, deadline_ms: None };
 const HASH: Meta = Meta { ty: Type::Hash, encoding: Encoding::Hashtable, deadline_ms: None };
 
 fn is_text(model: &Content, at: &(u16, Vec<u8>)) -> bool {
@@ -271,6 +294,72 @@ fn edit_ranked(store: &mut Store, model: &mut Content, rng: &mut Rng, at: (u16, 
     }
 }
 
+/// Makes a key a list.
+fn build_list(store: &mut Store, model: &mut Content, rng: &mut Rng, at: (u16, Vec<u8>)) {
+    let deadline_ms = deadline(rng);
+    let mut elements = Vec::new();
+    for _ in 0..[3, 20, 200][rng.below(3) as usize] {
+        elements.push(value(rng));
+    }
+    let key = store.key(&at.1);
+    let done = store.build(Db(at.0), &key, Meta { deadline_ms, ..LIST }, |edit| {
+        elements.iter().try_for_each(|element| edit.list_push_back(element))
+    });
+    done.unwrap();
+    model.insert(at, (Kept::List(elements), deadline_ms));
+}
+
+/// Changes a list element by element, and sometimes by much.
+fn edit_list(store: &mut Store, model: &mut Content, rng: &mut Rng, at: (u16, Vec<u8>)) {
+    let key = store.key(&at.1);
+    let Some((Kept::List(elements), _)) = model.get_mut(&at) else { return };
+    let done = store.edit(Db(at.0), &key, |edit| -> Result<(), StoreError> {
+        for _ in 0..rng.below(20) {
+            let index = rng.below(elements.len() as u64 + 1);
+            let place = index as usize;
+            match rng.below(20) {
+                0..=8 => {
+                    let value = value(rng);
+                    edit.list_insert(index, &value)?;
+                    elements.insert(place, value);
+                }
+                9..=11 => {
+                    let value = value(rng);
+                    assert_eq!(edit.list_set(index, &value)?, place < elements.len());
+                    if let Some(element) = elements.get_mut(place) {
+                        *element = value;
+                    }
+                }
+                12 => {
+                    let each: Vec<u64> =
+                        (index..elements.len() as u64).filter(|_| rng.below(2) == 0).collect();
+                    edit.list_remove_each(&each)?;
+                    each.iter().rev().for_each(|&index| drop(elements.remove(index as usize)));
+                }
+                13 if rng.below(8) == 0 => {
+                    edit.list_remove(index, u64::MAX)?;
+                    elements.truncate(place);
+                }
+                14 if rng.below(8) == 0 => {
+                    edit.list_remove(0, index)?;
+                    elements.drain(..place);
+                }
+                _ => {
+                    let count = rng.below(3).min(elements.len() as u64 - index);
+                    edit.list_remove(index, count)?;
+                    elements.drain(place..place + count as usize);
+                }
+            }
+            assert_eq!(edit.len(), elements.len() as u64);
+        }
+        Ok(())
+    });
+    assert!(done.unwrap().is_some());
+    if elements.is_empty() {
+        model.remove(&at);
+    }
+}
+
 /// One random operation on both.
 fn step(store: &mut Store, model: &mut Content, rng: &mut Rng, universe: u64) {
     let db = rng.below(3) as u16;
@@ -279,10 +368,12 @@ fn step(store: &mut Store, model: &mut Content, rng: &mut Rng, universe: u64) {
     let (key, to) = (store.key(&name), store.key(&other));
     let at = (db, name.clone());
     match rng.below(100) {
-        0..=4 => build(store, model, rng, at),
-        5..=9 => build_ranked(store, model, rng, at),
+        0..=3 => build(store, model, rng, at),
+        4..=6 => build_ranked(store, model, rng, at),
+        7..=9 => build_list(store, model, rng, at),
         10..=29 => match model.get(&at) {
             Some((Kept::Ranked(_), _)) => edit_ranked(store, model, rng, at),
+            Some((Kept::List(_), _)) => edit_list(store, model, rng, at),
             _ => edit(store, model, rng, at),
         },
         30..=49 => {

@@ -175,7 +175,10 @@ fn random_sequences_agree_with_a_vector() {
                 assert_eq!(old, Some([model.remove(index)]), "seed {seed}");
             }
             if let Some(index) = index.checked_sub(1).filter(|&index| index < model.len()) {
-                let change = |heap: &mut Heap, cell| heap.set(cell, entry);
+                let change = |heap: &mut Heap, cell, within| {
+                    assert_eq!(within, (model[index] >> OFFSET_BITS) - 1);
+                    heap.set(cell, entry)
+                };
                 Sequence::update(&mut heap, root, rank - 1, change).unwrap();
                 model[index] = entry;
             }

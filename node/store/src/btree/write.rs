@@ -2,7 +2,7 @@
 
 use super::way::{AtRank, BeforeRank, ByKey, Way};
 use super::{Btree, LEVELS_MAX, Node, Probe, too_deep};
-use crate::error::Result;
+use crate::error::{Result, StoreError};
 use crate::heap::{Cell, Heap, Offset};
 use crate::layout::pool::btree::NODE_LEN;
 use crate::layout::pool::{OFFSET_MASK, kind};
@@ -26,7 +26,7 @@ pub enum Side {
     After,
 }
 
-type Change<'a, T> = dyn FnMut(&mut Heap, Cell) -> Result<T> + 'a;
+type Change<'a, T> = dyn FnMut(&mut Heap, Cell, u64) -> Result<T> + 'a;
 
 impl<const K: usize, const V: usize> Btree<K, V> {
     /// Inserts or replaces; returns the value that was there. `root` is a cell of an owned block.
@@ -201,8 +201,9 @@ impl<const K: usize, const V: usize> Btree<K, V> {
         heap.mem.store_word(Self::word(node, index, K + 1), total)
     }
 
-    /// Owns the path to the entry that `rank` lies in, lets `change` change its first value word,
-    /// and sets the weights above it right. The entry must be there, and weigh something after.
+    /// Owns the path to the entry that `rank` lies in, lets `change` change its first value word
+    /// knowing how far into the entry the rank lies, and sets the weights above it right. The
+    /// entry must be there, and weigh something after.
     ///
     /// # Errors
     /// [`crate::StoreError::Full`]; what `change` returns.
@@ -210,31 +211,31 @@ impl<const K: usize, const V: usize> Btree<K, V> {
         heap: &mut Heap,
         root: Cell,
         rank: u64,
-        mut change: impl FnMut(&mut Heap, Cell) -> Result<T>,
+        mut change: impl FnMut(&mut Heap, Cell, u64) -> Result<T>,
     ) -> Result<T> {
-        Self::update_at(heap, root, &mut AtRank(rank), &mut change, 0)
+        Self::update_at(heap, root, AtRank(rank), &mut change, 0)
     }
 
     fn update_at<T>(
         heap: &mut Heap,
         cell: Cell,
-        way: &mut impl Way<K, V>,
+        mut way: AtRank,
         change: &mut Change<'_, T>,
         level: usize,
     ) -> Result<T> {
         let at = heap.own_at(cell, NODE_LEN)?;
         let node = Self::node(&heap.mem, at)?;
         if node.leaf {
-            let (index, _) = way.slot(&heap.mem, &node)?;
-            if index == node.count {
-                return Err(crate::StoreError::corrupt("a tree that ends before its weight", at));
+            let (index, there) = Way::<K, V>::slot(&mut way, &heap.mem, &node)?;
+            if !there {
+                return Err(StoreError::corrupt("a tree that ends before its weight", at));
             }
-            return change(heap, Cell { at: Self::word(&node, index, K) });
+            return change(heap, Cell { at: Self::word(&node, index, K) }, way.0);
         }
         if level > LEVELS_MAX {
             return Err(too_deep(at));
         }
-        let index = way.child(&heap.mem, &node)?;
+        let index = Way::<K, V>::child(&mut way, &heap.mem, &node)?;
         let child_cell = Cell { at: Self::word(&node, index, K) };
         let done = Self::update_at(heap, child_cell, way, change, level + 1)?;
         Self::renew(heap, &node, index)?;

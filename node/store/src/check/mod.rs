@@ -5,13 +5,15 @@ use crate::alloc::record::{self, Bits, Committed};
 use crate::alloc::{Alloc, slab_of};
 use crate::blob::{Chunks, Record, Roots, Type, Value};
 use crate::btree::chunk_len;
-use crate::collection::{ENTRY_BYTES, RANK_BYTES};
+use crate::collection::{ENTRY_BYTES, LIST_BYTES, RANK_BYTES};
 use crate::error::{Result, StoreError};
 use crate::heap::{Cell, Offset, expect};
 use crate::keyspace::{Db, Deadlines};
 use crate::layout::pool::{
-    CLASS_BYTES, HEADER, SLABS_PER_EXTENT, btree, dropped, kind, root, slots,
+    self as layout, CLASS_BYTES, HEADER, OFFSET_MASK, SLABS_PER_EXTENT, btree, dropped, kind, root,
+    slots,
 };
+use crate::list::{self, Sequence};
 use crate::media::FileMedia;
 use crate::order::{self, Order};
 use crate::persist::Mem;
@@ -283,6 +285,16 @@ impl Walk<'_> {
 
     /// The elements of a collection: as many as it says, and counting as much.
     fn collection(&mut self, record: &Record<'_>, roots: Roots) -> Result<()> {
+        if record.ty() == Type::List {
+            let sum = self.list(roots.tree)?;
+            if (sum.count, LIST_BYTES + list::content_bytes(sum)) != (roots.len, roots.bytes) {
+                return Err(StoreError::corrupt(
+                    "a list that counts its elements wrong",
+                    record.at,
+                ));
+            }
+            return Ok(());
+        }
         let keys = self.report.keys;
         let mut members = Counted::default();
         self.trie(roots.tree, &mut members)?;
@@ -305,6 +317,42 @@ impl Walk<'_> {
             ));
         }
         Ok(())
+    }
+
+    /// The chunks of a list; returns what their elements come to.
+    fn list(&mut self, tree: Offset) -> Result<list::Sum> {
+        let mem = self.mem();
+        Sequence::check(&mem, tree, &mut |node| self.reach(node, btree::NODE_LEN))?;
+        let mut sum = list::Sum::default();
+        Sequence::walk(&mem, tree, 0, false, &mut |_, &[pointer], _| {
+            sum.add(self.list_chunk(pointer)?);
+            Ok(true)
+        })?;
+        Ok(sum)
+    }
+
+    /// A chunk of a list and the blobs of its elements, which come to what it says.
+    fn list_chunk(&mut self, pointer: u64) -> Result<list::Sum> {
+        let mem = self.mem();
+        let chunk = list::Chunk::read(&mem, pointer)?;
+        self.reach(pointer & OFFSET_MASK, layout::list::LEN)?;
+        list::each_blob(&mem, pointer, &mut |blob| self.long_value(blob))?;
+        if chunk.sum_of(&mem, 0..chunk.sum.bytes as usize)? != chunk.sum {
+            let at = pointer & OFFSET_MASK;
+            return Err(StoreError::corrupt("a chunk of a list that counts wrong", at));
+        }
+        Ok(chunk.sum)
+    }
+
+    /// The blob of a long element.
+    fn long_value(&mut self, at: Offset) -> Result<()> {
+        let mem = self.mem();
+        let record = Record::read(&mem, at)?;
+        self.reach(at, record.len())?;
+        match record.value() {
+            Value::Chunked(chunks) => self.chunks(chunks.tree),
+            _ => Ok(()),
+        }
     }
 
     /// An order whose members may be gone.
@@ -338,6 +386,8 @@ impl Walk<'_> {
                 dropped::CHUNKS => walk.chunks(pointer),
                 dropped::EXPIRY => walk.deadlines(pointer).map(|_| ()),
                 dropped::ORDER => walk.dropped_order(pointer),
+                dropped::LIST => walk.list(pointer).map(|_| ()),
+                dropped::LIST_CHUNK => walk.list_chunk(pointer).map(|_| ()),
                 _ => Err(StoreError::corrupt("a dropped tree of a kind nobody knows", pointer)),
             });
         }

@@ -11,6 +11,7 @@ use crate::btree::chunk_len;
 use crate::error::{Result, StoreError};
 use crate::heap::{Offset, expect};
 use crate::layout::pool::{HEADER, OFFSET_MASK, dropped, kind, root, slots};
+use crate::list::Sequence;
 use crate::order::Order;
 use crate::trie;
 
@@ -135,6 +136,15 @@ impl Store {
                 Order::free_children(&mut self.heap, pointer, &mut nodes, &mut values)?;
                 nodes.into_iter().try_for_each(|node| self.drop_tree(node, dropped::ORDER))
             }
+            dropped::LIST => {
+                let (mut nodes, mut chunks) = (Vec::new(), Vec::new());
+                Sequence::free_children(&mut self.heap, pointer, &mut nodes, &mut chunks)?;
+                for node in nodes {
+                    self.drop_tree(node, dropped::LIST)?;
+                }
+                chunks.into_iter().flatten().try_for_each(|chunk| self.drop_list_chunk(chunk))
+            }
+            dropped::LIST_CHUNK => self.free_list_chunk(pointer),
             _ => Err(StoreError::corrupt(
                 "a dropped tree of a kind nobody knows",
                 pointer & OFFSET_MASK,

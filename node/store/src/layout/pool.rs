@@ -252,6 +252,8 @@ pub mod kind {
     pub const TREE_INNER: u8 = 9;
     /// A page of the list of dropped trees.
     pub const DROPPED: u8 = 10;
+    /// A chunk of a list.
+    pub const LIST_CHUNK: u8 = 11;
 }
 
 /// Pointers are a 48-bit offset below a 16-bit tag.
@@ -358,6 +360,38 @@ pub mod btree {
     pub const WORDS: usize = (NODE_LEN - super::HEADER) / 8;
 }
 
+/// List: a B+tree without keys, whose entries are chunks; a pointer's tag is the number of its
+/// chunk's elements.
+///
+/// ```text
+///  0  header; count = elements
+/// 16  start u16, end u16       where in the block the elements lie
+/// 20  listpack u16             bytes that those not in blobs would take in a listpack
+/// 22  long u16                 elements in blobs
+/// 24  blobs u64                what those blobs count as, in bytes
+/// 32  elements, which can be read from either end, with room before and behind:
+///     {length u8 < 254, bytes, length u8}
+///     {254, length u16, bytes, length u16, 254}
+///     {255, blob u48, 255}     longer than INLINE_MAX
+/// ```
+pub mod list {
+    #![allow(missing_docs)]
+    pub const LEN: usize = 2048;
+    pub const PLACE: usize = super::HEADER;
+    pub const BLOBS: usize = PLACE + 8;
+    pub const BODY: usize = BLOBS + 8;
+    pub const CAPACITY: usize = LEN - BODY;
+    /// In place of a length: it follows as u16.
+    pub const MIDDLE: u8 = 254;
+    /// In place of a length: the element lies in a blob.
+    pub const LONG: u8 = 255;
+    /// The longest element in a chunk: two halves of one always leave room for another.
+    pub const INLINE_MAX: usize = 1000;
+    const _: () = assert!(BODY == 32 && CAPACITY / 2 < 1 << 16);
+    // A listpack takes up to four bytes an element more than its bytes.
+    const _: () = assert!(INLINE_MAX + 6 <= CAPACITY / 2 && CAPACITY * 3 < 1 << 16);
+}
+
 /// A page of the list of dropped trees: {next u64, then count entries of {pointer, what u64}}.
 pub mod dropped {
     #![allow(missing_docs)]
@@ -375,6 +409,10 @@ pub mod dropped {
     pub const EXPIRY: u64 = 5;
     /// The order of a sorted set; its members are a trie of blobs.
     pub const ORDER: u64 = 6;
+    /// A list: a sequence of chunks.
+    pub const LIST: u64 = 7;
+    /// A chunk of a list with elements in blobs.
+    pub const LIST_CHUNK: u64 = 8;
 }
 
 #[cfg(test)]
@@ -395,7 +433,9 @@ mod tests {
             let class = CLASS_BYTES[CLASS_BY_WORDS[len.div_ceil(8)] as usize] as usize;
             assert!(class >= len);
         }
-        for exact in [trie::LEAF_LEN, trie::directory_len(6), slots::HIGH_LEN, btree::NODE_LEN] {
+        for exact in
+            [trie::LEAF_LEN, trie::directory_len(6), slots::HIGH_LEN, btree::NODE_LEN, list::LEN]
+        {
             assert!(CLASS_BYTES.contains(&(exact as u16)), "{exact}");
         }
     }
