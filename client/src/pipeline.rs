@@ -7,8 +7,8 @@ use crate::cmd::Cmd;
 use crate::error::Error;
 use crate::reply::read;
 
-/// Collects requests, then sends them in one write and waits for all replies. Not a transaction:
-/// requests of others may be executed in between.
+/// Collects requests, then sends them in one write and waits for all replies. Requests of others may
+/// be executed in between, except with [`Pipeline::execute_atomically`].
 #[derive(Clone, Debug)]
 #[must_use = "a pipeline does nothing until it is executed"]
 pub struct Pipeline<'a> {
@@ -51,5 +51,14 @@ impl<'a> Pipeline<'a> {
         }
         let replies = self.client.send(self.bytes, self.count).await?;
         Ok(replies.into_iter().map(read).collect())
+    }
+
+    /// Sends the requests between MULTI and EXEC; the replies to all of those.
+    pub(crate) async fn send_as_transaction(self) -> Result<Vec<Value>, Error> {
+        let mut bytes = Vec::with_capacity(self.bytes.len() + 32);
+        Cmd::new("MULTI").encode(&mut bytes);
+        bytes.extend_from_slice(&self.bytes);
+        Cmd::new("EXEC").encode(&mut bytes);
+        self.client.send(bytes, self.count + 2).await
     }
 }

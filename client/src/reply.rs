@@ -22,7 +22,7 @@ pub(crate) fn read<T: FromValue>(value: Value) -> Result<T, Error> {
     }
 }
 
-fn unexpected<T>(wanted: &'static str, value: &Value) -> Result<T, Error> {
+pub(crate) fn unexpected<T>(wanted: &'static str, value: &Value) -> Result<T, Error> {
     let mut got = format!("{value:?}");
     got.truncate(got.floor_char_boundary(120));
     Err(Error::UnexpectedReply { wanted, got })

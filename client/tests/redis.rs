@@ -59,6 +59,7 @@ async fn typed_methods_mean_what_they_say() -> Result<(), Error> {
     keys(&client).await?;
     times(&client).await?;
     hashes(&client).await?;
+    transactions(&client).await?;
     let wrong = Client::open(Options::new(&redis.address).password("wrong")).await;
     assert_eq!(wrong.unwrap_err().code(), Some("WRONGPASS"));
     Ok(())
@@ -193,5 +194,23 @@ async fn hashes(client: &Client) -> Result<(), Error> {
     assert_eq!(client.hrand_field("x").await?, None);
     assert_eq!(client.hrand_fields("h", -7).await?.len(), 7);
     assert_eq!(client.hrand_fields_with_values("h", 5).await?.len(), 2);
+    Ok(())
+}
+
+async fn transactions(client: &Client) -> Result<(), Error> {
+    let transaction = || client.pipeline().cmd(Cmd::new("INCR").arg("tx")).cmd(Cmd::new("PING"));
+    let replies = transaction().execute_atomically().await?.expect("nothing was watched");
+    let replies: Vec<String> = replies.into_iter().map(|reply| format!("{reply:?}")).collect();
+    assert_eq!(replies, ["Ok(Int(1))", "Ok(Simple(\"PONG\"))"]);
+    client.watch(["tx", "u"]).await?;
+    client.call::<i64>(Cmd::new("INCR").arg("tx")).await?;
+    assert!(transaction().execute_atomically().await?.is_none());
+    client.watch(["tx"]).await?;
+    client.call::<i64>(Cmd::new("INCR").arg("tx")).await?;
+    client.unwatch().await?;
+    assert!(transaction().execute_atomically().await?.is_some());
+    let refused = transaction().cmd(Cmd::new("NOSUCH")).execute_atomically().await;
+    assert!(matches!(refused, Err(Error::Server(text)) if text.contains("unknown command")));
+    assert_eq!(client.get("tx").await?, Some(b"4".to_vec()));
     Ok(())
 }

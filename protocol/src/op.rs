@@ -234,14 +234,22 @@ impl<'a> EntryRef<'a> {
     /// The operations in order. After an error there are no more: what follows means nothing.
     #[must_use]
     pub fn ops(&self) -> Ops<'a> {
-        Ops { left: self.header.count, body: self.body, at: 0, stopped: false }
+        Ops { left: Some(self.header.count), body: self.body, at: 0, stopped: false }
     }
 }
 
-/// The operations of an entry.
+/// The operations that fill `body`, back to back: those of a transaction. Offsets of errors are as
+/// if an entry's header stood before it.
+#[must_use]
+pub fn operations(body: &[u8]) -> Ops<'_> {
+    Ops { left: None, body, at: 0, stopped: false }
+}
+
+/// The operations of an entry, or of a transaction.
 #[derive(Clone, Debug)]
 pub struct Ops<'a> {
-    left: u32,
+    /// How many there must still be; None: as many as there are.
+    left: Option<u32>,
     body: &'a [u8],
     at: usize,
     stopped: bool,
@@ -253,17 +261,17 @@ impl<'a> Iterator for Ops<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         let rest = &self.body[self.at..];
         let offset = ENTRY_HEADER_BYTES + self.at;
-        if self.stopped || self.left == 0 && rest.is_empty() {
+        if self.stopped || rest.is_empty() && self.left.is_none_or(|left| left == 0) {
             return None;
         }
         let op = match self.left {
-            0 => Err(OpError::Damaged { offset }),
+            Some(0) => Err(OpError::Damaged { offset }),
             _ => OpRef::split_first(rest, offset),
         };
         match op {
             Ok((op, len)) => {
                 self.at += len;
-                self.left -= 1;
+                self.left = self.left.map(|left| left - 1);
                 Some(Ok(op))
             }
             Err(error) => {

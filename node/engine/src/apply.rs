@@ -15,6 +15,7 @@ use crate::effects::Effects;
 use crate::failure::{Failure, Fatal, Outcome};
 use crate::keyspace::{Room, WriteContext};
 use crate::recency::{CELLS, Recency};
+use crate::watch::Watches;
 
 /// The behaviour this build means by an entry; entries name theirs
 /// ([`EntryHeader::engine_version`](cairn_protocol::op::EntryHeader)).
@@ -34,13 +35,15 @@ pub struct At {
 pub struct Engine {
     pub(crate) store: Store,
     pub(crate) recency: Arc<Recency>,
+    pub(crate) watches: Arc<Watches>,
     room: Room,
 }
 
 impl Engine {
     /// An engine over what the store holds. Nothing is read: opening takes no time.
     pub fn new(store: Store) -> Engine {
-        Engine { store, recency: Arc::new(Recency::new(CELLS)), room: Room::default() }
+        let recency = Arc::new(Recency::new(CELLS));
+        Engine { store, recency, watches: Arc::default(), room: Room::default() }
     }
 
     /// The store, to look at.
@@ -92,6 +95,7 @@ impl Engine {
         let write = match handler(op.command) {
             Handler::Write(write) => write,
             Handler::Read(_) => return self.read_hashed(spec, Db(op.db), argv, key, at, w),
+            Handler::Several => return self.exec(op, at, w),
             Handler::Elsewhere => {
                 w.error_text("ERR this command is answered by the server, not by the log");
                 return Ok(Effects::default());
@@ -102,6 +106,7 @@ impl Engine {
             now_ms: at.now_ms.max(self.store.clock_ms()),
             store: &mut self.store,
             recency: &self.recency,
+            watches: &self.watches,
             room: &mut self.room,
             db: Db(op.db),
             seed: at.seed,
@@ -206,6 +211,7 @@ fn with_stages<'a>(
     let mut cx_with_stages = WriteContext {
         store: cx.store,
         recency: cx.recency,
+        watches: cx.watches,
         room: cx.room,
         db: cx.db,
         now_ms: cx.now_ms,

@@ -20,6 +20,7 @@ use crate::effects::Effects;
 use crate::expiry::has_passed;
 use crate::failure::{Failure, Outcome};
 use crate::recency::Recency;
+use crate::watch::Watches;
 
 /// Whether a lookup counts as a use of the key (`OBJECT IDLETIME`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +103,8 @@ fn hashed_before<'k>(hashed: Option<Key<'k>>, bytes: &[u8]) -> Option<Key<'k>> {
 pub(crate) struct WriteContext<'a> {
     pub(crate) store: &'a mut Store,
     pub(crate) recency: &'a Recency,
+    /// Who is to be told of changes.
+    pub(crate) watches: &'a Watches,
     pub(crate) room: &'a mut Room,
     pub(crate) db: Db,
     pub(crate) now_ms: u64,
@@ -280,14 +283,18 @@ impl WriteContext<'_> {
     pub(crate) fn rename(&mut self, from: &Key<'_>, to_db: Db, to: &Key<'_>) -> Outcome {
         self.room.forget();
         self.store.rename(self.db, from, to_db, to)?;
-        self.note_change(to);
+        self.watches.touch(self.db, from);
+        self.note_change_in(to_db, to);
         Ok(())
     }
 
     /// Deletes the key, which need not exist; returns whether it was stored.
     pub(crate) fn remove(&mut self, key: &Key<'_>) -> Outcome<bool> {
         let removed = self.store.remove(self.db, key)?;
-        self.effects.changed += u32::from(removed);
+        if removed {
+            self.effects.changed += 1;
+            self.watches.touch(self.db, key);
+        }
         Ok(removed)
     }
 
@@ -306,7 +313,20 @@ impl WriteContext<'_> {
     /// Counts a changed key and its use.
     #[inline]
     pub(crate) fn note_change(&mut self, key: &Key<'_>) {
+        self.note_change_in(self.db, key);
+    }
+
+    /// As [`note_change`](Self::note_change), in another database.
+    #[inline]
+    pub(crate) fn note_change_in(&mut self, db: Db, key: &Key<'_>) {
         self.effects.changed += 1;
         self.recency.touch(key.hash, self.now_ms);
+        self.watches.touch(db, key);
+    }
+
+    /// Tells who watches that all keys of `db` are about to go, and with `others` to be replaced by
+    /// those of that database.
+    pub(crate) fn note_change_of_all(&self, db: Db, others: Option<Db>) -> Outcome {
+        Ok(self.watches.touch_all(self.store.view(), self.now_ms, db, others)?)
     }
 }

@@ -23,6 +23,8 @@ mod recency;
 #[allow(dead_code)] // As `data::packed`.
 mod seed;
 mod state;
+mod transaction;
+mod watch;
 
 pub use apply::{At, ENGINE_VERSION, Engine};
 pub use commands::internal::{encode_drop_stages, encode_reclaim, encode_stage};
@@ -32,3 +34,5 @@ pub use failure::Fatal;
 pub use read::read_view;
 pub use recency::{CELLS as RECENCY_CELLS, Recency, RecencyPolicy};
 pub use state::state_hash;
+pub use transaction::{Transaction, encode_exec};
+pub use watch::{Watch, Watches};

@@ -23,7 +23,7 @@ use cairn_store::{Published, Sealed, StoreError};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::long_read::Pinned;
-use super::propose::Submission;
+use super::propose::{Guard, Submission};
 use super::turn::Turn;
 use crate::ops::clock;
 use crate::ops::entropy::Seeds;
@@ -92,6 +92,8 @@ pub struct Start {
 /// One shard's group.
 pub struct Group {
     shard: ShardId,
+    /// A lone node leads in one term.
+    term: Term,
     engine: RwLock<Engine>,
     log: Arc<Log>,
     queue: Mutex<VecDeque<Arc<Submission>>>,
@@ -161,6 +163,7 @@ impl Group {
         };
         Arc::new(Group {
             shard,
+            term: start.term,
             engine: RwLock::new(engine),
             log,
             queue: Mutex::default(),
@@ -262,6 +265,11 @@ impl Group {
         &self.log
     }
 
+    /// The term that it leads in.
+    pub fn term(&self) -> Term {
+        self.term
+    }
+
     /// Operations applied since the start.
     pub fn applied_ops(&self) -> u64 {
         self.applied_ops.load(Ordering::Relaxed)
@@ -324,31 +332,41 @@ impl Group {
                 return;
             }
             let entry = self.stamp(driver);
-            self.append(driver, entry);
+            if !entry.submissions.is_empty() {
+                self.append(driver, entry);
+            }
         }
     }
 
-    /// Takes submissions for one entry and gives it time, seed and index.
+    /// Takes submissions for one entry and gives it time, seed and index. One without submissions
+    /// has no index: all that there were have been answered here.
     fn stamp(&self, driver: &mut Driver) -> InFlight {
         let mut submissions = driver.spare.pop().unwrap_or_default();
-        let (mut bytes, mut count) = (0, 0u32);
+        let (mut bytes, mut count, mut work) = (0, 0u32, 0u32);
+        driver.last_ms = driver.last_ms.max(clock::wall_ms());
         while bytes < ENTRY_BYTES
-            && count < ENTRY_OPS
+            && work < ENTRY_OPS
             && let Some(submission) = driver.taken.pop_front()
         {
-            let batch = submission.batch();
+            let mut batch = submission.batch();
+            if batch.guard().is_some_and(|guard| is_broken(guard, driver, &submissions)) {
+                batch.abort();
+                drop(batch);
+                submission.finish();
+                continue;
+            }
             bytes += batch.write_bytes();
             count += batch.write_count();
+            work += batch.work();
             drop(batch);
             submissions.push(submission);
         }
-        driver.last_ms = driver.last_ms.max(clock::wall_ms());
-        let (now_ms, seed) = (driver.last_ms, driver.seeds.next_seed());
+        let (now_ms, index) = (driver.last_ms, driver.next_index);
+        let seed = driver.seeds.next_seed();
         let header = EntryHeader { engine_version: ENGINE_VERSION, count, now_ms, seed };
         driver.header.clear();
         encode_entry_header(&mut driver.header, &header);
-        let index = driver.next_index;
-        driver.next_index += 1;
+        driver.next_index += u64::from(!submissions.is_empty());
         InFlight { index, now_ms, seed, submissions }
     }
 
@@ -435,7 +453,7 @@ impl Group {
             }
             seed = seed.wrapping_add(batch.write_count().into());
             bytes += batch.write_bytes() as u64;
-            ops += u64::from(batch.write_count());
+            ops += u64::from(batch.work());
             batch.set_apply_nanos(turn.lap());
             drop(batch);
             if at + 1 < entry.submissions.len() {
@@ -498,6 +516,15 @@ impl Group {
         submission.batch().fail(&format!("MISCONF {reason}"));
         submission.finish();
     }
+}
+
+/// Whether what a transaction watched was changed, or may be by what is on its way before it.
+fn is_broken(guard: &Guard, driver: &Driver, ahead: &[Arc<Submission>]) -> bool {
+    let in_flight = driver.in_flight.iter().flat_map(|entry| &entry.submissions);
+    let mut before = in_flight.chain(ahead);
+    guard.term != driver.term
+        || guard.watch.is_broken(driver.last_ms)
+        || before.any(|submission| submission.batch().may_touch(&guard.watch))
 }
 
 fn at_index(index: u64, fatal: &Fatal) -> String {

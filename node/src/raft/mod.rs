@@ -23,4 +23,4 @@ mod vote;
 
 pub use group::{Group, GroupError, Start};
 pub use long_read::{LongRead, Pinned};
-pub use propose::{Batch, Prefetch, Submission, error_code, first_key};
+pub use propose::{Batch, Guard, Prefetch, Submission, error_code, first_key};

@@ -10,10 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Poll, Waker};
 
-use cairn_engine::{At, Effects, Engine, Fatal};
-use cairn_protocol::command::Spec;
+use cairn_engine::{At, Effects, Engine, Fatal, Transaction, Watch, encode_exec};
 use cairn_protocol::command::spec::Begin;
-use cairn_protocol::op::{OpRef, encode_op, encode_op_staged};
+use cairn_protocol::command::{CommandId, Spec};
+use cairn_protocol::ids::Term;
+use cairn_protocol::op::{OpRef, encode_op, encode_op_staged, operations};
 use cairn_protocol::resp::{Argv, Proto, Writer};
 use cairn_store::{Db, Key};
 use parking_lot::{Mutex, MutexGuard};
@@ -42,6 +43,15 @@ struct Step {
     len: u32,
 }
 
+/// What must still hold when a transaction is proposed (WATCH).
+#[derive(Clone, Debug)]
+pub struct Guard {
+    /// Nothing of this may have changed.
+    pub watch: Arc<Watch>,
+    /// The term in which it began: what another leader applied in between nobody here has seen.
+    pub term: Term,
+}
+
 /// Commands of one connection in order, and later their replies.
 #[derive(Debug, Default)]
 pub struct Batch {
@@ -49,6 +59,12 @@ pub struct Batch {
     steps: Vec<Step>,
     writes: Vec<u8>,
     write_count: u32,
+    /// Operations inside transactions, beyond the transactions themselves.
+    inner_count: u32,
+    /// What decides whether its transaction is proposed at all.
+    guard: Option<Guard>,
+    /// Its transaction's replies are wanted one by one: they end here, after no header.
+    split: Option<Vec<usize>>,
     reads: Vec<u8>,
     raw: Vec<u8>,
     replies: Vec<u8>,
@@ -84,6 +100,11 @@ impl Batch {
     /// Operations it adds to an entry.
     pub fn write_count(&self) -> u32 {
         self.write_count
+    }
+
+    /// Operations to execute, those inside of transactions too.
+    pub(super) fn work(&self) -> u32 {
+        self.write_count + self.inner_count
     }
 
     /// The encoded operations, back to back.
@@ -129,6 +150,54 @@ impl Batch {
         self.commands.push(spec);
     }
 
+    /// Adds a transaction: the operations in `body`, whose commands are `commands`.
+    pub fn push_exec(&mut self, body: &[u8], commands: &[&'static Spec], silent: bool) {
+        let start = self.writes.len();
+        encode_exec(&mut self.writes, body);
+        self.write_count += 1;
+        self.inner_count += commands.len() as u32;
+        self.push_step(Source::Write, silent, self.writes.len() - start);
+        self.commands.extend_from_slice(commands);
+        if self.split.is_none() {
+            self.commands.push(CommandId::Exec.spec());
+        }
+    }
+
+    /// The same, the only one of an empty batch: it is proposed if `guard` allows, its replies come
+    /// one by one ([`Batch::take_parts`]), and the EXEC itself is not counted here.
+    pub fn push_exec_alone(
+        &mut self,
+        body: &[u8],
+        commands: &[&'static Spec],
+        guard: Option<Guard>,
+    ) {
+        debug_assert!(self.is_empty());
+        self.guard = guard;
+        self.split = Some(Vec::new());
+        self.push_exec(body, commands, false);
+    }
+
+    /// What must hold for this batch to be proposed.
+    pub(super) fn guard(&self) -> Option<&Guard> {
+        self.guard.as_ref()
+    }
+
+    /// Whether an operation of this batch may change what `watch` watches.
+    pub(super) fn may_touch(&self, watch: &Watch) -> bool {
+        operations(&self.writes).flatten().any(|op| watch.may_be_touched_by(&op))
+    }
+
+    /// Gives the batch up, unproposed: its guard does not hold.
+    pub(super) fn abort(&mut self) {
+        self.split = None;
+        self.commands.clear();
+    }
+
+    /// Where each reply of the transaction ends that was pushed alone; None if it was not proposed.
+    pub fn take_parts(&mut self) -> Option<Vec<usize>> {
+        self.split.take()
+    }
+
     /// Adds an operation of the node's own, which `encode` appends to what it is given.
     pub fn push_encoded(&mut self, spec: &'static Spec, encode: impl FnOnce(&mut Vec<u8>)) {
         let start = self.writes.len();
@@ -164,7 +233,7 @@ impl Batch {
         now_ms: u64,
         seed: u64,
     ) -> Result<(), Fatal> {
-        let Batch { steps, writes, reads, raw, replies, .. } = self;
+        let Batch { steps, writes, reads, raw, replies, split, .. } = self;
         let (mut writes, mut reads, mut raw) =
             (writes.as_slice(), reads.as_slice(), raw.as_slice());
         let (mut commands, mut written) = (self.commands.iter(), 0);
@@ -186,6 +255,23 @@ impl Batch {
                 let at = At { now_ms, seed: seed.wrapping_add(written) };
                 match located {
                     Located::Raw(reply) => replies.extend_from_slice(reply),
+                    Located::Operation(op, _) if op.command == CommandId::InternalExec => {
+                        let parts = Transaction::new(&op, &at)?;
+                        if split.is_none() {
+                            Writer::new(replies, self.proto).array(parts.len());
+                        }
+                        let to = Parts {
+                            proto: self.proto,
+                            replies,
+                            ends: split.as_mut(),
+                            commands: &mut commands,
+                            failed: &mut self.failed,
+                        };
+                        self.effects += to.run(turn.engine(), parts)?;
+                        if split.is_none() {
+                            commands.next(); // EXEC itself.
+                        }
+                    }
                     Located::Operation(op, key) => {
                         let engine = turn.engine();
                         let mut writer = Writer::new(replies, self.proto);
@@ -222,6 +308,10 @@ impl Batch {
     pub(super) fn fail(&mut self, text: &str) {
         self.replies.clear();
         self.deferred.clear();
+        if let Some(ends) = &mut self.split {
+            // The error stands for the whole of it.
+            ends.clear();
+        }
         let mut raw_at = 0;
         for step in &self.steps {
             if step.source == Source::Raw {
@@ -271,7 +361,8 @@ impl Batch {
             out.extend_from_slice(&self.replies);
         }
         self.steps.clear();
-        self.write_count = 0;
+        (self.write_count, self.inner_count) = (0, 0);
+        (self.guard, self.split) = (None, None);
         self.commands.clear();
         self.failed.clear();
         for buffer in [&mut self.writes, &mut self.reads, &mut self.raw, &mut self.replies] {
@@ -282,6 +373,58 @@ impl Batch {
         }
         self.apply_nanos = 0;
         std::mem::take(&mut self.effects)
+    }
+}
+
+/// Where the replies of a transaction's operations go.
+struct Parts<'a, 'c> {
+    proto: Proto,
+    replies: &'a mut Vec<u8>,
+    ends: Option<&'a mut Vec<usize>>,
+    commands: &'a mut std::slice::Iter<'c, &'static Spec>,
+    failed: &'a mut Vec<(&'static Spec, String)>,
+}
+
+impl Parts<'_, '_> {
+    /// Executes all operations under the hold that there is.
+    fn run(mut self, engine: &mut Engine, mut parts: Transaction<'_>) -> Result<Effects, Fatal> {
+        let mut effects = Effects::default();
+        loop {
+            let mut window = [None; WINDOW];
+            let mut keys = Prefetch::default();
+            for (slot, (op, at)) in window.iter_mut().zip(&mut parts) {
+                let key = first_key(op.command.spec(), op.argv()).map(|key| engine.hash(key));
+                keys.extend(key.map(|key| (Db(op.db), key)));
+                *slot = Some((op, at, key));
+            }
+            keys.fetch(engine);
+            for (op, at, key) in window.into_iter().map_while(|slot| slot) {
+                effects += self.run_one(engine, &op, &at, key)?;
+            }
+            if parts.len() == 0 {
+                return Ok(effects);
+            }
+        }
+    }
+
+    fn run_one(
+        &mut self,
+        engine: &mut Engine,
+        op: &OpRef<'_>,
+        at: &At,
+        key: Option<Key<'_>>,
+    ) -> Result<Effects, Fatal> {
+        let start = self.replies.len();
+        let mut writer = Writer::new(self.replies, self.proto);
+        let effects = engine.apply_hashed(op, key, at, &mut writer)?;
+        if let (Some(spec), Some(code)) = (self.commands.next(), error_code(&self.replies[start..]))
+        {
+            self.failed.push((spec, code.to_owned()));
+        }
+        if let Some(ends) = &mut self.ends {
+            ends.push(self.replies.len());
+        }
+        Ok(effects)
     }
 }
 

@@ -5,6 +5,8 @@
 //! one submission, and all replies leave in one write. [`Connection::advance`] does the work that
 //! needs no waiting; what it returns tells the loop around it what to wait for.
 
+mod transaction;
+
 use std::future::Future;
 use std::io;
 use std::pin::pin;
@@ -16,14 +18,16 @@ use std::time::Instant;
 use cairn_engine::{At, Effects, Engine};
 use cairn_protocol::WireError;
 use cairn_protocol::command::{CommandId, Flags, Place, Spec, lookup_full, resolve};
-use cairn_protocol::resp::{Argv, Frames, RequestDecoder, Writer};
+use cairn_protocol::op::{OpRef, operations};
+use cairn_protocol::resp::{Argv, Frames, Proto, RequestDecoder, Writer};
 use cairn_store::{Db, Key};
-use parking_lot::RwLockReadGuard;
+use parking_lot::{MutexGuard, RwLockReadGuard};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 use super::commands::{self, After, Context};
 use super::io_thread::{Scratch, Thread};
+use super::queue::is_immediate;
 use super::registry::{Activity, Client};
 use super::row;
 use super::session::Session;
@@ -31,7 +35,7 @@ use super::slowlog::{SlowEntry, cut_args};
 use super::staging;
 use crate::ops::clock;
 use crate::ops::metrics::{Counter, Hold};
-use crate::raft::{LongRead, Prefetch, Submission, error_code, first_key};
+use crate::raft::{Batch, LongRead, Prefetch, Submission, error_code, first_key};
 
 /// Room for one read from a socket.
 pub(super) const READ_BYTES: usize = 32 << 10;
@@ -50,6 +54,9 @@ const SUBMIT_BYTES: usize = 1 << 20;
 const SWAP_BYTES: usize = READ_BYTES / 2;
 /// With a lower threshold than this the slow log times every command on its own.
 const EXACT_BELOW_US: i64 = 1000;
+
+/// The reply to what panicked on a thread of its own.
+const FAILED_INSIDE: &[u8] = b"-ERR the command failed inside; see the server's log\r\n";
 
 /// The connection is over; nothing more can be sent.
 struct Gone;
@@ -209,15 +216,29 @@ impl Connection {
         let consumed = outcome?;
         let left = scratch.input.len() - consumed;
         self.client.note_query(left);
-        let Session { db, proto, .. } = self.session;
-        self.client.note(now, Activity { db, proto, last: self.last_command });
-        if left as u64 > self.thread.settings().query_buffer_limit {
+        self.note_activity(now);
+        let queued = self.session.queue.as_ref().map_or(0, |queue| queue.bytes());
+        if (left + queued) as u64 > self.thread.settings().query_buffer_limit {
             self.thread.stats.count(Counter::client_query_buffer_limit_disconnections, 1);
             tracing::warn!("closing client {}: its query buffer is full", self.client.address);
             return Err(Gone);
         }
         self.keep_partial(&mut scratch.input, consumed);
         Ok(())
+    }
+
+    fn note_activity(&self, now: Instant) {
+        let Session { db, proto, queue, watching, .. } = &self.session;
+        self.client.note(
+            now,
+            Activity {
+                db: *db,
+                proto: *proto,
+                last: self.last_command,
+                queued: queue.as_ref().map(|queue| (queue.len(), queue.bytes())),
+                watched: watching.as_ref().map_or(0, |watching| watching.watch.len()),
+            },
+        );
     }
 
     /// Returns how many bytes of `input` were answered.
@@ -307,12 +328,19 @@ impl Connection {
             let spec = match ahead.spec(*at).map_or_else(|| self.admit(requests.argv(*at)), Ok) {
                 Ok(spec) => spec,
                 Err(refusal) => {
+                    let refusal = self.spoil(refusal);
                     self.refuse(scratch, &refusal);
                     self.session.end_command();
                     *at += 1;
                     continue;
                 }
             };
+            if self.session.queue.is_some() && !is_immediate(spec.id) {
+                self.enqueue(scratch, spec, requests.argv(*at));
+                self.session.end_command();
+                *at += 1;
+                continue;
+            }
             let step = match spec.place {
                 Place::Read if is_long(spec.id) => {
                     self.close(&mut run, scratch, requests);
@@ -353,6 +381,11 @@ impl Connection {
                     let enough = self.queue_write(scratch, requests, spec, *at) >= SUBMIT_BYTES;
                     (enough || exact).then_some(Next::Submit)
                 }
+                Place::Server if spec.id == CommandId::Exec && self.exec_is_plain() => {
+                    self.close(&mut run, scratch, requests);
+                    let enough = self.queue_exec(scratch, *at) >= SUBMIT_BYTES;
+                    (enough || exact).then_some(Next::Submit)
+                }
                 Place::Server if commands::is_placeable(spec.id) => {
                     self.run_in_place(scratch, requests, spec, *at);
                     None
@@ -391,6 +424,14 @@ impl Connection {
         spec: &'static Spec,
         at: usize,
     ) -> usize {
+        let mut batch = self.open_batch(scratch, at);
+        let argv = requests.argv(at);
+        batch.push_write(spec, self.session.db, argv, self.session.is_silent());
+        batch.held_bytes()
+    }
+
+    /// The pending batch, to which the request `at` adds something.
+    fn open_batch<'s>(&self, scratch: &'s mut Scratch, at: usize) -> MutexGuard<'s, Batch> {
         let Scratch { submission, pending, pending_first, .. } = scratch;
         let mut batch = submission.batch();
         if !*pending {
@@ -398,9 +439,18 @@ impl Connection {
             *pending_first = at;
             batch.set_proto(self.session.proto);
         }
-        let argv = requests.argv(at);
-        batch.push_write(spec, self.session.db, argv, self.session.is_silent());
-        batch.held_bytes()
+        batch
+    }
+
+    /// Puts a reply that is known already in its place.
+    fn place(&self, scratch: &mut Scratch, write: impl FnOnce(&mut Writer<'_>)) {
+        let (proto, silent) = (self.session.proto, self.session.is_silent());
+        if scratch.pending {
+            let mut batch = scratch.submission.batch();
+            batch.push_reply(silent, |out| write(&mut Writer::new(out, proto)));
+        } else if !silent {
+            write(&mut Writer::new(&mut scratch.out, proto));
+        }
     }
 
     /// Runs a command of the server's that does not depend on what is pending.
@@ -445,7 +495,12 @@ impl Connection {
         let start = clock::now();
         let from = scratch.out.len();
         let argv = requests.argv(at);
-        let after = commands::execute(&mut self.context(&thread), spec, argv, &mut scratch.out);
+        // As it is before this command, for CLIENT LIST.
+        self.note_activity(start);
+        let after = match spec.id {
+            CommandId::Exec => self.exec(scratch).await,
+            _ => commands::execute(&mut self.context(&thread), spec, argv, &mut scratch.out),
+        };
         note_failure(&thread, spec, &scratch.out[from..]);
         // As it is now: CLIENT REPLY ON is answered though it was off before.
         if self.session.is_silent() {
@@ -497,10 +552,8 @@ impl Connection {
         let read = Arc::new(read);
         let reader = Arc::clone(&read);
         let walk = tokio::task::spawn_blocking(move || reader.run());
-        let (mut reply, effects) = walk.await.unwrap_or_else(|_| {
-            let text = b"-ERR the command failed inside; see the server's log\r\n";
-            (text.to_vec(), Effects::default())
-        });
+        let (mut reply, effects) =
+            walk.await.unwrap_or_else(|_| (FAILED_INSIDE.to_vec(), Effects::default()));
         count_effects(&self.thread, &effects);
         note_failure(&self.thread, read.spec(), &reply);
         self.note_slow(read.argv(), 1, clock::nanos_since(start));
@@ -602,14 +655,7 @@ impl Connection {
 
     /// Answers a request that is not run at all.
     fn refuse(&self, scratch: &mut Scratch, refusal: &WireError) {
-        let silent = self.session.is_silent();
-        if scratch.pending {
-            let proto = self.session.proto;
-            let write = |out: &mut Vec<u8>| Writer::new(out, proto).error(refusal);
-            scratch.submission.batch().push_reply(silent, write);
-        } else if !silent {
-            Writer::new(&mut scratch.out, self.session.proto).error(refusal);
-        }
+        self.place(scratch, |w| w.error(refusal));
         let thread = &self.thread;
         thread.stats.count(Counter::total_error_replies, 1);
         thread.shared.metrics.error(&refusal.code());

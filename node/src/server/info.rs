@@ -41,6 +41,8 @@ pub struct Snapshot {
     pub io_threads: usize,
     pub connected_clients: u64,
     pub maxclients: u64,
+    pub watching_clients: u64,
+    pub watched_keys: u64,
     pub used_memory: u64,
     pub used_memory_rss: u64,
     pub anonymous_bytes: u64,
@@ -87,6 +89,7 @@ pub fn gather(shared: &Shared) -> Snapshot {
         io_threads: settings.io_threads,
         connected_clients: shared.clients.len() as u64,
         maxclients: settings.maxclients,
+        watching_clients: shared.clients.watching(),
         used_memory_rss: host::resident_bytes(),
         anonymous_bytes: host::anonymous_bytes(),
         system_memory: host::memory_bytes().unwrap_or(0),
@@ -122,6 +125,7 @@ fn from_store(shared: &Shared, databases: u16, snapshot: &mut Snapshot) {
     snapshot.epoch = store.epoch().0;
     snapshot.committed_epoch = store.committed_epoch().0;
     snapshot.lazyfree = store.has_dropped();
+    snapshot.watched_keys = engine.watches().len() as u64;
     snapshot.keyspace = (0..databases)
         .map(|db| Keys { keys: store.len(Db(db)), expires: store.expires(Db(db)) })
         .collect();
@@ -227,6 +231,8 @@ fn clients(s: &Snapshot, lines: &mut Lines) {
     lines.field("maxclients", s.maxclients);
     lines.field("blocked_clients", 0);
     lines.field("tracking_clients", 0);
+    lines.field("watching_clients", s.watching_clients);
+    lines.field("total_watched_keys", s.watched_keys);
 }
 
 fn memory(s: &Snapshot, lines: &mut Lines) {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU16, AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::Instant;
 
@@ -48,6 +48,10 @@ pub struct Client {
     resp3: AtomicBool,
     db: AtomicU16,
     last_command: AtomicU16,
+    /// Commands queued since MULTI, -1 without one; their bytes; keys watched.
+    queued: AtomicI64,
+    queued_bytes: AtomicU64,
+    watched: AtomicU64,
     /// Milliseconds after `since` of the last bytes from the client.
     active_ms: AtomicU64,
     /// Bytes of an incomplete request.
@@ -66,6 +70,10 @@ pub struct Activity {
     pub proto: Proto,
     /// The last command.
     pub last: CommandId,
+    /// Commands queued since MULTI and their bytes.
+    pub queued: Option<(usize, usize)>,
+    /// Keys watched.
+    pub watched: usize,
 }
 
 impl Client {
@@ -85,6 +93,9 @@ impl Client {
             resp3: AtomicBool::new(false),
             db: AtomicU16::new(0),
             last_command: AtomicU16::new(u16::MAX),
+            queued: AtomicI64::new(-1),
+            queued_bytes: AtomicU64::new(0),
+            watched: AtomicU64::new(0),
             active_ms: AtomicU64::new(0),
             query_bytes: AtomicU64::new(0),
             output_bytes: AtomicU64::new(0),
@@ -118,6 +129,16 @@ impl Client {
         self.db.store(activity.db, Ordering::Relaxed);
         self.resp3.store(activity.proto == Proto::Resp3, Ordering::Relaxed);
         self.last_command.store(activity.last as u16, Ordering::Relaxed);
+        let (queued, bytes) = activity.queued.unwrap_or_default();
+        let queued = if activity.queued.is_some() { queued as i64 } else { -1 };
+        self.queued.store(queued, Ordering::Relaxed);
+        self.queued_bytes.store(bytes as u64, Ordering::Relaxed);
+        self.watched.store(activity.watched as u64, Ordering::Relaxed);
+    }
+
+    /// Keys that it watches.
+    pub fn watched(&self) -> u64 {
+        self.watched.load(Ordering::Relaxed)
     }
 
     /// Notes how many bytes of an incomplete request are held.
@@ -187,11 +208,12 @@ impl Client {
         let names = self.names();
         let load = |cell: &AtomicU64| cell.load(Ordering::Relaxed);
         let (query, output) = (load(&self.query_bytes), load(&self.output_bytes));
+        let queued = load(&self.queued_bytes);
         let command = CommandId::from_u16(self.last_command.load(Ordering::Relaxed));
         format!(
             "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub=0 psub=0 \
-             ssub=0 multi=-1 qbuf={query} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 \
-             oll={} omem={output} tot-mem={} events=r cmd={} user=default redir=-1 resp={} \
+             ssub=0 multi={} watch={} qbuf={query} qbuf-free=0 argv-mem=0 multi-mem={queued} rbs=0 \
+             rbp=0 obl=0 oll={} omem={output} tot-mem={} events=r cmd={} user=default redir=-1 resp={} \
              lib-name={} lib-ver={}",
             self.id,
             self.address,
@@ -202,8 +224,10 @@ impl Client {
             self.idle_ms(now) / 1000,
             self.flags(),
             self.db.load(Ordering::Relaxed),
+            self.queued.load(Ordering::Relaxed),
+            self.watched(),
             u8::from(output > 0),
-            query + output + size_of::<Client>() as u64,
+            query + output + queued + size_of::<Client>() as u64,
             command.map_or("NULL", |id| id.spec().name),
             if self.resp3.load(Ordering::Relaxed) { 3 } else { 2 },
             names.lib_name,
@@ -213,8 +237,11 @@ impl Client {
 
     fn flags(&self) -> String {
         let named = [(&self.no_evict, 'e'), (&self.no_touch, 'T')];
-        let set: String =
+        let mut set: String =
             named.iter().filter(|(flag, _)| flag.load(Ordering::Relaxed)).map(|(_, c)| c).collect();
+        if self.queued.load(Ordering::Relaxed) >= 0 {
+            set.insert(0, 'x');
+        }
         if set.is_empty() { "N".into() } else { set }
     }
 }
@@ -275,6 +302,11 @@ impl Registry {
         self.len() == 0
     }
 
+    /// How many of them watch keys.
+    pub fn watching(&self) -> u64 {
+        self.clients.lock().values().filter(|client| client.watched() > 0).count() as u64
+    }
+
     /// Those that fit, by rising number.
     pub fn matching(&self, filter: &Filter) -> Vec<Arc<Client>> {
         self.clients.lock().values().filter(|client| filter.fits(client)).cloned().collect()
@@ -318,23 +350,36 @@ mod tests {
         client.set_names(|names| names.name = "worker".into());
         client.set_no_evict(true);
         let now = clock::now();
-        client.note(now, Activity { db: 3, proto: Proto::Resp3, last: CommandId::ClientList });
+        let (proto, last) = (Proto::Resp3, CommandId::ClientList);
+        let mut activity = Activity { db: 3, proto, last, queued: Some((4, 99)), watched: 2 };
+        client.note(now, activity);
         client.note_output(now, 77);
         let line = client.line(now);
         assert!(
             line.starts_with("id=1 addr=127.0.0.1:1001 laddr=127.0.0.1:6379 fd=9 name=worker ")
         );
-        for part in [" db=3 ", " flags=e ", " omem=77 ", " cmd=client|list ", " resp=3 "] {
+        for part in [
+            " db=3 ",
+            " flags=xe ",
+            " omem=77 ",
+            " cmd=client|list ",
+            " resp=3 ",
+            " multi=4 watch=2 ",
+            " multi-mem=99 ",
+        ] {
             assert!(line.contains(part), "{part} in {line}");
         }
         let fields: Vec<&str> =
             line.split(' ').filter_map(|field| field.split('=').next()).collect();
         assert_eq!(
             fields.join(" "),
-            "id addr laddr fd name age idle flags db sub psub ssub multi \
+            "id addr laddr fd name age idle flags db sub psub ssub multi watch \
             qbuf qbuf-free argv-mem multi-mem rbs rbp obl oll omem tot-mem events cmd user redir \
             resp lib-name lib-ver"
         );
+        activity.queued = None;
+        client.note(now, activity);
+        assert!(client.line(now).contains(" flags=e ") && client.line(now).contains(" multi=-1 "));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use cairn_protocol::resp::{Limits, Proto};
 
+use super::queue::{Queue, Watching};
 use crate::ops::config::Settings;
 
 /// Which replies are sent, as CLIENT REPLY asked.
@@ -20,7 +21,7 @@ pub enum ReplyMode {
 }
 
 /// A connection's state between commands.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Session {
     /// RESP2 until HELLO 3.
     pub proto: Proto,
@@ -30,6 +31,10 @@ pub struct Session {
     pub authenticated: bool,
     /// Which replies are sent.
     pub replies: ReplyMode,
+    /// What was queued since MULTI.
+    pub queue: Option<Box<Queue>>,
+    /// What WATCH asked for.
+    pub watching: Option<Watching>,
 }
 
 impl Session {
@@ -40,6 +45,8 @@ impl Session {
             db: 0,
             authenticated: settings.requirepass.is_empty(),
             replies: ReplyMode::On,
+            queue: None,
+            watching: None,
         }
     }
 

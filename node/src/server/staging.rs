@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use cairn_engine::{encode_drop_stages, encode_stage};
 use cairn_protocol::WireError;
 use cairn_protocol::command::keys::keys_of;
-use cairn_protocol::command::{CommandId, Spec};
+use cairn_protocol::command::{CommandId, Place, Spec};
+use cairn_protocol::op::{OpRef, encode_op, encode_op_staged, operations};
 use cairn_protocol::resp::{Argv, Proto};
 
 use crate::ops::entropy;
@@ -51,7 +52,7 @@ pub(super) async fn propose(
     submission: &Arc<Submission>,
     write: Write<'_>,
 ) -> Result<(), WireError> {
-    let positions = positions(write.spec, write.argv).ok_or_else(|| {
+    let positions = positions(&[(write.spec, write.argv)]).ok_or_else(|| {
         WireError::Custom(format!(
             "ERR a command of {} bytes in {} arguments is too long for one log record: split it",
             write.argv.total_bytes(),
@@ -59,7 +60,7 @@ pub(super) async fn propose(
         ))
     })?;
     let staged: Vec<(usize, u64)> =
-        positions.into_iter().map(|position| (position, next_stage_id())).collect();
+        positions.into_iter().flatten().map(|position| (position, next_stage_id())).collect();
     for (position, id) in &staged {
         if let Err(error) = stage(group, submission, *id, &write.argv[*position]).await {
             drop_stages(group, submission, &staged).await;
@@ -75,21 +76,68 @@ pub(super) async fn propose(
     Ok(())
 }
 
-/// Which arguments to stage: the longest, as many as are needed. Never keys, which the engine must
-/// have in the operation itself. None when that is not enough.
-fn positions(spec: &'static Spec, argv: Argv<'_>) -> Option<Vec<usize>> {
-    let mut is_key = vec![false; argv.len()];
-    keys_of(spec, argv).for_each(|position| is_key[position] = true);
-    let candidates = |least: usize| {
-        let long = argv.iter().enumerate().skip(1).filter(move |(_, arg)| arg.len() >= least);
-        long.map(|(position, _)| position)
-    };
+/// Stages long arguments of the operations in `body` until what is left is short enough for one
+/// operation: the operations anew, and the stages that they name.
+///
+/// # Errors
+/// As [`propose`].
+pub(super) async fn stage_transaction(
+    group: &Arc<Group>,
+    submission: &Arc<Submission>,
+    body: &[u8],
+) -> Result<(Vec<u8>, Vec<(usize, u64)>), WireError> {
+    let ops: Vec<OpRef<'_>> = operations(body).flatten().collect();
+    let commands: Vec<_> = ops.iter().map(|op| (op.command.spec(), op.argv())).collect();
+    let positions = positions(&commands).ok_or_else(|| {
+        WireError::Custom(format!(
+            "ERR a transaction of {} commands with {} bytes in short arguments is too long for one \
+             log record: split it",
+            ops.len(),
+            body.len()
+        ))
+    })?;
+    let (mut shorter, mut all) = (Vec::new(), Vec::new());
+    for (op, positions) in ops.iter().zip(positions) {
+        let (argv, from) = (op.argv(), all.len());
+        all.extend(positions.into_iter().map(|position| (position, next_stage_id())));
+        for (position, id) in &all[from..] {
+            if let Err(error) = stage(group, submission, *id, &argv[*position]).await {
+                drop_stages(group, submission, &all).await;
+                return Err(error);
+            }
+        }
+        match &all[from..] {
+            [] => encode_op(&mut shorter, op.command, op.db, argv),
+            staged => encode_op_staged(&mut shorter, op.command, op.db, argv, staged),
+        }
+    }
+    Ok((shorter, all))
+}
+
+/// Which arguments of each command to stage: the longest, as many as are needed. Never keys, which
+/// the engine must have in the operation itself, nor those of reads. None when that is not enough.
+fn positions(commands: &[(&'static Spec, Argv<'_>)]) -> Option<Vec<Vec<usize>>> {
     LENGTHS.iter().find_map(|&least| {
-        let chosen: Vec<usize> = candidates(least).filter(|&at| !is_key[at]).collect();
-        let staged: usize = chosen.iter().map(|&position| argv[position].len()).sum();
-        let kept = argv.total_bytes() - staged + argv.len() * 4 + chosen.len() * 8;
+        let chosen: Vec<Vec<usize>> =
+            commands.iter().map(|(spec, argv)| longest(spec, *argv, least)).collect();
+        let kept = |((_, argv), chosen): (&(_, Argv<'_>), &Vec<usize>)| {
+            let staged: usize = chosen.iter().map(|&position| argv[position].len()).sum();
+            argv.total_bytes() - staged + argv.len() * 4 + chosen.len() * 8
+        };
+        let kept: usize = commands.iter().zip(&chosen).map(kept).sum();
         (kept <= OPERATION_BYTES).then_some(chosen)
     })
+}
+
+/// The arguments of a write that are values and have at least `least` bytes.
+fn longest(spec: &'static Spec, argv: Argv<'_>, least: usize) -> Vec<usize> {
+    if spec.place != Place::Write || argv.total_bytes() < least {
+        return Vec::new();
+    }
+    let mut is_key = vec![false; argv.len()];
+    keys_of(spec, argv).for_each(|position| is_key[position] = true);
+    let long = argv.iter().enumerate().skip(1).filter(|(_, arg)| arg.len() >= least);
+    long.map(|(position, _)| position).filter(|&at| !is_key[at]).collect()
 }
 
 async fn stage(
@@ -116,7 +164,15 @@ async fn stage(
     Ok(())
 }
 
-async fn drop_stages(group: &Arc<Group>, submission: &Arc<Submission>, staged: &[(usize, u64)]) {
+/// Drops stages that no operation will name.
+pub(super) async fn drop_stages(
+    group: &Arc<Group>,
+    submission: &Arc<Submission>,
+    staged: &[(usize, u64)],
+) {
+    if staged.is_empty() {
+        return;
+    }
     let ids: Vec<u64> = staged.iter().map(|(_, id)| *id).collect();
     let spec = CommandId::InternalDropStages.spec();
     submission.batch().push_encoded(spec, |out| encode_drop_stages(out, &ids));
@@ -125,7 +181,8 @@ async fn drop_stages(group: &Arc<Group>, submission: &Arc<Submission>, staged: &
     submission.batch().take_replies(&mut Vec::new());
 }
 
-async fn run(group: &Arc<Group>, submission: &Arc<Submission>) {
+/// Submits what is in the batch and waits for it.
+pub(super) async fn run(group: &Arc<Group>, submission: &Arc<Submission>) {
     group.submit(submission);
     if !submission.is_done() {
         submission.wait(group).await;
@@ -156,7 +213,8 @@ mod tests {
     fn staged(command: CommandId, lens: &[usize]) -> Option<Vec<usize>> {
         let args: Vec<Vec<u8>> = lens.iter().map(|len| vec![b'x'; *len]).collect();
         let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
-        positions(command.spec(), Argv::from(&args[..]))
+        let mut all = positions(&[(command.spec(), Argv::from(&args[..]))])?;
+        all.pop()
     }
 
     #[test]

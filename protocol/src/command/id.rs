@@ -6,7 +6,8 @@ macro_rules! command_ids {
         ///
         /// The numbers lie in logs on media and travel between nodes of different releases: they
         /// are never changed and never given to another command. Ranges: 1 strings, 100 keys,
-        /// 200 hashes, 240 lists, 280 sets, 320 sorted sets, 360 to 499 left, 500 connection, 600 server, 65280 (0xff00)
+        /// 200 hashes, 240 lists, 280 sets, 320 sorted sets, 400 transactions, 500 connection,
+        /// 600 server, 65280 (0xff00)
         /// operations that only a node proposes.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(u16)]
@@ -173,6 +174,16 @@ command_ids! {
     HScan = 214,
     /// `HRANDFIELD`
     HRandField = 215,
+    /// `MULTI`
+    Multi = 400,
+    /// `EXEC`
+    Exec = 401,
+    /// `DISCARD`
+    Discard = 402,
+    /// `WATCH`
+    Watch = 403,
+    /// `UNWATCH`
+    Unwatch = 404,
     /// `HELLO`
     Hello = 500,
     /// `AUTH`
@@ -268,6 +279,8 @@ command_ids! {
     InternalReclaim = 65281,
     /// Drops staged arguments that no operation named
     InternalDropStages = 65282,
+    /// The operations of a transaction, as one
+    InternalExec = 65283,
 }
 
 impl CommandId {

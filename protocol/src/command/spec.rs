@@ -274,6 +274,8 @@ pub enum Group {
     Hash,
     /// Sets.
     Set,
+    /// Several commands as one.
+    Transactions,
     /// The connection.
     Connection,
     /// The server.
@@ -291,6 +293,7 @@ impl Group {
             Self::Generic => "generic",
             Self::Hash => "hash",
             Self::Set => "set",
+            Self::Transactions => "transactions",
             Self::Connection => "connection",
             Self::Server => "server",
             Self::Internal => "internal",

@@ -20,11 +20,27 @@ const KEYS: u64 = 200;
 /// One write.
 #[derive(Clone, Debug)]
 enum Write {
-    Set { key: u64, value: Vec<u8> },
+    Set {
+        key: u64,
+        value: Vec<u8>,
+    },
     Incr,
-    Append { key: u64, value: Vec<u8> },
-    Del { key: u64 },
-    MultiSet { keys: [u64; 3], value: Vec<u8> },
+    Append {
+        key: u64,
+        value: Vec<u8>,
+    },
+    Del {
+        key: u64,
+    },
+    MultiSet {
+        keys: [u64; 3],
+        value: Vec<u8>,
+    },
+    /// MULTI, a SET of each key with an INCR between them, EXEC.
+    Transaction {
+        keys: [u64; 3],
+        value: Vec<u8>,
+    },
 }
 
 /// What a writer's keys hold.
@@ -45,6 +61,12 @@ impl Model {
             Write::Del { key } => drop(self.keys.remove(key)),
             Write::MultiSet { keys, value } => {
                 keys.iter().for_each(|key| drop(self.keys.insert(*key, value.clone())))
+            }
+            Write::Transaction { keys, value } => {
+                for key in keys {
+                    self.keys.insert(*key, value.clone());
+                    self.counter += 1;
+                }
             }
         }
     }
@@ -101,8 +123,23 @@ impl Writer {
                 let keys = [key, (key + 7) % KEYS, (key + 31) % KEYS];
                 Write::MultiSet { keys, value: self.value() }
             }
+            6 => {
+                let keys = [key, (key + 11) % KEYS, (key + 97) % KEYS];
+                Write::Transaction { keys, value: self.value() }
+            }
             _ => Write::Set { key, value: self.value() },
         }
+    }
+
+    /// The requests of a write, and so the number of its replies.
+    fn requests(&self, write: &Write) -> Vec<Vec<Vec<u8>>> {
+        let Write::Transaction { keys, value } = write else { return vec![self.request(write)] };
+        let inner = keys.iter().flat_map(|key| {
+            let set = Write::Set { key: *key, value: value.clone() };
+            [self.request(&set), self.request(&Write::Incr)]
+        });
+        let [multi, exec] = ["MULTI", "EXEC"].map(|word| vec![word.into()]);
+        std::iter::once(multi).chain(inner).chain([exec]).collect()
     }
 
     fn request(&self, write: &Write) -> Vec<Vec<u8>> {
@@ -117,6 +154,7 @@ impl Writer {
                 let pairs = keys.iter().flat_map(|key| [self.key(*key), value.clone()]);
                 std::iter::once(b"MSET".to_vec()).chain(pairs).collect()
             }
+            Write::Transaction { .. } => unreachable!("made of several requests"),
         }
     }
 
@@ -125,17 +163,22 @@ impl Writer {
         let Ok(mut conn) = Conn::open(address) else { return };
         loop {
             let batch = 1 + self.rng.below(32);
+            let mut awaited = Vec::new();
             for _ in 0..batch {
                 let write = self.write();
-                conn.queue(&self.request(&write));
+                let requests = self.requests(&write);
+                requests.iter().for_each(|request| conn.queue(request));
+                awaited.push(requests.len());
                 self.sent.push(write);
             }
             if conn.flush().is_err() {
                 return;
             }
-            for _ in 0..batch {
-                let Ok(reply) = conn.receive() else { return };
-                assert!(!reply.is_error(), "writer {}: {reply:?}", self.id);
+            for replies in awaited {
+                for _ in 0..replies {
+                    let Ok(reply) = conn.receive() else { return };
+                    assert!(!reply.is_error(), "writer {}: {reply:?}", self.id);
+                }
                 self.acknowledged += 1;
             }
         }

@@ -8,3 +8,4 @@ mod kill9;
 mod refusals;
 mod replicas;
 mod stop;
+mod transactions;

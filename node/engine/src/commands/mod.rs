@@ -28,6 +28,8 @@ pub(crate) type Write = fn(&mut WriteContext<'_>, Argv<'_>, &mut Writer<'_>) -> 
 pub(crate) enum Handler {
     Read(Read),
     Write(Write),
+    /// The engine itself: it is made of others.
+    Several,
     /// The server: the command is about the connection or the node, not about the data.
     Elsewhere,
 }
@@ -36,7 +38,7 @@ pub(crate) enum Handler {
 #[inline]
 pub(crate) fn handler(command: CommandId) -> Handler {
     use CommandId as Id;
-    use Handler::{Elsewhere, Read, Write};
+    use Handler::{Elsewhere, Read, Several, Write};
     match command {
         Id::Get => Read(strings::get),
         Id::Set => Write(strings::set),
@@ -113,10 +115,16 @@ pub(crate) fn handler(command: CommandId) -> Handler {
         Id::InternalStage => Write(internal::stage),
         Id::InternalDropStages => Write(internal::drop_stages),
         Id::InternalReclaim => Write(internal::reclaim),
+        Id::InternalExec => Several,
 
         Id::Select
         | Id::Object
         | Id::Wait
+        | Id::Multi
+        | Id::Exec
+        | Id::Discard
+        | Id::Watch
+        | Id::Unwatch
         | Id::Hello
         | Id::Auth
         | Id::Client

@@ -7,6 +7,7 @@ mod client;
 mod config;
 mod connection;
 mod debug;
+mod transaction;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,7 +44,8 @@ pub(super) enum After {
 /// of them may choose, so that it can be placed among their replies without waiting for them. Such
 /// a command never closes or waits.
 pub(super) fn is_placeable(id: CommandId) -> bool {
-    matches!(id, CommandId::Ping | CommandId::Echo | CommandId::Select | CommandId::Time)
+    use CommandId::{Discard, Echo, Multi, Ping, Select, Time, Unwatch};
+    matches!(id, Ping | Echo | Select | Time | Multi | Discard | Unwatch)
 }
 
 /// Runs a command of the server's and appends its reply to `out`.
@@ -81,6 +83,10 @@ fn run(
         Id::Select => connection::select(cx, argv, w)?,
         Id::Time => admin::time(w),
         Id::Auth => connection::auth(cx, argv, w)?,
+        Id::Multi => transaction::multi(cx, w)?,
+        Id::Discard => transaction::discard(cx, w)?,
+        Id::Watch => transaction::watch(cx, argv, w)?,
+        Id::Unwatch => transaction::unwatch(cx, w),
         Id::Quit => {
             w.ok();
             return Ok(After::Close);

@@ -10,4 +10,5 @@ pub(super) const ROWS: &[Spec] = &[
     Spec::new(Id::InternalStage, "_stage", 4, Place::Write),
     Spec::new(Id::InternalReclaim, "_reclaim", -1, Place::Write),
     Spec::new(Id::InternalDropStages, "_dropstages", -1, Place::Write),
+    Spec::new(Id::InternalExec, "_exec", 2, Place::Write),
 ];

@@ -10,12 +10,20 @@ mod internal;
 mod keys;
 mod server;
 mod strings;
+mod transactions;
 
 use super::id::CommandId;
 use super::spec::Spec;
 
-const FAMILIES: &[&[Spec]] =
-    &[strings::ROWS, keys::ROWS, hashes::ROWS, connection::ROWS, server::ROWS, internal::ROWS];
+const FAMILIES: &[&[Spec]] = &[
+    strings::ROWS,
+    keys::ROWS,
+    hashes::ROWS,
+    transactions::ROWS,
+    connection::ROWS,
+    server::ROWS,
+    internal::ROWS,
+];
 
 const COUNT: usize = CommandId::ALL.len();
 

@@ -45,6 +45,8 @@ struct Run {
     node: Conn,
     redis: Conn,
     pending: Vec<Vec<Vec<u8>>>,
+    /// What waits for EXEC.
+    queued: Vec<Vec<Vec<u8>>>,
 }
 
 impl Run {
@@ -54,7 +56,7 @@ impl Run {
         let mut redis = open(pair.oracle.address(), protocol)?;
         node.call(&["FLUSHALL"])?;
         redis.call(&["FLUSHALL"])?;
-        Ok(Run { node, redis, pending: Vec::new() })
+        Ok(Run { node, redis, pending: Vec::new(), queued: Vec::new() })
     }
 
     fn step(&mut self, step: &Step) -> Result<(), Mismatch> {
@@ -88,7 +90,7 @@ impl Run {
             redis: format!("{redis:?}"),
         })?;
         for ((args, node), redis) in requests.iter().zip(&node).zip(&redis) {
-            if node != redis && !allows(args, node, redis) {
+            if !self.is_same(args, node, redis) {
                 return Err(Mismatch {
                     step: generate::show(args),
                     node: format!("{node:?}"),
@@ -97,6 +99,29 @@ impl Run {
             }
         }
         Ok(())
+    }
+}
+
+impl Run {
+    /// Whether the replies to a command are the same, or differ as they may. Those in EXEC's reply
+    /// are judged by the commands that were queued.
+    fn is_same(&mut self, args: &[Vec<u8>], node: &Reply, redis: &Reply) -> bool {
+        match args[0].to_ascii_uppercase().as_slice() {
+            _ if redis.text() == "QUEUED" => self.queued.push(args.to_vec()),
+            b"EXEC" | b"DISCARD" | b"MULTI" if !redis.is_error() || args.len() > 1 => {
+                let queued = std::mem::take(&mut self.queued);
+                let replies = node.items().iter().zip(redis.items());
+                return node == redis
+                    || node.items().len() == redis.items().len()
+                        && replies.len() == queued.len()
+                        && !queued.is_empty()
+                        && queued.iter().zip(replies).all(|(args, (node, redis))| {
+                            node == redis || allows(args, node, redis)
+                        });
+            }
+            _ => {}
+        }
+        node == redis || allows(args, node, redis)
     }
 }
 

@@ -37,6 +37,7 @@ fn check_mode(argv: Argv<'_>) -> Outcome {
 
 fn flush(cx: &mut WriteContext<'_>, db: Db) -> Outcome {
     let keys = u32::try_from(cx.store.len(db)).unwrap_or(u32::MAX);
+    cx.note_change_of_all(db, None)?;
     cx.store.drop_db(db)?;
     cx.effects.changed = cx.effects.changed.saturating_add(keys);
     Ok(())

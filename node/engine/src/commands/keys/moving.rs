@@ -65,7 +65,7 @@ pub(crate) fn copy(cx: &mut WriteContext<'_>, argv: Argv<'_>, w: &mut Writer<'_>
         Some(len) if replace || !taken => {
             cx.reserve(Store::cost(to.bytes.len(), len))?;
             cx.store.copy(cx.db, &from, target, &to)?;
-            cx.note_change(&to);
+            cx.note_change_in(target, &to);
             true
         }
         _ => false,
@@ -96,6 +96,8 @@ pub(crate) fn swapdb(cx: &mut WriteContext<'_>, argv: Argv<'_>, w: &mut Writer<'
     let second = swap_index(&argv[2], "ERR invalid second DB index")?;
     let (first, second) = (first?, second?);
     if first != second {
+        cx.note_change_of_all(first, Some(second))?;
+        cx.note_change_of_all(second, Some(first))?;
         cx.store.swap_db(first, second)?;
     }
     cx.effects.changed += 1;
