@@ -70,16 +70,19 @@ impl Connection {
 
     /// What a refused request does to the transaction that is being queued, and the reply.
     pub(super) fn spoil(&mut self, refusal: WireError) -> WireError {
-        let Some(queue) = &mut self.session.queue else { return refusal };
-        if refusal != WireError::WrongArity(CommandId::Exec.spec().name) {
-            queue.fail();
-            return refusal;
+        if refusal == WireError::WrongArity(CommandId::Exec.spec().name) {
+            self.session.queue = None;
+            self.session.watching = None;
+            let text = refusal.text();
+            let cause = text.strip_prefix("ERR ").unwrap_or(&text);
+            return WireError::Custom(format!(
+                "EXECABORT Transaction discarded because of: {cause}"
+            ));
         }
-        self.session.queue = None;
-        self.session.watching = None;
-        let text = refusal.text();
-        let cause = text.strip_prefix("ERR ").unwrap_or(&text);
-        WireError::Custom(format!("EXECABORT Transaction discarded because of: {cause}"))
+        if let Some(queue) = &mut self.session.queue {
+            queue.fail();
+        }
+        refusal
     }
 
     /// Whether EXEC needs nothing but its place in the log, like any write.

@@ -100,9 +100,7 @@ impl Run {
         }
         Ok(())
     }
-}
 
-impl Run {
     /// Whether the replies to a command are the same, or differ as they may. Those in EXEC's reply
     /// are judged by the commands that were queued.
     fn is_same(&mut self, args: &[Vec<u8>], node: &Reply, redis: &Reply) -> bool {
