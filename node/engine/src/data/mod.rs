@@ -9,3 +9,4 @@ pub(crate) mod members;
 #[allow(dead_code)] // As above.
 pub(crate) mod packed;
 pub(crate) mod string;
+pub(crate) mod zset;

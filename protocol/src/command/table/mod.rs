@@ -11,6 +11,7 @@ mod keys;
 mod server;
 mod strings;
 mod transactions;
+mod zsets;
 
 use super::id::CommandId;
 use super::spec::Spec;
@@ -20,6 +21,7 @@ const FAMILIES: &[&[Spec]] = &[
     keys::ROWS,
     hashes::ROWS,
     transactions::ROWS,
+    zsets::ROWS,
     connection::ROWS,
     server::ROWS,
     internal::ROWS,
@@ -107,6 +109,8 @@ mod tests {
             (CommandId::Lcs, 22),
             (CommandId::Del, 100),
             (CommandId::Wait, 132),
+            (CommandId::ZAdd, 320),
+            (CommandId::ZScan, 351),
             (CommandId::Hello, 500),
             (CommandId::Command, 600),
             (CommandId::InternalStage, 0xff00),

@@ -8,6 +8,7 @@ mod hashes;
 mod keys;
 mod strings;
 mod transactions;
+mod zsets;
 
 use cairn_tests::rng::Rng;
 
@@ -59,7 +60,8 @@ pub struct Family {
     special: fn(&mut Rng) -> Vec<Step>,
 }
 
-const FAMILIES: &[Family] = &[strings::FAMILY, keys::FAMILY, hashes::FAMILY, transactions::FAMILY];
+const FAMILIES: &[Family] =
+    &[strings::FAMILY, keys::FAMILY, hashes::FAMILY, zsets::FAMILY, transactions::FAMILY];
 
 /// The stream of `seed`. Every second one is mostly about one family. One in three has deadlines
 /// that pass during the stream; DBSIZE is left out of those, since it counts what has expired until
