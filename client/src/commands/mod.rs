@@ -1,14 +1,13 @@
 //! Typed methods by family. Keys and values are anything that is bytes.
 //!
-//! Deprecated commands that others replace (GETSET, SETEX, PSETEX, SETNX,
-//! SUBSTR, ZRANGEBYSCORE and its like) have no method.
+//! Deprecated commands that others replace (GETSET, SETEX, PSETEX, SETNX, SUBSTR) have no method.
 
 pub mod connection;
 pub mod hashes;
 pub mod keys;
+pub mod sets;
 pub mod strings;
 pub mod transactions;
-pub mod zsets;
 
 use std::time::Duration;
 

@@ -1,12 +1,13 @@
-//! What SCAN and its kind share: cursors, options, replies whose length is known at the end.
+//! What SCAN and its kind share: cursors, options, bounds.
 
 use cairn_protocol::WireError;
 use cairn_protocol::command::Args;
 use cairn_protocol::glob;
-use cairn_protocol::number::{IntText, parse_u64};
+use cairn_protocol::number::{IntText, parse_i64, parse_u64};
 use cairn_protocol::resp::Writer;
 
-use crate::failure::Outcome;
+use crate::data::gathered::Gathered;
+use crate::failure::{Failure, Outcome};
 
 /// What is looked at when no COUNT is given.
 const COUNT_DEFAULT: u64 = 10;
@@ -79,56 +80,28 @@ pub(super) fn parse_cursor(text: &[u8]) -> Outcome<u64> {
 /// Most elements that one command draws, one drawn twice counting twice: a bound for its reply.
 const REPEATS_MAX: u64 = 1 << 24;
 
+/// How many elements to draw: negative when they may repeat.
+pub(super) fn parse_draw_count(text: &[u8]) -> Outcome<i64> {
+    match parse_i64(text).ok_or(WireError::NotInteger)? {
+        i64::MIN => Err(Failure::reply(
+            "ERR value is out of range, value must between -9223372036854775807 and \
+             9223372036854775807",
+        )),
+        count => Ok(count),
+    }
+}
+
 /// Refuses to draw more elements than any reply should hold.
 pub(super) fn check_repeats(count: u64) -> Outcome {
     if count <= REPEATS_MAX { Ok(()) } else { Err(WireError::OutOfRange.into()) }
 }
 
-/// What is found, gathered before it is known how much it is.
-#[derive(Default)]
-pub(super) struct Found {
-    bytes: Vec<u8>,
-    ends: Vec<usize>,
-}
-
-impl Found {
-    pub(super) fn push(&mut self, item: &[u8]) {
-        self.bytes.extend_from_slice(item);
-        self.ends.push(self.bytes.len());
-    }
-
-    /// Adds an item that comes in pieces.
-    pub(super) fn push_value(&mut self, value: cairn_store::Value<'_>) -> cairn_store::Result<()> {
-        value.read(0..value.len(), |piece| self.bytes.extend_from_slice(piece))?;
-        self.ends.push(self.bytes.len());
-        Ok(())
-    }
-
-    /// Items.
-    pub(super) fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    /// The items as they were pushed.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        starts.zip(&self.ends).map(|(start, &end)| &self.bytes[start..end])
-    }
-
-    /// Replies with the items.
-    pub(super) fn reply(&self, w: &mut Writer<'_>) {
-        w.array(self.len());
-        for item in self.iter() {
-            w.bulk(item);
-        }
-    }
-
-    /// Replies with the cursor to go on from and the items.
-    pub(super) fn reply_with_cursor(&self, next: u64, w: &mut Writer<'_>) {
-        w.array(2);
-        w.bulk(IntText::unsigned(next).as_bytes());
-        self.reply(w);
-    }
+/// Replies with the cursor to go on from and what was found.
+pub(super) fn reply_with_cursor(next: u64, found: &Gathered, w: &mut Writer<'_>) {
+    w.array(2);
+    w.bulk(IntText::unsigned(next).as_bytes());
+    w.array(found.len());
+    found.reply(w);
 }
 
 #[cfg(test)]

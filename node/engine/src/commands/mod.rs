@@ -10,10 +10,10 @@ pub(crate) mod internal;
 mod iterate;
 pub(crate) mod keys;
 mod object;
+mod sets;
 mod strings;
 #[cfg(test)]
 pub(crate) mod test;
-mod zsets;
 
 use cairn_protocol::command::CommandId;
 use cairn_protocol::resp::{Argv, Writer};
@@ -63,39 +63,6 @@ pub(crate) fn handler(command: CommandId) -> Handler {
         Id::GetRange | Id::SubStr => Read(strings::getrange),
         Id::Lcs => Read(strings::lcs),
 
-        Id::ZAdd => Write(zsets::zadd),
-        Id::ZIncrBy => Write(zsets::zincrby),
-        Id::ZRem => Write(zsets::zrem),
-        Id::ZScore => Read(zsets::zscore),
-        Id::ZMScore => Read(zsets::zmscore),
-        Id::ZCard => Read(zsets::zcard),
-        Id::ZCount => Read(zsets::zcount),
-        Id::ZLexCount => Read(zsets::zlexcount),
-        Id::ZRank => Read(zsets::zrank),
-        Id::ZRevRank => Read(zsets::zrevrank),
-        Id::ZRange => Read(zsets::zrange),
-        Id::ZRangeStore => Write(zsets::zrangestore),
-        Id::ZRevRange => Read(zsets::zrevrange),
-        Id::ZRangeByScore => Read(zsets::zrangebyscore),
-        Id::ZRevRangeByScore => Read(zsets::zrevrangebyscore),
-        Id::ZRangeByLex => Read(zsets::zrangebylex),
-        Id::ZRevRangeByLex => Read(zsets::zrevrangebylex),
-        Id::ZRemRangeByRank => Write(zsets::zremrangebyrank),
-        Id::ZRemRangeByScore => Write(zsets::zremrangebyscore),
-        Id::ZRemRangeByLex => Write(zsets::zremrangebylex),
-        Id::ZPopMin => Write(zsets::zpopmin),
-        Id::ZPopMax => Write(zsets::zpopmax),
-        Id::ZMPop => Write(zsets::zmpop),
-        Id::ZUnion => Read(zsets::zunion),
-        Id::ZInter => Read(zsets::zinter),
-        Id::ZDiff => Read(zsets::zdiff),
-        Id::ZUnionStore => Write(zsets::zunionstore),
-        Id::ZInterStore => Write(zsets::zinterstore),
-        Id::ZDiffStore => Write(zsets::zdiffstore),
-        Id::ZInterCard => Read(zsets::zintercard),
-        Id::ZRandMember => Read(zsets::zrandmember),
-        Id::ZScan => Read(zsets::zscan),
-
         Id::Del | Id::Unlink => Write(keys::del),
         Id::Exists => Read(keys::exists),
         Id::Type => Read(keys::type_of),
@@ -128,6 +95,24 @@ pub(crate) fn handler(command: CommandId) -> Handler {
         Id::HIncrByFloat => Write(hashes::hincrbyfloat),
         Id::HScan => Read(hashes::hscan),
         Id::HRandField => Read(hashes::hrandfield),
+
+        Id::SAdd => Write(sets::sadd),
+        Id::SRem => Write(sets::srem),
+        Id::SMove => Write(sets::smove),
+        Id::SIsMember => Read(sets::sismember),
+        Id::SMIsMember => Read(sets::smismember),
+        Id::SCard => Read(sets::scard),
+        Id::SMembers => Read(sets::smembers),
+        Id::SScan => Read(sets::sscan),
+        Id::SPop => Write(sets::spop),
+        Id::SRandMember => Read(sets::srandmember),
+        Id::SInter => Read(sets::sinter),
+        Id::SInterCard => Read(sets::sintercard),
+        Id::SInterStore => Write(sets::sinterstore),
+        Id::SUnion => Read(sets::sunion),
+        Id::SUnionStore => Write(sets::sunionstore),
+        Id::SDiff => Read(sets::sdiff),
+        Id::SDiffStore => Write(sets::sdiffstore),
 
         Id::Ttl => Read(expiry::ttl),
         Id::PTtl => Read(expiry::pttl),

@@ -249,6 +249,15 @@ impl MembersEdit<'_, '_> {
         }
     }
 
+    /// The encoding to report.
+    #[inline]
+    pub(crate) fn encoding(&self) -> Encoding {
+        match self {
+            MembersEdit::Packed { encoding, .. } => **encoding,
+            MembersEdit::Tree(edit) => edit.encoding(),
+        }
+    }
+
     /// Changes the encoding to report.
     pub(crate) fn set_encoding(&mut self, new: Encoding) {
         match self {
@@ -287,6 +296,33 @@ impl MembersEdit<'_, '_> {
             }
             MembersEdit::Tree(edit) => Ok(edit.remove(name)?),
         }
+    }
+
+    /// Removes a member drawn by `draws`, each as likely as any other, and shows it to `visit`.
+    #[inline]
+    pub(crate) fn take_random(
+        &mut self,
+        draws: &mut Draws,
+        mut visit: impl FnMut(&[u8]),
+    ) -> Result<(), Stop> {
+        match self {
+            MembersEdit::Packed { buf, ty, .. } => {
+                let members = (buf.len() / width(*ty)) as u64;
+                let index = draws.below(members.max(1)) as usize * width(*ty);
+                let spot = buf.spot(index)?;
+                visit(buf.entry(spot)?);
+                buf.remove(spot, width(*ty))?;
+            }
+            MembersEdit::Tree(edit) => {
+                let Some(name) = edit.tree()?.random(draws.bits())?.map(|r| r.key().to_vec())
+                else {
+                    return Ok(());
+                };
+                visit(&name);
+                edit.remove(&name)?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -1,5 +1,6 @@
 //! How values are kept: one face a type, encodings hidden from the handlers.
 
+pub(crate) mod gathered;
 pub(crate) mod hash;
 pub(crate) mod lcs;
 #[allow(dead_code)] // The families that use it are on their way.
@@ -8,5 +9,5 @@ pub(crate) mod long_double;
 pub(crate) mod members;
 #[allow(dead_code)] // As above.
 pub(crate) mod packed;
+pub(crate) mod set;
 pub(crate) mod string;
-pub(crate) mod zset;

@@ -207,6 +207,12 @@ impl PackedBuf {
         self.skip(Spot(COUNT_BYTES), index)
     }
 
+    /// The entry at `spot`.
+    pub(crate) fn entry(&self, spot: Spot) -> Result<&[u8], Damage> {
+        let (start, end) = span_at(self.as_bytes(), spot.0).ok_or(Damage(self.at))?;
+        Ok(&self.bytes[start..end])
+    }
+
     /// Adds an entry at the end.
     #[inline]
     pub(crate) fn push(&mut self, entry: &[u8]) -> bool {

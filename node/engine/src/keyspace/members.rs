@@ -3,6 +3,7 @@
 use cairn_store::{Encoding, Key, Meta, Record, Store, StoreError, Type, View};
 
 use super::WriteContext;
+use crate::data::gathered::Gathered;
 use crate::data::members::{Members, MembersEdit, Stop, move_to_tree, require};
 use crate::data::packed::{Packed, PackedBuf};
 use crate::failure::Outcome;
@@ -74,6 +75,16 @@ impl WriteContext<'_> {
         }
     }
 
+    /// What `look` makes of the hash or set at a key, if the key exists now.
+    pub(crate) fn look_at_members<T>(
+        &mut self,
+        key: &Key<'_>,
+        ty: Type,
+        look: impl FnOnce(&Members<'_>) -> Outcome<T>,
+    ) -> Outcome<Option<T>> {
+        self.find_in(self.db, key, |view, record| look(&Members::of(view, record, ty)?))
+    }
+
     /// Removes members, and the key with the last of them; returns how many there were.
     pub(crate) fn remove_members<'n>(
         &mut self,
@@ -98,6 +109,43 @@ impl WriteContext<'_> {
             }
             Ok((removed, removed > 0))
         })
+    }
+
+    /// Makes the key a set with these members, none of them twice, whatever it was; without members
+    /// there is no key. `refusable`: whether it may add to the content.
+    pub(crate) fn put_set(
+        &mut self,
+        key: &Key<'_>,
+        meta: Meta,
+        members: &Gathered,
+        refusable: bool,
+    ) -> Outcome {
+        if members.len() == 0 {
+            if self.exists(key)? {
+                self.remove(key)?;
+            }
+            return Ok(());
+        }
+        let mut buf = PackedBuf::new();
+        if members.iter().all(|member| buf.push(member)) {
+            if refusable {
+                self.reserve(Store::cost(key.bytes.len(), buf.as_bytes().len() as u64))?;
+            }
+            self.store.put(self.db, key, meta, buf.as_bytes())?;
+        } else {
+            if refusable {
+                let bytes = members.iter().map(|member| Store::member_cost(member.len(), 0));
+                self.reserve(bytes.fold(Store::cost(key.bytes.len(), 0), u64::saturating_add))?;
+            }
+            self.store.build(self.db, key, meta, |edit| -> Outcome {
+                for member in members.iter() {
+                    edit.put(member, b"")?;
+                }
+                Ok(())
+            })?;
+        }
+        self.note_change(key);
+        Ok(())
     }
 
     #[inline]

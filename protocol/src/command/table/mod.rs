@@ -9,9 +9,9 @@ mod hashes;
 mod internal;
 mod keys;
 mod server;
+mod sets;
 mod strings;
 mod transactions;
-mod zsets;
 
 use super::id::CommandId;
 use super::spec::Spec;
@@ -20,8 +20,8 @@ const FAMILIES: &[&[Spec]] = &[
     strings::ROWS,
     keys::ROWS,
     hashes::ROWS,
+    sets::ROWS,
     transactions::ROWS,
-    zsets::ROWS,
     connection::ROWS,
     server::ROWS,
     internal::ROWS,
@@ -109,8 +109,6 @@ mod tests {
             (CommandId::Lcs, 22),
             (CommandId::Del, 100),
             (CommandId::Wait, 132),
-            (CommandId::ZAdd, 320),
-            (CommandId::ZScan, 351),
             (CommandId::Hello, 500),
             (CommandId::Command, 600),
             (CommandId::InternalStage, 0xff00),

@@ -19,7 +19,7 @@ use cairn_tests::resp::{Conn, Reply};
 use cairn_tests::rng::{Rng, seeds};
 use cairn_tests::scratch::{Medium, Scratch};
 
-use compare::{allows, scanned_score};
+use compare::allows;
 use generate::{Step, stream};
 
 /// Steps of a stream.
@@ -71,12 +71,35 @@ impl Run {
                 let redis = scan(&mut self.redis, command, options);
                 same(step, &node, &redis)
             }
+            Step::Pop { key, .. } => {
+                self.settle()?;
+                self.pop(key, &step.pop())
+            }
             Step::Pause => {
                 self.settle()?;
                 std::thread::sleep(Duration::from_millis(6));
                 Ok(())
             }
         }
+    }
+
+    /// Pops from a set of both; what the two drew differently is exchanged at redis-server.
+    fn pop(&mut self, key: &[u8], args: &[Vec<u8>]) -> Result<(), Mismatch> {
+        let node = self.node.call(args).expect("the node answers");
+        let redis = self.redis.call(args).expect("redis-server answers");
+        if node != redis && !allows(args, &node, &redis) {
+            let (node, redis) = (format!("{node:?}"), format!("{redis:?}"));
+            return Err(Mismatch { step: generate::show(args), node, redis });
+        }
+        let [node, redis] = [node, redis].map(|reply| popped(&reply));
+        for (command, members) in [("SADD", &redis - &node), ("SREM", &node - &redis)] {
+            if !members.is_empty() {
+                let mut args = vec![command.as_bytes().to_vec(), key.to_vec()];
+                args.extend(members);
+                self.redis.call(&args).expect("redis-server answers");
+            }
+        }
+        Ok(())
     }
 
     /// Sends the pipeline that has gathered, to both, and compares.
@@ -123,6 +146,14 @@ impl Run {
     }
 }
 
+/// The members in a reply to SPOP.
+fn popped(reply: &Reply) -> BTreeSet<Vec<u8>> {
+    let one = std::slice::from_ref(reply);
+    let members = if reply.items().is_empty() { one } else { reply.items() };
+    let members = members.iter().filter(|member| !member.is_error());
+    members.filter_map(|member| member.bytes().map(<[u8]>::to_vec)).collect()
+}
+
 fn open(address: SocketAddr, protocol: u8) -> io::Result<Conn> {
     match protocol {
         2 => Conn::open(address),
@@ -146,13 +177,7 @@ fn scan(conn: &mut Conn, command: &[Vec<u8>], options: &[Vec<u8>]) -> Found {
         let request = [command, &[cursor], options].concat();
         let reply = conn.call(&request).map_err(|error| error.to_string())?;
         let [next, found] = reply.items() else { return Err(format!("{reply:?}")) };
-        for part in found.items().chunks(width) {
-            let mut part = part.to_vec();
-            if let (Some(b'Z'), [_, score]) = (command[0].first(), &mut part[..]) {
-                scanned_score(score);
-            }
-            all.insert(part);
-        }
+        all.extend(found.items().chunks(width).map(<[Reply]>::to_vec));
         cursor = next.bytes().unwrap_or_default().to_vec();
         if cursor == b"0" {
             return Ok(all);

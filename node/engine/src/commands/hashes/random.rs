@@ -1,13 +1,12 @@
 //! HRANDFIELD: fields drawn by the seed.
 
 use cairn_protocol::WireError;
-use cairn_protocol::number::parse_i64;
 use cairn_protocol::resp::{Argv, Proto, Writer};
 use cairn_store::{Type, Value};
 
-use crate::commands::iterate::check_repeats;
+use crate::commands::iterate::{check_repeats, parse_draw_count};
 use crate::data::string;
-use crate::failure::{Failure, Outcome};
+use crate::failure::Outcome;
 use crate::keyspace::ReadContext;
 use crate::seed::Draws;
 
@@ -57,13 +56,7 @@ fn one(cx: &mut ReadContext<'_>, argv: Argv<'_>, w: &mut Writer<'_>) -> Outcome 
 }
 
 fn options(argv: Argv<'_>) -> Outcome<(i64, bool)> {
-    let count = parse_i64(&argv[2]).ok_or(WireError::NotInteger)?;
-    if count == i64::MIN {
-        return Err(Failure::reply(
-            "ERR value is out of range, value must between -9223372036854775807 and \
-             9223372036854775807",
-        ));
-    }
+    let count = parse_draw_count(&argv[2])?;
     let with_values = match argv.len() {
         3 => false,
         4 if argv[3].eq_ignore_ascii_case(b"WITHVALUES") => true,

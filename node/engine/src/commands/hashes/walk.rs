@@ -4,7 +4,8 @@ use cairn_protocol::command::Args;
 use cairn_protocol::resp::{Argv, Writer};
 use cairn_store::{Encoding, Type};
 
-use crate::commands::iterate::{Found, Options, parse_cursor};
+use crate::commands::iterate::{Options, parse_cursor, reply_with_cursor};
+use crate::data::gathered::Gathered;
 use crate::data::members::Members;
 use crate::data::string;
 use crate::failure::Outcome;
@@ -53,9 +54,9 @@ pub(crate) fn hvals(cx: &mut ReadContext<'_>, argv: Argv<'_>, w: &mut Writer<'_>
 /// HSCAN key cursor [MATCH pattern] [COUNT count]: a listpack comes all at once, as in Redis
 pub(crate) fn hscan(cx: &mut ReadContext<'_>, argv: Argv<'_>, w: &mut Writer<'_>) -> Outcome {
     let cursor = parse_cursor(&argv[2])?;
-    let mut found = Found::default();
+    let mut found = Gathered::default();
     let Some(record) = cx.find(&argv[1], Touch::Use)? else {
-        found.reply_with_cursor(0, w);
+        reply_with_cursor(0, &found, w);
         return Ok(());
     };
     let hash = Members::of(&cx.view, &record, Type::Hash)?;
@@ -76,7 +77,7 @@ pub(crate) fn hscan(cx: &mut ReadContext<'_>, argv: Argv<'_>, w: &mut Writer<'_>
         hash.for_each(&mut |field, value| visit(field, value).map(|_| true))?;
         0
     };
-    found.reply_with_cursor(next, w);
+    reply_with_cursor(next, &found, w);
     Ok(())
 }
 

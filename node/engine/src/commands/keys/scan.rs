@@ -7,20 +7,22 @@ use cairn_protocol::glob;
 use cairn_protocol::resp::{Argv, Writer};
 
 use super::type_name;
-use crate::commands::iterate::{Found, Options, parse_cursor};
+use crate::commands::iterate::{Options, parse_cursor, reply_with_cursor};
+use crate::data::gathered::Gathered;
 use crate::failure::Outcome;
 use crate::keyspace::ReadContext;
 
 /// KEYS pattern
 pub(crate) fn keys(cx: &mut ReadContext<'_>, argv: Argv<'_>, w: &mut Writer<'_>) -> Outcome {
     let pattern = &argv[1];
-    let mut found = Found::default();
+    let mut found = Gathered::default();
     cx.view.scan(cx.db, 0, &mut |record| {
         if cx.exists(record) && (pattern == b"*" || glob::matches(pattern, record.key(), false)) {
             found.push(record.key());
         }
         Ok(true)
     })?;
+    w.array(found.len());
     found.reply(w);
     Ok(())
 }
@@ -31,7 +33,7 @@ pub(crate) fn scan(cx: &mut ReadContext<'_>, argv: Argv<'_>, w: &mut Writer<'_>)
     let options = Options::of_scan(Args::new(argv, 2))?;
     cx.may_take(options.count.min(cx.view.len(cx.db)))?;
     let of_type = |name: &str| options.ty.is_none_or(|ty| ty.eq_ignore_ascii_case(name.as_bytes()));
-    let (mut found, mut seen) = (Found::default(), 0);
+    let (mut found, mut seen) = (Gathered::default(), 0);
     let next = cx.view.scan(cx.db, cursor, &mut |record| {
         seen += 1;
         if cx.exists(record) && options.fits(record.key()) && of_type(type_name(record.ty())) {
@@ -39,7 +41,7 @@ pub(crate) fn scan(cx: &mut ReadContext<'_>, argv: Argv<'_>, w: &mut Writer<'_>)
         }
         Ok(seen < options.count)
     })?;
-    found.reply_with_cursor(next, w);
+    reply_with_cursor(next, &found, w);
     Ok(())
 }
 

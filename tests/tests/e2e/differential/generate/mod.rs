@@ -6,9 +6,9 @@
 
 mod hashes;
 mod keys;
+mod sets;
 mod strings;
 mod transactions;
-mod zsets;
 
 use cairn_tests::rng::Rng;
 
@@ -19,6 +19,8 @@ pub enum Step {
     Call(Vec<Vec<u8>>),
     /// A whole iteration with SCAN or one of its kind: the words before the cursor, and the options.
     Scan { command: Vec<Vec<u8>>, options: Vec<Vec<u8>> },
+    /// SPOP, whose choice is the node's: the other server is made to agree.
+    Pop { key: Vec<u8>, count: Option<u64> },
     /// Long enough for the shortest deadlines to pass.
     Pause,
 }
@@ -31,8 +33,19 @@ impl Step {
             Step::Scan { command, options } => {
                 format!("(all of) {} 0 {}", show(command), show(options))
             }
+            Step::Pop { .. } => show(&self.pop()),
             Step::Pause => "(pause)".to_owned(),
         }
+    }
+}
+
+impl Step {
+    /// The command of a `Pop`.
+    pub fn pop(&self) -> Vec<Vec<u8>> {
+        let Step::Pop { key, count } = self else { return Vec::new() };
+        let mut args = vec![b"SPOP".to_vec(), key.clone()];
+        args.extend(count.map(|count| count.to_string().into_bytes()));
+        args
     }
 }
 
@@ -61,7 +74,7 @@ pub struct Family {
 }
 
 const FAMILIES: &[Family] =
-    &[strings::FAMILY, keys::FAMILY, hashes::FAMILY, zsets::FAMILY, transactions::FAMILY];
+    &[strings::FAMILY, keys::FAMILY, hashes::FAMILY, sets::FAMILY, transactions::FAMILY];
 
 /// The stream of `seed`. Every second one is mostly about one family. One in three has deadlines
 /// that pass during the stream; DBSIZE is left out of those, since it counts what has expired until
@@ -106,7 +119,12 @@ fn expand(rng: &mut Rng, templates: &[&str]) -> Vec<Vec<u8>> {
     let mut args = words(rng, template);
     match rng.below(60) {
         0 if args.len() > 1 => drop(args.pop()),
-        1 => args.push(known_argument(rng, "value")),
+        1 => {
+            let mut surplus = known_argument(rng, "value");
+            // As a field or a member it must not be longer than those may be.
+            surplus.truncate(1000);
+            args.push(surplus);
+        }
         2 => args[0].make_ascii_lowercase(),
         _ => {}
     }
