@@ -7,6 +7,10 @@ use std::time::Duration;
 
 use cairn_client::commands::keys::{ExpireIf, ScanOptions, Ttl};
 use cairn_client::commands::strings::{GetExTtl, SetIf, SetOptions, SetTtl};
+use cairn_client::commands::zsets::{
+    Aggregate, Combine, LexEnd, ScoreEnd, ZAddCompare, ZAddIf, ZAddOptions, ZEnd, ZRange,
+    ZRangeOptions,
+};
 use cairn_client::commands::{Expiry, MemberScanOptions};
 use cairn_client::{Client, Cmd, Error, Options};
 
@@ -61,6 +65,8 @@ async fn typed_methods_mean_what_they_say() -> Result<(), Error> {
     hashes(&client).await?;
     sets(&client).await?;
     transactions(&client).await?;
+    sorted_sets(&client).await?;
+    sorted_sets_together(&client).await?;
     let wrong = Client::open(Options::new(&redis.address).password("wrong")).await;
     assert_eq!(wrong.unwrap_err().code(), Some("WRONGPASS"));
     Ok(())
@@ -245,5 +251,66 @@ async fn transactions(client: &Client) -> Result<(), Error> {
     let refused = transaction().cmd(Cmd::new("NOSUCH")).execute_atomically().await;
     assert!(matches!(refused, Err(Error::Server(text)) if text.contains("unknown command")));
     assert_eq!(client.get("tx").await?, Some(b"4".to_vec()));
+    Ok(())
+}
+
+fn named(members: &[(&str, f64)]) -> Vec<(Vec<u8>, f64)> {
+    members.iter().map(|(name, score)| (name.as_bytes().to_vec(), *score)).collect()
+}
+
+async fn sorted_sets(client: &Client) -> Result<(), Error> {
+    assert_eq!(client.zadd("z", [(1.0, "a"), (2.5, "b"), (f64::INFINITY, "c")]).await?, 3);
+    let greater = ZAddOptions { condition: ZAddIf::Member, compare: ZAddCompare::Greater };
+    assert_eq!(client.zadd_with("z", greater, [(2.0, "a"), (2.0, "b"), (1.0, "x")]).await?, 1);
+    let new = ZAddOptions { condition: ZAddIf::Missing, ..ZAddOptions::default() };
+    assert_eq!(client.zadd_incr("z", new, 1.0, "a").await?, None);
+    assert_eq!(client.zincr_by("z", -1.0, "a").await?, 1.0);
+    assert_eq!(client.zscore("z", "c").await?, Some(f64::INFINITY));
+    assert_eq!(client.zmscore("z", ["b", "x"]).await?, [Some(2.5), None]);
+    assert_eq!(client.zcard("z").await?, 3);
+    let above = ScoreEnd::Exclusive(1.0);
+    let any = ScoreEnd::Inclusive(f64::INFINITY);
+    assert_eq!(client.zcount("z", above, any).await?, 2);
+    assert_eq!(client.zrank("z", "b").await?, Some(1));
+    assert_eq!(client.zrev_rank("z", "x").await?, None);
+    let all = ZRange::Rank(0, -1);
+    let first = ZRangeOptions { reverse: true, limit: Some((0, 1)) };
+    let forward = ZRangeOptions::default();
+    assert_eq!(client.zrange("z", all, forward).await?.len(), 3);
+    let range = client.zrange_with_scores("z", ZRange::Score(above, any), first).await?;
+    assert_eq!(range, named(&[("c", f64::INFINITY)]));
+    assert_eq!(client.zrange_store("y", "z", ZRange::Rank(0, 1), forward).await?, 2);
+    assert_eq!(client.zrem_range("y", ZRange::Score(any, any)).await?, 0);
+    assert_eq!(client.zrand_members("y", -5).await?.len(), 5);
+    assert!(client.zrand_member("y").await?.is_some());
+    let options = MemberScanOptions { pattern: Some(b"a*"), count: 100 };
+    let (next, members) = client.zscan("y", 0, options).await?;
+    assert_eq!((next, members), (0, named(&[("a", 1.0)])));
+    assert_eq!(client.zpop_min("y", 1).await?, named(&[("a", 1.0)]));
+    assert_eq!(client.zpop_max("y", 5).await?, named(&[("b", 2.5)]));
+    assert_eq!(client.zmpop(["y"], ZEnd::Min, 1).await?, None);
+    let popped = client.zmpop(["y", "z"], ZEnd::Max, 1).await?;
+    assert_eq!(popped, Some((b"z".to_vec(), named(&[("c", f64::INFINITY)]))));
+    assert_eq!(client.zrem("z", ["a", "b", "x"]).await?, 2);
+    Ok(())
+}
+
+async fn sorted_sets_together(client: &Client) -> Result<(), Error> {
+    client.zadd("m", [(0.0, "a"), (0.0, "b"), (0.0, "c")]).await?;
+    client.zadd("n", [(1.0, "b"), (2.0, "c"), (3.0, "d")]).await?;
+    let (low, high) = (LexEnd::Exclusive(b"a"), LexEnd::Highest);
+    assert_eq!(client.zlex_count("m", LexEnd::Lowest, high).await?, 3);
+    let range = ZRange::Lex(low, high);
+    assert_eq!(client.zrange("m", range, ZRangeOptions::default()).await?, [b"b", b"c"]);
+    let weighted = Combine { weights: &[1.0, 0.5], aggregate: Aggregate::Max };
+    assert_eq!(client.zinter(["m", "n"], weighted).await?, named(&[("b", 0.5), ("c", 1.0)]));
+    let plain = Combine::default();
+    assert_eq!(client.zunion(["m", "n"], plain).await?.len(), 4);
+    assert_eq!(client.zdiff(["n", "m"]).await?, named(&[("d", 3.0)]));
+    assert_eq!(client.zunion_store("o", ["m", "n"], plain).await?, 4);
+    assert_eq!(client.zinter_store("o", ["m", "n"], weighted).await?, 2);
+    assert_eq!(client.zdiff_store("o", ["m", "n"]).await?, 1);
+    assert_eq!(client.zinter_card(["m", "n"], Some(1)).await?, 1);
+    assert_eq!(client.zrem_range("m", range).await?, 2);
     Ok(())
 }

@@ -117,34 +117,71 @@ pub fn parse_u64(text: &[u8]) -> Option<u64> {
 /// `infinity`, any case), no spaces around it, no NaN, no overflow, and no underflow to zero.
 #[must_use]
 pub fn parse_f64(text: &[u8]) -> Option<f64> {
-    let (negative, unsigned) = match text {
+    let (negative, unsigned) = split_sign(text);
+    let Magnitude { value, exact_kind } = magnitude(unsigned)?;
+    exact_kind.then_some(if negative { -value } else { value })
+}
+
+/// Reads a double as C's `strtod` does where Redis calls it without looking at the length, for the
+/// ends of score ranges: space before it is skipped, what is too large is infinite, what is too
+/// small is zero, a NUL ends the text, and the empty text is 0. NaN is refused.
+#[must_use]
+pub fn parse_f64_as_c(text: &[u8]) -> Option<f64> {
+    let text = &text[..memchr::memchr(0, text).unwrap_or(text.len())];
+    if text.is_empty() {
+        return Some(0.0);
+    }
+    let is_space = |b: &u8| matches!(b, b' ' | 9..=13);
+    let start = text.iter().position(|b| !is_space(b))?;
+    let (negative, unsigned) = split_sign(&text[start..]);
+    let value = magnitude(unsigned)?.value;
+    Some(if negative { -value } else { value })
+}
+
+fn split_sign(text: &[u8]) -> (bool, &[u8]) {
+    match text {
         [b'-', rest @ ..] => (true, rest),
         [b'+', rest @ ..] => (false, rest),
         _ => (false, text),
-    };
-    let magnitude = match unsigned {
-        [b'0', b'x' | b'X', digits @ ..] => hexadecimal(digits)?,
+    }
+}
+
+/// A number without its sign.
+struct Magnitude {
+    value: f64,
+    /// Not infinite unless the text said so, and zero only if it did.
+    exact_kind: bool,
+}
+
+impl Magnitude {
+    fn of_digits(value: f64, is_zero: bool) -> Self {
+        Self { value, exact_kind: value.is_finite() && (value != 0.0 || is_zero) }
+    }
+}
+
+fn magnitude(unsigned: &[u8]) -> Option<Magnitude> {
+    match unsigned {
+        [b'0', b'x' | b'X', digits @ ..] => hexadecimal(digits),
         // A second sign or `nan` would pass std's parser.
-        [b'0'..=b'9' | b'.', ..] => decimal(unsigned)?,
+        [b'0'..=b'9' | b'.', ..] => decimal(unsigned),
         _ if unsigned.eq_ignore_ascii_case(b"inf")
             || unsigned.eq_ignore_ascii_case(b"infinity") =>
         {
-            f64::INFINITY
+            Some(Magnitude { value: f64::INFINITY, exact_kind: true })
         }
-        _ => return None,
-    };
-    Some(if negative { -magnitude } else { magnitude })
+        _ => None,
+    }
 }
 
-fn decimal(text: &[u8]) -> Option<f64> {
+fn decimal(text: &[u8]) -> Option<Magnitude> {
     let value: f64 = std::str::from_utf8(text).ok()?.parse().ok()?;
     let mantissa = text.split(|b| matches!(b, b'e' | b'E')).next().unwrap_or(text);
     let is_zero = !mantissa.iter().any(|b| matches!(b, b'1'..=b'9'));
-    (value.is_finite() && (value != 0.0 || is_zero)).then_some(value)
+    Some(Magnitude::of_digits(value, is_zero))
 }
 
 /// `digits[.digits][p[+-]exponent]` of a hexadecimal float, rounded to nearest even once.
-fn hexadecimal(text: &[u8]) -> Option<f64> {
+fn hexadecimal(text: &[u8]) -> Option<Magnitude> {
     let (mantissa, exponent) = match text.iter().position(|b| matches!(b, b'p' | b'P')) {
         Some(p) => (&text[..p], decimal_exponent(&text[p + 1..])?),
         None => (text, 0),
@@ -170,8 +207,8 @@ fn hexadecimal(text: &[u8]) -> Option<f64> {
     if !any {
         return None;
     }
-    let value = scaled(bits << 1 | u64::from(sticky), scale - 1)?;
-    (value != 0.0 || bits == 0).then_some(value)
+    let value = scaled(bits << 1 | u64::from(sticky), scale - 1);
+    Some(Magnitude::of_digits(value, bits == 0))
 }
 
 fn decimal_exponent(text: &[u8]) -> Option<i32> {
@@ -188,14 +225,14 @@ fn decimal_exponent(text: &[u8]) -> Option<i32> {
     Some(if negative { -value } else { value })
 }
 
-/// `bits * 2^scale`, rounded to nearest even; `None` on overflow.
-fn scaled(bits: u64, scale: i64) -> Option<f64> {
+/// `bits * 2^scale`, rounded to nearest even; infinite on overflow.
+fn scaled(bits: u64, scale: i64) -> f64 {
     if bits == 0 {
-        return Some(0.0);
+        return 0.0;
     }
     let top = 63 - i64::from(bits.leading_zeros()) + scale;
     if top > 1023 {
-        return None;
+        return f64::INFINITY;
     }
     // The place of the result's last bit: 52 below the top one, or a subnormal's fixed place.
     let last = (top - 52).max(-1074);
@@ -210,28 +247,62 @@ fn scaled(bits: u64, scale: i64) -> Option<f64> {
         _ => 0,
     };
     // Both factors are exact, and so is their product: a mantissa of at most 53 bits in place.
-    let value = if last >= -1022 {
+    if last >= -1022 {
         mantissa as f64 * f64::from_bits(((last + 1023) as u64) << 52)
     } else {
         mantissa as f64 * f64::from_bits(1 << (last + 1074))
-    };
-    value.is_finite().then_some(value)
+    }
 }
 
 /// Appends `value` as Redis 7.2 prints a double: `inf`, `-inf`, `nan`, integers plainly, else the
 /// shortest digits that read back the same, with an exponent only where that is shorter.
 pub fn push_f64(out: &mut Vec<u8>, value: f64) {
-    const EXACT_INTEGERS: f64 = 4_503_599_627_370_496.0; // 2^52
+    // 2^62: up to there Redis prints an integral double as the integer it is.
+    const PLAIN_MAX: f64 = 4_611_686_018_427_387_904.0;
     if value.is_nan() {
         out.extend_from_slice(b"nan");
     } else if value.is_infinite() {
         out.extend_from_slice(if value > 0.0 { b"inf" } else { b"-inf" });
     } else if value == 0.0 {
         out.extend_from_slice(if value.is_sign_negative() { b"-0" } else { b"0" });
-    } else if value.trunc() == value && value.abs() < EXACT_INTEGERS {
+    } else if value.trunc() == value && value.abs() <= PLAIN_MAX {
         out.extend_from_slice(IntText::signed(value as i64).as_bytes());
     } else {
         push_shortest(out, value);
+    }
+}
+
+/// Appends a finite or infinite `value` as C's `%.17g` does, which Redis's ZSCAN still prints: 17
+/// significant digits without the zeros at their end.
+pub fn push_f64_17_digits(out: &mut Vec<u8>, value: f64) {
+    if value == 0.0 || !value.is_finite() {
+        return push_f64(out, value);
+    }
+    if value < 0.0 {
+        out.push(b'-');
+    }
+    // std rounds the exact value to nearest, ties to even, as C does.
+    let text = format!("{:.16e}", value.abs());
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    let mut digits: Vec<u8> = mantissa.bytes().filter(u8::is_ascii_digit).collect();
+    let significant = digits.iter().rposition(|&digit| digit != b'0').map_or(1, |last| last + 1);
+    digits.truncate(significant);
+    let missing = exponent + 1 - digits.len() as i32;
+    match exponent {
+        -4..=16 if missing >= 0 => {
+            out.extend_from_slice(&digits);
+            out.resize(out.len() + missing as usize, b'0');
+        }
+        -4..=16 => push_with_point(out, &digits, exponent),
+        _ => {
+            push_mantissa(out, &digits);
+            out.extend_from_slice(if exponent < 0 { b"e-" } else { b"e+" });
+            if exponent.abs() < 10 {
+                out.push(b'0');
+            }
+            out.extend_from_slice(IntText::signed(i64::from(exponent.abs())).as_bytes());
+        }
     }
 }
 
@@ -257,13 +328,18 @@ fn push_digits(out: &mut Vec<u8>, digits: &[u8], exponent: i32) {
     } else if last < 0 && (last > -7 || exponent.abs() < 4) {
         push_with_point(out, digits, exponent);
     } else {
-        out.push(digits[0]);
-        if count > 1 {
-            out.push(b'.');
-            out.extend_from_slice(&digits[1..]);
-        }
+        push_mantissa(out, digits);
         out.extend_from_slice(if exponent < 0 { b"e-" } else { b"e+" });
         out.extend_from_slice(IntText::signed(i64::from(exponent.abs())).as_bytes());
+    }
+}
+
+/// `d.ddd`
+fn push_mantissa(out: &mut Vec<u8>, digits: &[u8]) {
+    out.push(digits[0]);
+    if digits.len() > 1 {
+        out.push(b'.');
+        out.extend_from_slice(&digits[1..]);
     }
 }
 
@@ -361,6 +437,59 @@ mod tests {
     }
 
     #[test]
+    fn the_ends_of_ranges_are_read_as_c_reads_them() {
+        let rows: [(&[u8], Option<f64>); 17] = [
+            (b"", Some(0.0)),
+            (b"\0x", Some(0.0)),
+            (b" \t\n1.5", Some(1.5)),
+            (b"-1\0abc", Some(-1.0)),
+            (b"1e400", Some(f64::INFINITY)),
+            (b"-1e400", Some(f64::NEG_INFINITY)),
+            (b"0x1p1024", Some(f64::INFINITY)),
+            (b"1e-400", Some(0.0)),
+            (b"0x1p-2000", Some(0.0)),
+            (b"+inf", Some(f64::INFINITY)),
+            (b"-Infinity", Some(f64::NEG_INFINITY)),
+            (b" ", None),
+            (b"1 ", None),
+            (b"- 1", None),
+            (b"nan", None),
+            (b"-nan", None),
+            (b"0x", None),
+        ];
+        for (text, wanted) in rows {
+            assert_eq!(parse_f64_as_c(text), wanted, "{}", text.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn seventeen_digits_are_printed_as_c_prints_them() {
+        let rows = [
+            (0.1, "0.10000000000000001"),
+            (-0.1, "-0.10000000000000001"),
+            (0.0, "0"),
+            (-0.0, "-0"),
+            (1.5, "1.5"),
+            (100.0, "100"),
+            (-1234567890.125, "-1234567890.125"),
+            (1e16, "10000000000000000"),
+            (12345678901234567.0, "12345678901234568"),
+            (1e17, "1e+17"),
+            (1e-5, "1.0000000000000001e-05"),
+            (0.0001, "0.0001"),
+            (1.7976931348623157e308, "1.7976931348623157e+308"),
+            (5e-324, "4.9406564584124654e-324"),
+            (f64::INFINITY, "inf"),
+            (f64::NEG_INFINITY, "-inf"),
+        ];
+        for (value, wanted) in rows {
+            let mut out = Vec::new();
+            push_f64_17_digits(&mut out, value);
+            assert_eq!(String::from_utf8_lossy(&out), wanted);
+        }
+    }
+
+    #[test]
     fn hexadecimal_doubles_round_once() {
         for bits in (0..2000u64).map(|i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 1) {
             let value = f64::from_bits(bits);
@@ -384,6 +513,9 @@ mod tests {
             (3.0, "3"),
             (0.0, "0"),
             (-0.0, "-0"),
+            (1e18, "1000000000000000000"),
+            (4611686018427387904.0, "4611686018427387904"),
+            (-9007199254740993.0, "-9007199254740992"),
             (1e20, "1e+20"),
             (12345678901234567000.0, "12345678901234567000"),
             (1e21, "1e+21"),

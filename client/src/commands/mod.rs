@@ -1,6 +1,7 @@
 //! Typed methods by family. Keys and values are anything that is bytes.
 //!
-//! Deprecated commands that others replace (GETSET, SETEX, PSETEX, SETNX, SUBSTR) have no method.
+//! Deprecated commands that others replace (GETSET, SETEX, PSETEX, SETNX,
+//! SUBSTR, ZRANGEBYSCORE and its like) have no method.
 
 pub mod connection;
 pub mod hashes;
@@ -8,6 +9,7 @@ pub mod keys;
 pub mod sets;
 pub mod strings;
 pub mod transactions;
+pub mod zsets;
 
 use std::time::Duration;
 

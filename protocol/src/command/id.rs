@@ -208,6 +208,70 @@ command_ids! {
     SDiffStore = 295,
     /// `SSCAN`
     SScan = 296,
+    /// `ZADD`
+    ZAdd = 320,
+    /// `ZINCRBY`
+    ZIncrBy = 321,
+    /// `ZREM`
+    ZRem = 322,
+    /// `ZSCORE`
+    ZScore = 323,
+    /// `ZMSCORE`
+    ZMScore = 324,
+    /// `ZCARD`
+    ZCard = 325,
+    /// `ZCOUNT`
+    ZCount = 326,
+    /// `ZLEXCOUNT`
+    ZLexCount = 327,
+    /// `ZRANK`
+    ZRank = 328,
+    /// `ZREVRANK`
+    ZRevRank = 329,
+    /// `ZRANGE`
+    ZRange = 330,
+    /// `ZRANGESTORE`
+    ZRangeStore = 331,
+    /// `ZREVRANGE`
+    ZRevRange = 332,
+    /// `ZRANGEBYSCORE`
+    ZRangeByScore = 333,
+    /// `ZREVRANGEBYSCORE`
+    ZRevRangeByScore = 334,
+    /// `ZRANGEBYLEX`
+    ZRangeByLex = 335,
+    /// `ZREVRANGEBYLEX`
+    ZRevRangeByLex = 336,
+    /// `ZREMRANGEBYRANK`
+    ZRemRangeByRank = 337,
+    /// `ZREMRANGEBYSCORE`
+    ZRemRangeByScore = 338,
+    /// `ZREMRANGEBYLEX`
+    ZRemRangeByLex = 339,
+    /// `ZPOPMIN`
+    ZPopMin = 340,
+    /// `ZPOPMAX`
+    ZPopMax = 341,
+    /// `ZMPOP`
+    ZMPop = 342,
+    /// `ZUNION`
+    ZUnion = 343,
+    /// `ZINTER`
+    ZInter = 344,
+    /// `ZDIFF`
+    ZDiff = 345,
+    /// `ZUNIONSTORE`
+    ZUnionStore = 346,
+    /// `ZINTERSTORE`
+    ZInterStore = 347,
+    /// `ZDIFFSTORE`
+    ZDiffStore = 348,
+    /// `ZINTERCARD`
+    ZInterCard = 349,
+    /// `ZRANDMEMBER`
+    ZRandMember = 350,
+    /// `ZSCAN`
+    ZScan = 351,
     /// `MULTI`
     Multi = 400,
     /// `EXEC`

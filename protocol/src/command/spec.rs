@@ -225,6 +225,13 @@ impl KeySpec {
         Self { flags, begin: Begin::Index(first), find, notes: "" }
     }
 
+    /// Keys after the argument `count`, which says how many.
+    #[must_use]
+    pub const fn counted(count: u16, flags: KeyFlags) -> Self {
+        let find = Find::Count { count: 0, first: 1, step: 1 };
+        Self { flags, begin: Begin::Index(count), find, notes: "" }
+    }
+
     /// The same with a remark.
     #[must_use]
     pub const fn notes(mut self, notes: &'static str) -> Self {
@@ -268,6 +275,8 @@ pub enum Reply {
 pub enum Group {
     /// Strings.
     String,
+    /// Sorted sets.
+    SortedSet,
     /// Keys of any type.
     Generic,
     /// Hashes.
@@ -290,6 +299,7 @@ impl Group {
     pub const fn name(self) -> &'static str {
         match self {
             Self::String => "string",
+            Self::SortedSet => "sorted-set",
             Self::Generic => "generic",
             Self::Hash => "hash",
             Self::Set => "set",

@@ -14,6 +14,7 @@ mod sets;
 mod strings;
 #[cfg(test)]
 pub(crate) mod test;
+mod zsets;
 
 use cairn_protocol::command::CommandId;
 use cairn_protocol::resp::{Argv, Writer};
@@ -62,6 +63,39 @@ pub(crate) fn handler(command: CommandId) -> Handler {
         Id::SetRange => Write(strings::setrange),
         Id::GetRange | Id::SubStr => Read(strings::getrange),
         Id::Lcs => Read(strings::lcs),
+
+        Id::ZAdd => Write(zsets::zadd),
+        Id::ZIncrBy => Write(zsets::zincrby),
+        Id::ZRem => Write(zsets::zrem),
+        Id::ZScore => Read(zsets::zscore),
+        Id::ZMScore => Read(zsets::zmscore),
+        Id::ZCard => Read(zsets::zcard),
+        Id::ZCount => Read(zsets::zcount),
+        Id::ZLexCount => Read(zsets::zlexcount),
+        Id::ZRank => Read(zsets::zrank),
+        Id::ZRevRank => Read(zsets::zrevrank),
+        Id::ZRange => Read(zsets::zrange),
+        Id::ZRangeStore => Write(zsets::zrangestore),
+        Id::ZRevRange => Read(zsets::zrevrange),
+        Id::ZRangeByScore => Read(zsets::zrangebyscore),
+        Id::ZRevRangeByScore => Read(zsets::zrevrangebyscore),
+        Id::ZRangeByLex => Read(zsets::zrangebylex),
+        Id::ZRevRangeByLex => Read(zsets::zrevrangebylex),
+        Id::ZRemRangeByRank => Write(zsets::zremrangebyrank),
+        Id::ZRemRangeByScore => Write(zsets::zremrangebyscore),
+        Id::ZRemRangeByLex => Write(zsets::zremrangebylex),
+        Id::ZPopMin => Write(zsets::zpopmin),
+        Id::ZPopMax => Write(zsets::zpopmax),
+        Id::ZMPop => Write(zsets::zmpop),
+        Id::ZUnion => Read(zsets::zunion),
+        Id::ZInter => Read(zsets::zinter),
+        Id::ZDiff => Read(zsets::zdiff),
+        Id::ZUnionStore => Write(zsets::zunionstore),
+        Id::ZInterStore => Write(zsets::zinterstore),
+        Id::ZDiffStore => Write(zsets::zdiffstore),
+        Id::ZInterCard => Read(zsets::zintercard),
+        Id::ZRandMember => Read(zsets::zrandmember),
+        Id::ZScan => Read(zsets::zscan),
 
         Id::Del | Id::Unlink => Write(keys::del),
         Id::Exists => Read(keys::exists),

@@ -11,3 +11,4 @@ pub(crate) mod members;
 pub(crate) mod packed;
 pub(crate) mod set;
 pub(crate) mod string;
+pub(crate) mod zset;

@@ -12,6 +12,7 @@ mod server;
 mod sets;
 mod strings;
 mod transactions;
+mod zsets;
 
 use super::id::CommandId;
 use super::spec::Spec;
@@ -22,6 +23,7 @@ const FAMILIES: &[&[Spec]] = &[
     hashes::ROWS,
     sets::ROWS,
     transactions::ROWS,
+    zsets::ROWS,
     connection::ROWS,
     server::ROWS,
     internal::ROWS,
@@ -109,6 +111,8 @@ mod tests {
             (CommandId::Lcs, 22),
             (CommandId::Del, 100),
             (CommandId::Wait, 132),
+            (CommandId::ZAdd, 320),
+            (CommandId::ZScan, 351),
             (CommandId::Hello, 500),
             (CommandId::Command, 600),
             (CommandId::InternalStage, 0xff00),

@@ -19,7 +19,7 @@ const TOLERANCES: &[Tolerance] = &[
     // The step that iterates compares sets; here only whether an odd cursor is taken at all.
     Tolerance {
         name: "scan-order",
-        about: |args| is(args, &["SCAN"]),
+        about: |args| is(args, &["SCAN", "ZSCAN"]),
         allows: |node, redis| node.items().len() == 2 && redis.items().len() == 2,
     },
     Tolerance {
@@ -65,6 +65,25 @@ const TOLERANCES: &[Tolerance] = &[
         name: "random-key",
         about: |args| is(args, &["RANDOMKEY"]),
         allows: |node, redis| !node.is_error() && node.is_null() == redis.is_null(),
+    },
+    Tolerance {
+        name: "random-members",
+        about: |args| is(args, &["ZRANDMEMBER"]),
+        allows: |node, redis| {
+            node.is_error() == redis.is_error()
+                && node.is_null() == redis.is_null()
+                && node.items().len() == redis.items().len()
+        },
+    },
+    Tolerance {
+        name: "double-text",
+        about: |args| args.first().is_some_and(|name| matches!(name.first(), Some(b'Z' | b'z'))),
+        allows: same_with_doubles,
+    },
+    Tolerance {
+        name: "rank-arguments",
+        about: |args| is(args, &["ZRANK", "ZREVRANK"]) && args.len() > 3,
+        allows: |node, redis| node.is_error() && redis.is_error(),
     },
 ];
 
@@ -120,6 +139,33 @@ fn kind(reply: &Reply) -> u8 {
 
 fn same_error_as_text(node: &Reply, redis: &Reply) -> bool {
     node.is_error() && redis.is_error() && node.text() == redis.text()
+}
+
+/// The same but for the text of numbers that are the same doubles.
+fn same_with_doubles(node: &Reply, redis: &Reply) -> bool {
+    match (node, redis) {
+        (Reply::List(a, Some(node)), Reply::List(b, Some(redis))) => {
+            a == b
+                && node.len() == redis.len()
+                && node.iter().zip(redis).all(|(node, redis)| same_with_doubles(node, redis))
+        }
+        (Reply::Line(b',', _), Reply::Line(b',', _)) | (Reply::Bulk(..), Reply::Bulk(..)) => {
+            node == redis || double(node).is_some_and(|bits| double(redis) == Some(bits))
+        }
+        _ => node == redis,
+    }
+}
+
+/// The bits of a double.
+fn double(reply: &Reply) -> Option<u64> {
+    std::str::from_utf8(reply.bytes()?).ok()?.parse().ok().map(f64::to_bits)
+}
+
+/// A score as ZSCAN shows it, by what it means.
+pub fn scanned_score(reply: &mut Reply) {
+    if let (Some(bits), Reply::Bulk(_, text)) = (double(reply), &mut *reply) {
+        *text = Some(f64::from_bits(bits).to_string().into_bytes());
+    }
 }
 
 /// Positive numbers that differ by two seconds at most; those above a million are milliseconds.

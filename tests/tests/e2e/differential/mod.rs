@@ -19,7 +19,7 @@ use cairn_tests::resp::{Conn, Reply};
 use cairn_tests::rng::{Rng, seeds};
 use cairn_tests::scratch::{Medium, Scratch};
 
-use compare::allows;
+use compare::{allows, scanned_score};
 use generate::{Step, stream};
 
 /// Steps of a stream.
@@ -177,7 +177,13 @@ fn scan(conn: &mut Conn, command: &[Vec<u8>], options: &[Vec<u8>]) -> Found {
         let request = [command, &[cursor], options].concat();
         let reply = conn.call(&request).map_err(|error| error.to_string())?;
         let [next, found] = reply.items() else { return Err(format!("{reply:?}")) };
-        all.extend(found.items().chunks(width).map(<[Reply]>::to_vec));
+        for part in found.items().chunks(width) {
+            let mut part = part.to_vec();
+            if let (Some(b'Z'), [_, score]) = (command[0].first(), &mut part[..]) {
+                scanned_score(score);
+            }
+            all.insert(part);
+        }
         cursor = next.bytes().unwrap_or_default().to_vec();
         if cursor == b"0" {
             return Ok(all);

@@ -9,6 +9,7 @@ mod keys;
 mod sets;
 mod strings;
 mod transactions;
+mod zsets;
 
 use cairn_tests::rng::Rng;
 
@@ -73,8 +74,14 @@ pub struct Family {
     special: fn(&mut Rng) -> Vec<Step>,
 }
 
-const FAMILIES: &[Family] =
-    &[strings::FAMILY, keys::FAMILY, hashes::FAMILY, sets::FAMILY, transactions::FAMILY];
+const FAMILIES: &[Family] = &[
+    strings::FAMILY,
+    keys::FAMILY,
+    hashes::FAMILY,
+    sets::FAMILY,
+    zsets::FAMILY,
+    transactions::FAMILY,
+];
 
 /// The stream of `seed`. Every second one is mostly about one family. One in three has deadlines
 /// that pass during the stream; DBSIZE is left out of those, since it counts what has expired until
