@@ -5,5 +5,6 @@
 
 mod damage;
 mod harness;
+mod members;
 mod model;
 mod oracle;
