@@ -31,6 +31,22 @@ pub(crate) const ENTRY_BYTES: u64 = 16;
 /// A member beside its value.
 const MEMBER: Meta = Meta { ty: Type::String, encoding: Encoding::Raw, deadline_ms: None };
 
+impl Roots {
+    /// The trees of a collection of type `ty`, and what they are when they are taken apart.
+    pub(crate) fn trees(&self, ty: Type, out: &mut Vec<(u64, u64)>) -> Result<()> {
+        match ty {
+            Type::Hash | Type::Set => out.push((self.tree, dropped::KEYS)),
+            Type::ZSet => out.extend([(self.tree, dropped::KEYS), (self.order, dropped::ORDER)]),
+            Type::List => out.push((self.tree, dropped::LIST)),
+            Type::String | Type::Stream => {
+                let what = "a collection of a type that has no trees";
+                return Err(StoreError::corrupt(what, self.tree));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// What a member counts as, in bytes: decided by content alone.
 pub(crate) fn member_bytes(name_len: usize, value_len: u64) -> u64 {
     content_bytes(name_len, value_len, false) + ENTRY_BYTES
@@ -408,21 +424,6 @@ impl Store {
         let (key_len, meta) = (record.key().len(), record.meta);
         let fields = Cell { at: at + blob::nested_at(key_len, meta.deadline_ms.is_some()) };
         Ok(Edit { store: self, fields, len, bytes, encoding: meta.encoding })
-    }
-
-    /// Leaves the trees of a collection to be freed later.
-    pub(crate) fn drop_collection(&mut self, ty: Type, roots: Roots) -> Result<()> {
-        match ty {
-            Type::Hash | Type::Set => self.drop_below(roots.tree, dropped::KEYS),
-            Type::ZSet => {
-                self.drop_below(roots.order, dropped::ORDER)?;
-                self.drop_below(roots.tree, dropped::KEYS)
-            }
-            Type::List => self.drop_below(roots.tree, dropped::LIST),
-            Type::String | Type::Stream => {
-                Err(StoreError::corrupt("a collection of a type that has no trees", roots.tree))
-            }
-        }
     }
 
     /// Copies a collection in trees, element by element.

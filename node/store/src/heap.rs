@@ -76,9 +76,18 @@ pub struct Heap {
     pub(crate) alloc: Alloc,
     /// The current epoch: births of what is written now.
     pub(crate) epoch: u64,
+    /// Epoch of the newest snapshot, 0 without one: what was born up to it outlives its death.
+    pub(crate) keep_upto: u64,
+    /// What has died and is kept, and is not entered under its snapshot yet.
+    pub(crate) kept: Vec<Offset>,
 }
 
 impl Heap {
+    /// Blocks of a pool in epoch `epoch`.
+    pub(crate) fn new(mem: Arc<Mem>, alloc: Alloc, epoch: u64) -> Heap {
+        Heap { mem, alloc, epoch, keep_upto: 0, kept: Vec::new() }
+    }
+
     /// Makes a block of `len` bytes whose body is still to be written.
     ///
     /// # Errors
@@ -160,8 +169,58 @@ impl Heap {
         let old = head(&self.mem, block)?;
         let copy = self.make(old.kind, old.aux, old.count, len)?;
         self.mem.copy_body(block, copy, len)?;
+        self.bury(block, old.birth, len)?;
+        Ok(copy)
+    }
+
+    /// Notes that a block of an earlier epoch died; one that a snapshot sees is kept for it.
+    #[inline]
+    fn bury(&mut self, block: Offset, birth: u64, len: usize) -> Result<()> {
+        if birth > self.keep_upto {
+            return self.alloc.dead(block, len);
+        }
+        self.kept.push(block);
+        self.alloc.keep(len);
+        Ok(())
+    }
+
+    /// As [`Heap::own_at`], for a block that no snapshot sees, whatever its birth.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`].
+    pub(crate) fn own_unseen_at(&mut self, cell: Cell, len: usize) -> Result<Offset> {
+        let block = self.mem.word(cell.at)?;
+        let owned = self.own_unseen(block, len)?;
+        if owned != block {
+            self.set(cell, owned)?;
+        }
+        Ok(owned)
+    }
+
+    /// As [`Heap::own`], for a block that no snapshot sees, whatever its birth.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`].
+    pub(crate) fn own_unseen(&mut self, block: Offset, len: usize) -> Result<Offset> {
+        if self.owns(block)? {
+            return Ok(block);
+        }
+        let old = head(&self.mem, block)?;
+        let copy = self.make(old.kind, old.aux, old.count, len)?;
+        self.mem.copy_body(block, copy, len)?;
         self.alloc.dead(block, len)?;
         Ok(copy)
+    }
+
+    /// As [`Heap::free`], for a block that no snapshot sees, whatever its birth.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when there is no such block.
+    pub(crate) fn free_unseen(&mut self, block: Offset, len: usize) -> Result<()> {
+        if self.owns(block)? {
+            return self.alloc.free_now(block);
+        }
+        self.alloc.dead(block, len)
     }
 
     /// Owns the block that `cell` points to, keeping the pointer's tag.
@@ -185,10 +244,11 @@ impl Heap {
     /// [`StoreError::Corrupt`] when there is no such block.
     #[inline]
     pub fn free(&mut self, block: Offset, len: usize) -> Result<()> {
-        if self.owns(block)? {
+        let birth = self.mem.word(block)? & BIRTH_MASK;
+        if birth == self.epoch {
             return self.alloc.free_now(block);
         }
-        self.alloc.dead(block, len)
+        self.bury(block, birth, len)
     }
 
     /// Reads the pointer in a cell.
@@ -223,7 +283,7 @@ pub(crate) mod testing {
     pub(crate) fn heap() -> Heap {
         let mem = Arc::new(Mem::new(Box::new(HeapMedia::new(64 << 20))));
         let alloc = Alloc::new(mem.clone(), Default::default(), 0, 0, 60 << 20);
-        Heap { mem, alloc, epoch: 1 }
+        Heap::new(mem, alloc, 1)
     }
 
     /// splitmix64.

@@ -3,6 +3,7 @@
 //! Everything here hangs under one root block. A writer owns the path from the root before it
 //! changes a leaf; a reader needs only the root's offset.
 
+pub(crate) use dropped::{Piece, Pile};
 pub(crate) use expiry::Deadlines;
 
 mod dropped;
@@ -15,7 +16,7 @@ use crate::error::{Result, StoreError};
 use crate::hash::siphash13;
 use crate::heap::{Cell, Heap, Offset, expect};
 use crate::layout::pool::blob::PACKED_MAX;
-use crate::layout::pool::{self, HEADER, OFFSET_MASK, kind, root, slots};
+use crate::layout::pool::{self, HEADER, kind, root, slots};
 use crate::persist::Mem;
 use crate::pool::Store;
 use crate::trie;
@@ -502,23 +503,6 @@ impl Store {
         }
     }
 
-    /// Frees a blob; what hangs below it goes to the dropped trees.
-    pub(crate) fn free_blob(&mut self, at: Offset) -> Result<()> {
-        let record = Record::read(&self.heap.mem, at)?;
-        let (len, ty) = (record.len(), record.ty());
-        match record.value() {
-            Value::Inline(_) => {}
-            Value::Chunked(chunks) => self.drop_below(chunks.tree, pool::dropped::CHUNKS)?,
-            Value::Tree(roots) => self.drop_collection(ty, roots)?,
-        }
-        self.heap.free(at, len)
-    }
-
-    /// Leaves what hangs below a blob, if anything, to be freed later.
-    pub(crate) fn drop_below(&mut self, tree: u64, what: u64) -> Result<()> {
-        if tree & OFFSET_MASK == 0 { Ok(()) } else { self.drop_tree(tree, what) }
-    }
-
     /// Sets or clears a key's deadline; says whether the key was there.
     ///
     /// # Errors
@@ -762,9 +746,9 @@ impl Store {
         let row = self.own_root()? + db.row()? as u64 * 8;
         let slots = self.heap.get(Cell::new(row, root::SLOTS))?;
         let expiry = self.heap.get(Cell::new(row, root::EXPIRY))?;
-        self.drop_tree(slots, pool::dropped::SLOTS_HIGH)?;
+        self.drop_tree(Pile::LIVE, slots, pool::dropped::SLOTS_HIGH)?;
         if expiry != 0 {
-            self.drop_tree(expiry, pool::dropped::EXPIRY)?;
+            self.drop_tree(Pile::LIVE, expiry, pool::dropped::EXPIRY)?;
         }
         for word in 0..root::ROW_WORDS {
             self.heap.set(Cell::new(row, word), 0)?;

@@ -21,6 +21,7 @@ pub mod media;
 pub mod order;
 pub mod persist;
 pub mod pool;
+pub mod snapshot;
 pub mod trie;
 
 pub use blob::{Encoding, Meta, Record, Type, Value};
@@ -29,3 +30,4 @@ pub use error::{Corrupt, Result, StoreError};
 pub use keyspace::{Db, Key, View};
 pub use order::Bound;
 pub use pool::{Committer, Opened, Pin, PoolOptions, Published, Sealed, Store};
+pub use snapshot::{Snapshot, SnapshotOutcome};

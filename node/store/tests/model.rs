@@ -6,7 +6,8 @@ use cairn_store::check::check;
 use cairn_store::media::{CrashMedia, Granularity, HeapMedia};
 use cairn_store::persist::Mem;
 use cairn_store::{
-    Bound, Committer, Db, Encoding, Meta, PoolOptions, Record, Store, StoreError, Tree, Type,
+    Bound, Committer, Db, Encoding, Meta, PoolOptions, Record, SnapshotOutcome, Store, StoreError,
+    Tree, Type, View,
 };
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -71,8 +72,8 @@ impl Default for Kept {
 type Content = BTreeMap<(u16, Vec<u8>), (Kept, Option<u64>)>;
 
 /// What a key of the store holds.
-fn kept<'a>(store: &'a Store, record: &Record<'a>) -> Kept {
-    let Some(tree) = store.tree(record) else {
+fn kept<'a>(view: &View<'a>, record: &Record<'a>) -> Kept {
+    let Some(tree) = view.tree(record) else {
         return Kept::Text(record.value().to_vec().unwrap());
     };
     if record.ty() == Type::ZSet {
@@ -127,14 +128,14 @@ fn elements(tree: &Tree<'_>) -> Vec<Vec<u8>> {
     std::mem::take(&mut both[0])
 }
 
-fn content(store: &Store) -> Content {
+fn content(view: View<'_>) -> Content {
     let mut out = Content::new();
     for db in 0..Db::COUNT {
         let mut cursor = 0;
         loop {
-            cursor = store
+            cursor = view
                 .scan(Db(db), cursor, &mut |record| {
-                    let value = (kept(store, record), record.deadline_ms());
+                    let value = (kept(&view, record), record.deadline_ms());
                     let old = out.insert((db, record.key().to_vec()), value);
                     assert!(old.is_none(), "a quiet scan shows a key once");
                     Ok(db % 2 == 0)
@@ -446,7 +447,7 @@ fn step(store: &mut Store, model: &mut Content, rng: &mut Rng, universe: u64) {
         }
         _ => {
             let found = store.get(Db(db), &key).unwrap();
-            let found = found.map(|r| (kept(store, &r), r.deadline_ms()));
+            let found = found.map(|r| (kept(&store.view(), &r), r.deadline_ms()));
             assert_eq!(found.as_ref(), model.get(&at));
         }
     }
@@ -505,13 +506,13 @@ fn histories_agree_with_a_map_and_survive_crashes() {
                         committer.sweep(2).unwrap();
                     }
                     model = committed.clone();
-                    assert!(content(&store) == model, "a crash leaves the committed state");
+                    assert!(content(store.view()) == model, "a crash leaves the committed state");
                 }
                 _ => step(&mut store, &mut model, &mut rng, universe),
             }
         }
         assert_next_expired(&store, &model);
-        assert!(content(&store) == model);
+        assert!(content(store.view()) == model);
         commit(&mut store, &mut committer);
         let report = check(mem, true, &mut |_, _| {}).unwrap();
         assert!(report.is_clean(), "{report:?}");
@@ -532,7 +533,7 @@ fn recover(image: &[u8]) -> Result<Content, String> {
     if !report.is_clean() {
         return Err(format!("{report:?}"));
     }
-    Ok(content(&store))
+    Ok(content(store.view()))
 }
 
 /// Runs commits under load and looks at what every persist point would leave; returns how many
@@ -606,6 +607,117 @@ fn describe(found: Result<Content, String>, before: &Content, after: &Content) -
             found.iter().filter(|(k, v)| after.get(*k) == Some(v)).count(),
             after.len()
         ),
+    }
+}
+
+/// The live data, and snapshots of it from the oldest on.
+#[derive(Clone, Default, PartialEq)]
+struct History {
+    live: Content,
+    snapshots: Vec<(Vec<u8>, Content)>,
+}
+
+/// What a store has of it.
+fn history(store: &Store) -> History {
+    let mut snapshots = Vec::new();
+    for snapshot in store.snapshots().unwrap().into_iter().rev() {
+        let pin = store.pin_snapshot(&snapshot.name).unwrap().unwrap();
+        snapshots.push((snapshot.name, content(pin.view())));
+    }
+    History { live: content(store.view()), snapshots }
+}
+
+/// One random change to the snapshots of both.
+fn step_snapshots(store: &mut Store, model: &mut History, rng: &mut Rng) {
+    use SnapshotOutcome::{Done, Exists, Later, NoSuch};
+    let name = format!("snapshot {}", rng.below(6)).into_bytes();
+    let position = model.snapshots.iter().position(|(taken, _)| *taken == name);
+    match rng.below(10) {
+        0..=3 => {
+            let outcome = store.take_snapshot(&name, 5).unwrap();
+            assert_eq!(outcome, if position.is_some() { Exists } else { Done });
+            if position.is_none() {
+                model.snapshots.push((name, model.live.clone()));
+            }
+        }
+        4..=6 => {
+            let outcome = store.drop_snapshot(&name).unwrap();
+            assert_eq!(outcome, if position.is_some() { Done } else { NoSuch });
+            position.map(|position| model.snapshots.remove(position));
+        }
+        _ => {
+            let drop_later = rng.below(2) == 0;
+            let outcome = store.roll_back(&name, drop_later).unwrap();
+            let Some(position) = position else { return assert_eq!(outcome, NoSuch) };
+            let later = model.snapshots.len() - position - 1;
+            if later > 0 && !drop_later {
+                return assert_eq!(outcome, Later(later as u64));
+            }
+            assert_eq!(outcome, Done);
+            model.snapshots.truncate(position + 1);
+            model.live = model.snapshots[position].1.clone();
+        }
+    }
+}
+
+fn assert_sound(mem: &Arc<Mem>) {
+    let report = check(mem.clone(), true, &mut |_, _| {}).unwrap();
+    assert!(report.is_clean(), "{report:?}");
+}
+
+#[test]
+fn snapshots_come_and_go_with_rollbacks_and_crashes() {
+    for seed in seeds(60) {
+        println!("seed {seed}: replay with CAIRN_SEED={seed}");
+        let mut rng = Rng(seed ^ 0x5a9);
+        let media = Arc::new(CrashMedia::new(CAPACITY, Granularity::Page, seed));
+        let mut mem = Arc::new(Mem::new(Box::new(Shared(media.clone()))));
+        let mut current = media;
+        let (mut store, mut committer, _) = Store::open(mem.clone(), &OPTIONS).unwrap();
+        let (mut model, mut committed) = (History::default(), History::default());
+        let universe = [10, 100, 1000][rng.below(3) as usize];
+        for _ in 0..rng.below(1000) {
+            match rng.below(100) {
+                0..=3 => {
+                    commit(&mut store, &mut committer);
+                    committed = model.clone();
+                    if std::env::var_os("CAIRN_SEED").is_some() {
+                        assert_sound(&mem);
+                    }
+                }
+                4 => {
+                    let image = current.crash();
+                    let crashed =
+                        CrashMedia::from_image(&image, CAPACITY, Granularity::Page, rng.next());
+                    current = Arc::new(crashed);
+                    mem = Arc::new(Mem::new(Box::new(Shared(current.clone()))));
+                    (store, committer, _) = Store::open(mem.clone(), &OPTIONS).unwrap();
+                    model = committed.clone();
+                    assert!(history(&store) == model, "a crash leaves the committed state");
+                }
+                5..=12 => step_snapshots(&mut store, &mut model, &mut rng),
+                13..=20 => {
+                    store.reclaim(rng.below(200) as usize).unwrap();
+                }
+                _ => step(&mut store, &mut model.live, &mut rng, universe),
+            }
+        }
+        assert!(history(&store) == model);
+        commit(&mut store, &mut committer);
+        assert_sound(&mem);
+        // All of it gone, nothing is left but the empty root.
+        for (name, _) in model.snapshots {
+            assert_eq!(store.drop_snapshot(&name).unwrap(), SnapshotOutcome::Done);
+        }
+        for db in 0..=Db::COUNT {
+            store.drop_db(Db(db)).unwrap();
+        }
+        while store.reclaim(1000).unwrap() {}
+        commit(&mut store, &mut committer);
+        let report = check(mem.clone(), true, &mut |_, _| {}).unwrap();
+        assert!(report.is_clean(), "{report:?}");
+        assert!(report.blocks <= 2, "{report:?}");
+        assert_eq!(store.usage().kept_bytes, 0);
     }
 }
 

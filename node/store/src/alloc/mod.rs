@@ -96,6 +96,8 @@ pub struct Usage {
     pub live_bytes: u64,
     /// Bytes of dead blocks that may not be written yet.
     pub dead_bytes: u64,
+    /// Bytes of dead blocks that snapshots see.
+    pub kept_bytes: u64,
     /// Bytes the operator allows.
     pub capacity_bytes: u64,
 }
@@ -112,6 +114,7 @@ pub struct Alloc {
     capacity_bytes: u64,
     live_bytes: u64,
     dead_bytes: u64,
+    kept_bytes: u64,
     events: Vec<u64>,
     epoch_bytes: u64,
 }
@@ -135,6 +138,7 @@ impl Alloc {
             capacity_bytes,
             live_bytes,
             dead_bytes: 0,
+            kept_bytes: 0,
             events: Vec::new(),
             epoch_bytes: 0,
         }
@@ -151,6 +155,7 @@ impl Alloc {
             extents_bytes: self.extents() * EXTENT,
             live_bytes: self.live_bytes,
             dead_bytes: self.dead_bytes,
+            kept_bytes: self.kept_bytes,
             capacity_bytes: self.capacity_bytes,
         }
     }
@@ -234,6 +239,51 @@ impl Alloc {
         self.dead_bytes += bytes;
         self.events.push(event::DEAD | offset);
         Ok(())
+    }
+
+    /// Notes that a block of `len` bytes died and that snapshots see it: its place stays taken.
+    pub(crate) fn keep(&mut self, len: usize) {
+        let bytes = Self::block_bytes(len) as u64;
+        self.live_bytes = self.live_bytes.saturating_sub(bytes);
+        self.kept_bytes += bytes;
+    }
+
+    /// Notes that no snapshot sees a kept block any more; returns its bytes.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when there is no such block.
+    pub(crate) fn unkeep_dead(&mut self, offset: u64) -> Result<u64> {
+        let bytes = self.bytes_at(offset)?;
+        self.kept_bytes = self.kept_bytes.saturating_sub(bytes);
+        self.dead_bytes += bytes;
+        self.events.push(event::DEAD | offset);
+        Ok(bytes)
+    }
+
+    /// Notes that the live tree has got a kept block back.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when there is no such block.
+    pub(crate) fn unkeep_alive(&mut self, offset: u64) -> Result<()> {
+        let bytes = self.bytes_at(offset)?;
+        self.kept_bytes = self.kept_bytes.saturating_sub(bytes);
+        self.live_bytes += bytes;
+        Ok(())
+    }
+
+    /// Bytes of dead blocks that snapshots see, as the catalogue has it.
+    pub(crate) fn set_kept_bytes(&mut self, bytes: u64) {
+        self.kept_bytes = bytes;
+    }
+
+    /// Bytes of the block at `offset`, by its slab's class.
+    fn bytes_at(&mut self, offset: u64) -> Result<u64> {
+        let (slab, _) = slab_of(offset).ok_or_else(|| record::misplaced(offset))?;
+        self.load((slab / SLABS_PER_EXTENT) as usize)?;
+        match self.slab(slab).class {
+            NO_CLASS => Err(record::misplaced(offset)),
+            class => Ok(u64::from(CLASS_BYTES[class as usize])),
+        }
     }
 
     /// Makes the place of a dead block free, once no committed root, fall-back root or pin can
@@ -405,7 +455,7 @@ impl Alloc {
     /// Bytes that can still be allocated, at the least: what the pool may grow by and its free
     /// slabs.
     pub fn free_bytes(&self) -> u64 {
-        let used = self.live_bytes + self.dead_bytes;
+        let used = self.live_bytes + self.dead_bytes + self.kept_bytes;
         let allowed = self.capacity_bytes / (EXTENT + RECORDS_PER_EXTENT_BYTES) * EXTENT;
         allowed.saturating_sub(used)
     }

@@ -434,24 +434,24 @@ impl<const K: usize, const V: usize> Btree<K, V> {
         Ok(())
     }
 
-    /// Frees the node at `at` and hands its children, or the values of its entries, on.
+    /// The children of the node at `at`, or the values of its entries.
     ///
     /// # Errors
-    /// [`crate::StoreError::Corrupt`] when it is not a tree node.
-    pub fn free_children(
-        heap: &mut Heap,
+    /// [`StoreError::Corrupt`] when it is not a tree node.
+    pub fn children(
+        mem: &Mem,
         at: Offset,
         nodes: &mut Vec<Offset>,
         values: &mut Vec<[u64; V]>,
     ) -> Result<()> {
-        let node = Self::node(&heap.mem, at & OFFSET_MASK)?;
+        let node = Self::node(mem, at & OFFSET_MASK)?;
         for index in 0..node.count {
             if node.leaf {
-                values.push(Self::value(&heap.mem, &node, index)?);
+                values.push(Self::value(mem, &node, index)?);
             } else {
-                nodes.push(Self::child(&heap.mem, &node, index)?);
+                nodes.push(Self::child(mem, &node, index)?);
             }
         }
-        heap.free(node.at, NODE_LEN)
+        Ok(())
     }
 }

@@ -8,14 +8,14 @@ use crate::btree::chunk_len;
 use crate::collection::{ENTRY_BYTES, LIST_BYTES, RANK_BYTES};
 use crate::error::{Result, StoreError};
 use crate::heap::{Cell, Offset, expect};
-use crate::keyspace::{Db, Deadlines};
+use crate::keyspace::{Db, Deadlines, Piece};
 use crate::layout::pool::{
     self as layout, CLASS_BYTES, HEADER, OFFSET_MASK, SLABS_PER_EXTENT, btree, dropped, kind, root,
     slots,
 };
 use crate::list::{self, Sequence};
 use crate::media::FileMedia;
-use crate::order::{self, Order};
+use crate::order;
 use crate::persist::Mem;
 use crate::pool::Store;
 use crate::trie;
@@ -84,6 +84,7 @@ pub fn check(mem: Arc<Mem>, deep: bool, progress: &mut dyn FnMut(u64, u64)) -> R
     let mut walk =
         Walk { store: &store, committed, reached: HashMap::new(), report, progress, total };
     walk.root();
+    walk.try_part(Walk::snapshots);
     walk.compare(extents);
     Ok(walk.report)
 }
@@ -91,7 +92,23 @@ pub fn check(mem: Arc<Mem>, deep: bool, progress: &mut dyn FnMut(u64, u64)) -> R
 struct Slab {
     class: u8,
     marked: Bits,
+    /// Live, or to be freed.
     reached: Bits,
+    /// Dead, and kept for snapshots.
+    kept: Bits,
+    /// Of those, the ones that a snapshot has led to.
+    seen: Bits,
+}
+
+/// Who sees a tree that is walked block by block.
+#[derive(Clone, Copy)]
+enum Seen {
+    /// The live root: each block is reached exactly once.
+    Live,
+    /// Nobody, what was born after this epoch; the rest is somebody else's.
+    Since(u64),
+    /// A snapshot.
+    BySnapshot,
 }
 
 struct Walk<'a> {
@@ -156,9 +173,17 @@ impl Walk<'_> {
                 Some(record) => Slab {
                     class: record.class,
                     reached: record::no_bits(record.class),
+                    kept: record::no_bits(record.class),
+                    seen: record::no_bits(record.class),
                     marked: record.bits,
                 },
-                None => Slab { class: 0, marked: Bits::default(), reached: Bits::default() },
+                None => Slab {
+                    class: 0,
+                    marked: Bits::default(),
+                    reached: Bits::default(),
+                    kept: Bits::default(),
+                    seen: Bits::default(),
+                },
             };
             self.reached.insert(number, slab);
         }
@@ -355,13 +380,6 @@ impl Walk<'_> {
         }
     }
 
-    /// An order whose members may be gone.
-    fn dropped_order(&mut self, tree: Offset) -> Result<()> {
-        let mem = self.mem();
-        let any = |_: &Mem, _: &[u64; 2], _: &[u64; 2]| Ok(std::cmp::Ordering::Less);
-        Order::check_by(&mem, tree, &any, &mut |node| self.reach(node, btree::NODE_LEN)).map(|_| ())
-    }
-
     fn chunks(&mut self, tree: Offset) -> Result<()> {
         let mem = self.mem();
         Chunks::check(&mem, tree, &mut |node| self.reach(node, btree::NODE_LEN))?;
@@ -371,45 +389,123 @@ impl Walk<'_> {
         })
     }
 
+    /// Trees that were dropped: all of each is there still.
     fn dropped(&mut self) -> Result<()> {
-        let (pages, trees) = self.store.dropped_trees()?;
-        for page in pages {
-            self.reach(page, dropped::LEN)?;
+        let pages = self.store.dropped_pages()?;
+        self.pieces(pages, dropped::PAGES, Seen::Live)
+    }
+
+    /// The catalogue's own blocks, what snapshots keep, and what they see.
+    fn snapshots(&mut self) -> Result<()> {
+        let parts = self.store.catalogue_parts()?;
+        for (at, len) in parts.blocks {
+            self.try_part(|walk| walk.reach(at, len));
         }
-        let keys = self.report.keys;
-        for (pointer, what) in trees {
-            let mut unused = Counted::default();
-            self.try_part(|walk| match what {
-                dropped::SLOTS_HIGH => walk.dropped_slots(pointer, true),
-                dropped::SLOTS_LOW => walk.dropped_slots(pointer, false),
-                dropped::KEYS => walk.trie(pointer, &mut unused),
-                dropped::CHUNKS => walk.chunks(pointer),
-                dropped::EXPIRY => walk.deadlines(pointer).map(|_| ()),
-                dropped::ORDER => walk.dropped_order(pointer),
-                dropped::LIST => walk.list(pointer).map(|_| ()),
-                dropped::LIST_CHUNK => walk.list_chunk(pointer).map(|_| ()),
-                _ => Err(StoreError::corrupt("a dropped tree of a kind nobody knows", pointer)),
-            });
+        for (pages, since) in parts.trees {
+            self.try_part(|walk| walk.abandoned(pages, since));
         }
-        self.report.keys = keys;
+        for at in parts.kept {
+            self.try_part(|walk| walk.keep(at));
+        }
+        for root in parts.roots {
+            self.try_part(|walk| walk.pieces(root, dropped::ROOT, Seen::BySnapshot));
+        }
+        if !parts.garbage {
+            self.try_part(Walk::all_kept_are_seen);
+        }
         Ok(())
     }
 
-    fn dropped_slots(&mut self, at: Offset, high: bool) -> Result<()> {
-        let (kind, len, width) = if high {
-            (kind::SLOTS_HIGH, slots::HIGH_LEN, 1)
-        } else {
-            (kind::SLOTS_LOW, slots::LOW_LEN, slots::ENTRY_WORDS)
-        };
-        expect(&self.mem(), at, kind, "a block of slots")?;
-        self.reach(at, len)?;
-        for index in 0..slots::FANOUT {
-            let child = self.word(at, HEADER / 8 + index * width)?;
-            if child != 0 && high {
-                self.try_part(|walk| walk.dropped_slots(child, false));
-            } else if child != 0 {
-                self.try_part(|walk| walk.trie(child, &mut Counted::default()));
+    /// The trees of a root that a rollback left: what was born after the snapshot is there still.
+    fn abandoned(&mut self, pages: u64, since: u64) -> Result<()> {
+        let (pages, trees) = self.store.dropped_trees(pages)?;
+        for page in pages {
+            self.reach(page, dropped::LEN)?;
+        }
+        for (pointer, what) in trees {
+            self.try_part(|walk| walk.pieces(pointer, what, Seen::Since(since)));
+        }
+        Ok(())
+    }
+
+    /// A tree block by block, as it is taken apart.
+    fn pieces(&mut self, pointer: u64, what: u64, seen: Seen) -> Result<()> {
+        let Some(piece) = self.store.piece(pointer, what)? else { return Ok(()) };
+        if !self.enter(&piece, seen)? {
+            return Ok(());
+        }
+        for (pointer, what) in piece.below {
+            self.try_part(|walk| walk.pieces(pointer, what, seen));
+        }
+        Ok(())
+    }
+
+    /// Notes a block of such a tree; says whether to look below it.
+    fn enter(&mut self, piece: &Piece, seen: Seen) -> Result<bool> {
+        match seen {
+            Seen::Live => self.reach(piece.at, piece.len).map(|()| true),
+            Seen::Since(since) => {
+                if crate::heap::head(&self.mem(), piece.at)?.birth <= since {
+                    return Ok(false);
+                }
+                self.reach(piece.at, piece.len).map(|()| true)
             }
+            Seen::BySnapshot => self.see(piece.at, piece.len),
+        }
+    }
+
+    /// Notes a block that snapshots keep alive: nothing else may.
+    fn keep(&mut self, at: Offset) -> Result<()> {
+        let (slab, word, bit) = self.place(at)?;
+        if slab.marked[word] & bit == 0 || slab.reached[word] & bit != 0 {
+            return Err(StoreError::corrupt("a kept block that is free, or live", at));
+        }
+        if slab.kept[word] & bit != 0 {
+            return Err(StoreError::corrupt("a block that two lists keep", at));
+        }
+        slab.kept[word] |= bit;
+        Ok(())
+    }
+
+    /// Notes a block that a snapshot sees: live, and so all below it; or kept. Says whether what is
+    /// below it was not looked at yet.
+    fn see(&mut self, at: Offset, len: usize) -> Result<bool> {
+        let (slab, word, bit) = self.place(at)?;
+        if slab.reached[word] & bit != 0 || slab.seen[word] & bit != 0 {
+            return Ok(false);
+        }
+        if slab.kept[word] & bit == 0 {
+            return Err(StoreError::corrupt("a block that a snapshot sees and nothing keeps", at));
+        }
+        slab.seen[word] |= bit;
+        self.report.blocks += 1;
+        if self.report.deep && !self.mem().block_is_sound(at, Alloc::block_bytes(len))? {
+            return Err(StoreError::corrupt("a block whose checksum does not fit", at));
+        }
+        Ok(true)
+    }
+
+    /// Where a block's bit is.
+    fn place(&mut self, at: Offset) -> Result<(&mut Slab, usize, u64)> {
+        let (number, within) = slab_of(at).ok_or_else(|| record::misplaced(at))?;
+        let slab = self.slab(number)?;
+        let bytes = CLASS_BYTES[slab.class as usize] as usize;
+        if slab.marked.is_empty() || !(within as usize).is_multiple_of(bytes) {
+            return Err(record::misplaced(at));
+        }
+        let index = within as usize / bytes;
+        Ok((slab, index / 64, 1 << (index % 64)))
+    }
+
+    fn all_kept_are_seen(&mut self) -> Result<()> {
+        let unseen: u32 = self
+            .reached
+            .values()
+            .flat_map(|slab| slab.kept.iter().zip(slab.seen.iter()))
+            .map(|(kept, seen)| (kept & !seen).count_ones())
+            .sum();
+        if unseen > 0 {
+            self.report.problem(format!("{unseen} blocks are kept that no snapshot sees"));
         }
         Ok(())
     }
@@ -422,8 +518,10 @@ impl Walk<'_> {
                 let leaked = slab
                     .marked
                     .iter()
-                    .zip(slab.reached.iter())
-                    .map(|(marked, reached)| u64::from((marked & !reached).count_ones()))
+                    .zip(slab.reached.iter().zip(slab.kept.iter()))
+                    .map(|(marked, (reached, kept))| {
+                        u64::from((marked & !reached & !kept).count_ones())
+                    })
                     .sum::<u64>();
                 walk.report.leaked_blocks += leaked;
                 Ok(())

@@ -3,6 +3,7 @@
 use super::{Edit, Tree};
 use crate::blob::Value;
 use crate::error::Result;
+use crate::keyspace::Pile;
 use crate::layout::pool::{dropped, list as layout};
 use crate::list::{self, Chunk, Item, List};
 use crate::pool::Store;
@@ -119,7 +120,7 @@ impl Edit<'_> {
         let (gone, bytes) = (list.gone, list.bytes);
         self.bytes = if bytes == 0 { 0 } else { LIST_BYTES + bytes };
         for node in gone.nodes {
-            self.store.drop_below(node, dropped::LIST)?;
+            self.store.drop_tree(Pile::LIVE, node, dropped::LIST)?;
         }
         for chunk in gone.chunks {
             self.store.drop_list_chunk(chunk)?;
@@ -143,19 +144,8 @@ impl Store {
     /// Frees a chunk that no list has any more; later, if its elements are many blobs.
     pub(crate) fn drop_list_chunk(&mut self, pointer: u64) -> Result<()> {
         if Chunk::read(&self.heap.mem, pointer)?.sum.long > 0 {
-            return self.drop_below(pointer, dropped::LIST_CHUNK);
+            return self.drop_tree(Pile::LIVE, pointer, dropped::LIST_CHUNK);
         }
-        self.free_list_chunk(pointer)
-    }
-
-    /// Frees a chunk and the blobs of its elements.
-    pub(crate) fn free_list_chunk(&mut self, pointer: u64) -> Result<()> {
-        let mut blobs = Vec::new();
-        list::each_blob(&self.heap.mem, pointer, &mut |blob| {
-            blobs.push(blob);
-            Ok(())
-        })?;
-        blobs.into_iter().try_for_each(|blob| self.free_blob(blob))?;
-        self.heap.free(pointer & crate::layout::pool::OFFSET_MASK, layout::LEN)
+        self.free_piece(Pile::LIVE, pointer, dropped::LIST_CHUNK)
     }
 }

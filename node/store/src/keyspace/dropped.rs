@@ -6,28 +6,66 @@
 
 use super::expiry::Deadlines;
 use super::{Cell, Store};
-use crate::blob::Chunks;
+use crate::blob::{Chunks, Record, Value};
 use crate::btree::chunk_len;
 use crate::error::{Result, StoreError};
 use crate::heap::{Offset, expect};
-use crate::layout::pool::{HEADER, OFFSET_MASK, dropped, kind, root, slots};
-use crate::list::Sequence;
+use crate::layout::pool::{
+    self as layout, BIRTH_MASK, HEADER, OFFSET_MASK, btree, dropped, kind, root, slots,
+};
+use crate::list::{self, Sequence};
 use crate::order::Order;
 use crate::trie;
+
+/// A list of trees that are being taken apart, and what of them is to be freed.
+#[derive(Clone, Copy)]
+pub(crate) struct Pile {
+    /// Holds the first page, in an owned block; `None` for the live root's list.
+    cell: Option<Cell>,
+    /// Only what was born after this epoch is freed: a snapshot sees the rest. What is freed is
+    /// seen by none. 0 for trees that were cut off the live root, of which all is to go, and
+    /// snapshots may see any of it.
+    since: u64,
+}
+
+impl Pile {
+    /// The live root's.
+    pub(crate) const LIVE: Pile = Pile { cell: None, since: 0 };
+
+    /// Of a root that a rollback to the snapshot of epoch `since` left.
+    pub(crate) fn abandoned(cell: Cell, since: u64) -> Pile {
+        Pile { cell: Some(cell), since }
+    }
+}
 
 impl Store {
     fn dropped_cell(&self) -> Cell {
         Cell::new(self.root, root::DROPPED)
     }
 
-    /// Puts a tree on the list.
-    pub(super) fn drop_tree(&mut self, pointer: u64, what: u64) -> Result<()> {
+    /// The cell of a pile, to write in.
+    fn own_pile(&mut self, pile: Pile) -> Result<Cell> {
+        if let Some(cell) = pile.cell {
+            return Ok(cell);
+        }
         self.own_root()?;
-        let cell = self.dropped_cell();
+        Ok(self.dropped_cell())
+    }
+
+    fn own_page(&mut self, pile: Pile, cell: Cell) -> Result<Offset> {
+        match pile.cell {
+            Some(_) => self.heap.own_unseen_at(cell, dropped::LEN),
+            None => self.heap.own_at(cell, dropped::LEN),
+        }
+    }
+
+    /// Puts a tree on the list.
+    pub(crate) fn drop_tree(&mut self, pile: Pile, pointer: u64, what: u64) -> Result<()> {
+        let cell = self.own_pile(pile)?;
         let mut page = self.heap.get(cell)? & OFFSET_MASK;
         let mut count = 0;
         if page != 0 {
-            page = self.heap.own_at(cell, dropped::LEN)?;
+            page = self.own_page(pile, cell)?;
             count = self.page_count(page)?;
         }
         if page == 0 || count == dropped::ENTRIES {
@@ -50,14 +88,10 @@ impl Store {
         Ok(head.count as usize)
     }
 
-    /// Takes the last tree off the list.
-    fn pop_dropped(&mut self) -> Result<Option<(u64, u64)>> {
-        if self.none_dropped()? {
-            return Ok(None);
-        }
-        self.own_root()?;
-        let cell = self.dropped_cell();
-        let page = self.heap.own_at(cell, dropped::LEN)?;
+    /// Takes the last tree off a list that is not empty.
+    fn pop_dropped(&mut self, pile: Pile) -> Result<(u64, u64)> {
+        let cell = self.own_pile(pile)?;
+        let page = self.own_page(pile, cell)?;
         let count = self.page_count(page)?;
         if count == 0 {
             return Err(StoreError::corrupt("an empty page of dropped trees", page));
@@ -67,122 +101,212 @@ impl Store {
         if count == 1 {
             let next = self.heap.get(Cell::new(page, HEADER / 8))?;
             self.heap.set(cell, next)?;
-            self.heap.free(page, dropped::LEN)?;
+            match pile.cell {
+                Some(_) => self.heap.free_unseen(page, dropped::LEN)?,
+                None => self.heap.free(page, dropped::LEN)?,
+            }
         } else {
             self.heap.set_count(page, count as u32 - 1)?;
         }
-        Ok(Some((pointer, what)))
+        Ok((pointer, what))
+    }
+
+    /// Takes one piece of a list that is not empty apart.
+    pub(crate) fn free_next(&mut self, pile: Pile) -> Result<()> {
+        let (pointer, what) = self.pop_dropped(pile)?;
+        self.free_piece(pile, pointer, what)
     }
 
     fn none_dropped(&self) -> Result<bool> {
-        Ok(self.root == 0 || self.heap.get(self.dropped_cell())? & OFFSET_MASK == 0)
+        Ok(self.dropped_pages()? & OFFSET_MASK == 0)
     }
 
-    /// Whether dropped trees wait to be freed.
+    /// Whether dropped trees or snapshots wait to be freed.
     pub fn has_dropped(&self) -> bool {
-        !self.none_dropped().unwrap_or(true)
+        self.has_garbage() || !self.none_dropped().unwrap_or(true)
     }
 
-    /// Frees up to `budget` nodes of dropped trees; says whether there is more to do.
+    /// Frees up to `budget` nodes of dropped trees and snapshots; says whether there is more to do.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] when a dropped tree is not what it should be.
     pub fn reclaim(&mut self, budget: usize) -> Result<bool> {
         self.recycle(budget * 4);
         for _ in 0..budget {
-            let Some((pointer, what)) = self.pop_dropped()? else { return Ok(false) };
-            self.free_piece(pointer, what)?;
+            if !self.none_dropped()? {
+                self.free_next(Pile::LIVE)?;
+            } else if self.has_garbage() {
+                self.sort_garbage()?;
+            } else {
+                return Ok(false);
+            }
         }
         Ok(self.has_dropped())
     }
 
-    fn free_piece(&mut self, pointer: u64, what: u64) -> Result<()> {
-        match what {
+    /// Frees a block and puts what hangs below it on the list.
+    pub(crate) fn free_piece(&mut self, pile: Pile, pointer: u64, what: u64) -> Result<()> {
+        let old =
+            pile.since > 0 && self.mem().word(pointer & OFFSET_MASK)? & BIRTH_MASK <= pile.since;
+        if old {
+            return Ok(());
+        }
+        let Some(piece) = self.piece(pointer, what)? else { return Ok(()) };
+        if pile.since == 0 {
+            self.heap.free(piece.at, piece.len)?;
+        } else {
+            self.heap.free_unseen(piece.at, piece.len)?;
+        }
+        for (pointer, what) in piece.below {
+            match what {
+                dropped::BLOB | dropped::CHUNK => self.free_piece(pile, pointer, what)?,
+                _ => self.drop_tree(pile, pointer, what)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Frees a blob; what hangs below it goes to the dropped trees.
+    pub(crate) fn free_blob(&mut self, at: Offset) -> Result<()> {
+        self.free_piece(Pile::LIVE, at, dropped::BLOB)
+    }
+
+    /// What a pointer leads to, and what hangs below that; `None` when it leads nowhere.
+    pub(crate) fn piece(&self, pointer: u64, what: u64) -> Result<Option<Piece>> {
+        let (mem, at) = (self.mem(), pointer & OFFSET_MASK);
+        if at == 0 {
+            return Ok(None);
+        }
+        let mut below = Vec::new();
+        let len = match what {
+            dropped::ROOT => self.below_root(at, &mut below)?,
+            dropped::PAGES => self.below_page(at, &mut below)?,
             dropped::SLOTS_HIGH => {
-                self.free_slots(pointer, (kind::SLOTS_HIGH, slots::HIGH_LEN, 1), dropped::SLOTS_LOW)
+                expect(mem, at, kind::SLOTS_HIGH, "a block of slots")?;
+                self.below_slots(at, 1, dropped::SLOTS_LOW, &mut below)?;
+                slots::HIGH_LEN
             }
-            dropped::SLOTS_LOW => self.free_slots(
-                pointer,
-                (kind::SLOTS_LOW, slots::LOW_LEN, slots::ENTRY_WORDS),
-                dropped::KEYS,
-            ),
+            dropped::SLOTS_LOW => {
+                expect(mem, at, kind::SLOTS_LOW, "a block of slots")?;
+                self.below_slots(at, slots::ENTRY_WORDS, dropped::KEYS, &mut below)?;
+                slots::LOW_LEN
+            }
             dropped::KEYS => {
-                let Some(node) = trie::node(self.mem(), pointer)? else { return Ok(()) };
-                self.heap.free(node.at, node.len)?;
-                for pointer in node.nodes {
-                    self.drop_tree(pointer, dropped::KEYS)?;
-                }
-                node.entries.into_iter().try_for_each(|blob| self.free_blob(blob))
+                let Some(node) = trie::node(mem, pointer)? else { return Ok(None) };
+                below.extend(node.nodes.into_iter().map(|node| (node, dropped::KEYS)));
+                below.extend(node.entries.into_iter().map(|blob| (blob, dropped::BLOB)));
+                node.len
             }
+            dropped::BLOB => {
+                let record = Record::read(mem, at)?;
+                match record.value() {
+                    Value::Inline(_) => {}
+                    Value::Chunked(chunks) => below.push((chunks.tree, dropped::CHUNKS)),
+                    Value::Tree(roots) => roots.trees(record.ty(), &mut below)?,
+                }
+                record.len()
+            }
+            dropped::CHUNK => HEADER + chunk_len(mem, at)?,
             dropped::CHUNKS => {
                 let (mut nodes, mut chunks) = (Vec::new(), Vec::new());
-                Chunks::free_children(&mut self.heap, pointer, &mut nodes, &mut chunks)?;
-                for node in nodes {
-                    self.drop_tree(node, dropped::CHUNKS)?;
-                }
-                for [chunk] in chunks {
-                    let len = HEADER + chunk_len(self.mem(), chunk)?;
-                    self.heap.free(chunk, len)?;
-                }
-                Ok(())
+                Chunks::children(mem, at, &mut nodes, &mut chunks)?;
+                below.extend(chunks.into_iter().map(|[chunk]| (chunk, dropped::CHUNK)));
+                below.extend(nodes.into_iter().map(|node| (node, what)));
+                btree::NODE_LEN
             }
             dropped::EXPIRY => {
-                let (mut nodes, mut values) = (Vec::new(), Vec::new());
-                Deadlines::free_children(&mut self.heap, pointer, &mut nodes, &mut values)?;
-                nodes.into_iter().try_for_each(|node| self.drop_tree(node, dropped::EXPIRY))
+                let mut nodes = Vec::new();
+                Deadlines::children(mem, at, &mut nodes, &mut Vec::new())?;
+                below.extend(nodes.into_iter().map(|node| (node, what)));
+                btree::NODE_LEN
             }
             dropped::ORDER => {
-                let (mut nodes, mut values) = (Vec::new(), Vec::new());
-                Order::free_children(&mut self.heap, pointer, &mut nodes, &mut values)?;
-                nodes.into_iter().try_for_each(|node| self.drop_tree(node, dropped::ORDER))
+                let mut nodes = Vec::new();
+                Order::children(mem, at, &mut nodes, &mut Vec::new())?;
+                below.extend(nodes.into_iter().map(|node| (node, what)));
+                btree::NODE_LEN
             }
             dropped::LIST => {
                 let (mut nodes, mut chunks) = (Vec::new(), Vec::new());
-                Sequence::free_children(&mut self.heap, pointer, &mut nodes, &mut chunks)?;
-                for node in nodes {
-                    self.drop_tree(node, dropped::LIST)?;
-                }
-                chunks.into_iter().flatten().try_for_each(|chunk| self.drop_list_chunk(chunk))
+                Sequence::children(mem, at, &mut nodes, &mut chunks)?;
+                below.extend(chunks.into_iter().map(|[chunk]| (chunk, dropped::LIST_CHUNK)));
+                below.extend(nodes.into_iter().map(|node| (node, what)));
+                btree::NODE_LEN
             }
-            dropped::LIST_CHUNK => self.free_list_chunk(pointer),
-            _ => Err(StoreError::corrupt(
-                "a dropped tree of a kind nobody knows",
-                pointer & OFFSET_MASK,
-            )),
-        }
+            dropped::LIST_CHUNK => {
+                list::each_blob(mem, pointer, &mut |blob| {
+                    below.push((blob, dropped::BLOB));
+                    Ok(())
+                })?;
+                layout::list::LEN
+            }
+            _ => return Err(StoreError::corrupt("a dropped tree of a kind nobody knows", at)),
+        };
+        below.retain(|&(pointer, _)| pointer & OFFSET_MASK != 0);
+        Ok(Some(Piece { at, len, below }))
     }
 
-    fn free_slots(
-        &mut self,
-        pointer: u64,
-        (kind, len, width): (u8, usize, usize),
-        below: u64,
+    /// Trees of all databases, and those dropped under a root.
+    fn below_root(&self, at: Offset, below: &mut Vec<(u64, u64)>) -> Result<usize> {
+        expect(self.mem(), at, kind::ROOT, "the root of all databases")?;
+        for db in 0..root::DATABASES {
+            for (word, what) in
+                [(root::SLOTS, dropped::SLOTS_HIGH), (root::EXPIRY, dropped::EXPIRY)]
+            {
+                below.push((self.heap.get(Cell::new(at, root::row(db) + word))?, what));
+            }
+        }
+        below.push((self.heap.get(Cell::new(at, root::DROPPED))?, dropped::PAGES));
+        Ok(root::LEN)
+    }
+
+    fn below_page(&self, page: Offset, below: &mut Vec<(u64, u64)>) -> Result<usize> {
+        for index in 0..self.page_count(page)? {
+            let pointer = self.heap.get(entry_cell(page, index, 0))?;
+            below.push((pointer, self.heap.get(entry_cell(page, index, 1))?));
+        }
+        below.push((self.heap.get(Cell::new(page, HEADER / 8))?, dropped::PAGES));
+        Ok(dropped::LEN)
+    }
+
+    fn below_slots(
+        &self,
+        at: Offset,
+        width: usize,
+        what: u64,
+        below: &mut Vec<(u64, u64)>,
     ) -> Result<()> {
-        expect(self.mem(), pointer, kind, "a block of slots")?;
         for index in 0..slots::FANOUT {
-            let child = self.heap.get(Cell::new(pointer, HEADER / 8 + index * width))?;
-            if child != 0 {
-                self.drop_tree(child, below)?;
-            }
+            below.push((self.heap.get(Cell::new(at, HEADER / 8 + index * width))?, what));
         }
-        self.heap.free(pointer, len)
+        Ok(())
     }
 
-    /// All trees on the list, for `check`.
+    /// The pages of a list and the trees on it.
     #[allow(clippy::type_complexity)]
-    pub(crate) fn dropped_trees(&self) -> Result<(Vec<Offset>, Vec<(u64, u64)>)> {
+    pub(crate) fn dropped_trees(&self, first: u64) -> Result<(Vec<Offset>, Vec<(u64, u64)>)> {
         let (mut pages, mut trees) = (Vec::new(), Vec::new());
-        let mut page = if self.root == 0 { 0 } else { self.heap.get(self.dropped_cell())? };
+        let mut page = first & OFFSET_MASK;
         while page != 0 {
-            for index in 0..self.page_count(page)? {
-                let pointer = self.heap.get(entry_cell(page, index, 0))?;
-                trees.push((pointer, self.heap.get(entry_cell(page, index, 1))?));
-            }
+            self.below_page(page, &mut trees)?;
             pages.push(page);
-            page = self.heap.get(Cell::new(page, HEADER / 8))?;
+            // The last one leads to the next page.
+            page = trees.pop().map_or(0, |(next, _)| next & OFFSET_MASK);
         }
         Ok((pages, trees))
     }
+
+    /// The first page of the live root's list.
+    pub(crate) fn dropped_pages(&self) -> Result<u64> {
+        if self.root == 0 { Ok(0) } else { self.heap.get(self.dropped_cell()) }
+    }
+}
+
+/// A block of a tree that is taken apart, and the pointers in it with what they lead to.
+pub(crate) struct Piece {
+    pub(crate) at: Offset,
+    pub(crate) len: usize,
+    pub(crate) below: Vec<(u64, u64)>,
 }
 
 fn entry_cell(page: Offset, index: usize, word: usize) -> Cell {

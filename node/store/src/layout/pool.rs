@@ -61,7 +61,7 @@ pub const SUPERBLOCK: usize = 4096;
 ///   96  hash key            16 B
 ///  112  extents u64         data extents in the file
 ///  120  live bytes u64      of all blocks reachable from the root
-///  128  snapshots u64       catalogue of named roots, 0 = none
+///  128  snapshots u64       catalogue of snapshots, 0 = none
 ///  136  membership len u32  140 void count u32
 ///  144  limit bytes u64     the shard's replicated memory limit, 0 = not set yet
 ///  152  reserved
@@ -254,6 +254,14 @@ pub mod kind {
     pub const DROPPED: u8 = 10;
     /// A chunk of a list.
     pub const LIST_CHUNK: u8 = 11;
+    /// The catalogue of snapshots.
+    pub const CATALOGUE: u8 = 12;
+    /// A snapshot.
+    pub const SNAPSHOT: u8 = 13;
+    /// A page of blocks that only snapshots see.
+    pub const KEPT: u8 = 14;
+    /// What a dropped snapshot, or a rollback, left to be sorted.
+    pub const GARBAGE: u8 = 15;
 }
 
 /// Pointers are a 48-bit offset below a 16-bit tag.
@@ -413,6 +421,63 @@ pub mod dropped {
     pub const LIST: u64 = 7;
     /// A chunk of a list with elements in blobs.
     pub const LIST_CHUNK: u64 = 8;
+    /// A root that a rollback left.
+    pub const ROOT: u64 = 9;
+    /// The dropped trees of a root that a rollback left.
+    pub const PAGES: u64 = 10;
+    /// A blob: freed with the leaf that leads to it.
+    pub const BLOB: u64 = 11;
+    /// A chunk of a long value: freed with the node that leads to it.
+    pub const CHUNK: u64 = 12;
+}
+
+/// Snapshots, in blocks that no snapshot sees. The superblock leads to the catalogue.
+///
+/// ```text
+/// catalogue   16 newest snapshot u64   24 newest garbage u64   32 kept bytes u64
+/// snapshot     8 name length           16 older snapshot u64   24 epoch u64    32 root u64
+///             40 taken_ms u64          48 log index u64        56 live bytes u64
+///             64 kept blocks u64       72 kept pages u64       80 name
+/// kept page    8 how many              16 next page u64        24 offsets
+/// garbage     16 older garbage u64     24 epoch u64            32 kept pages u64
+///             40 alive up to u64       48 abandoned trees u64, pages of dropped trees
+/// ```
+/// A snapshot's aux is 1 when it was dropped and still has to be there for garbage to be sorted.
+/// A snapshot keeps the blocks that it sees and that died before the next one was taken, or until
+/// now if it is the newest.
+pub mod snapshot {
+    #![allow(missing_docs)]
+    pub const CATALOGUE_LEN: usize = 40;
+    pub const NEWEST: usize = 2;
+    pub const GARBAGE: usize = 3;
+    pub const KEPT_BYTES: usize = 4;
+
+    pub const LEN: usize = 80;
+    pub const NAME_MAX: usize = 255;
+    pub const OLDER: usize = 2;
+    pub const EPOCH: usize = 3;
+    pub const ROOT: usize = 4;
+    pub const TAKEN_MS: usize = 5;
+    pub const INDEX: usize = 6;
+    pub const LIVE_BYTES: usize = 7;
+    pub const KEPT: usize = 8;
+    pub const PAGES: usize = 9;
+
+    pub const PAGE_LEN: usize = 512;
+    pub const PAGE_NEXT: usize = 2;
+    pub const PAGE_ENTRIES: usize = (PAGE_LEN - 24) / 8;
+
+    pub const DROPPED: u8 = 1;
+
+    pub const GARBAGE_LEN: usize = 56;
+    pub const GARBAGE_OLDER: usize = 2;
+    pub const GARBAGE_EPOCH: usize = 3;
+    pub const GARBAGE_PAGES: usize = 4;
+    pub const GARBAGE_ALIVE: usize = 5;
+    pub const GARBAGE_TREES: usize = 6;
+    const _: () = assert!((PAGES + 1) * 8 == LEN && LEN + NAME_MAX <= super::BLOCK_MAX);
+    const _: () = assert!((GARBAGE_TREES + 1) * 8 == GARBAGE_LEN);
+    const _: () = assert!((KEPT_BYTES + 1) * 8 == CATALOGUE_LEN);
 }
 
 #[cfg(test)]

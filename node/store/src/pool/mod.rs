@@ -25,6 +25,8 @@ use std::sync::Arc;
 
 /// Epochs an open sets aside: none of them is ever used by another open.
 const EPOCHS_AHEAD: u64 = 1 << 24;
+/// Kept blocks noted in memory before they are entered under their snapshot.
+const KEPT_AT_ONCE: usize = 512;
 /// Address space reserved beyond the limit, so that `--memory` can be raised while running.
 const RESERVE_FACTOR: u64 = 4;
 
@@ -56,6 +58,8 @@ pub struct Opened {
 pub struct Store {
     pub(crate) heap: Heap,
     pub(crate) root: u64,
+    /// The catalogue of snapshots; 0 when there is none.
+    pub(crate) catalogue: u64,
     pub(crate) hash_key: [u64; 2],
     pub(crate) limit_bytes: u64,
     applied: (Term, LogIndex),
@@ -142,7 +146,8 @@ impl Store {
         let superblock = chosen.superblock;
         check_root(&mem, superblock.root & OFFSET_MASK)?;
         let committed = committed_of(&superblock);
-        let store = Store::new(mem.clone(), &superblock, &committed, options);
+        let mut store = Store::new(mem.clone(), &superblock, &committed, options);
+        store.find_newest_snapshot()?;
         let opened = Opened {
             created,
             epoch: Epoch(superblock.epoch),
@@ -164,7 +169,8 @@ impl Store {
         check_root(&mem, chosen.superblock.root & OFFSET_MASK)?;
         let committed = committed_of(&chosen.superblock);
         let options = PoolOptions { capacity_bytes: 0, new_hash_key: [0; 2], new_uuid: [0; 16] };
-        let store = Store::new(mem, &chosen.superblock, &committed, &options);
+        let mut store = Store::new(mem, &chosen.superblock, &committed, &options);
+        store.find_newest_snapshot()?;
         Ok((store, committed, chosen.superblock.extents, chosen.other_is_bad))
     }
 
@@ -177,8 +183,9 @@ impl Store {
             options.capacity_bytes,
         );
         Store {
-            heap: Heap { mem, alloc, epoch: sb.ceiling + 1 },
+            heap: Heap::new(mem, alloc, sb.ceiling + 1),
             root: sb.root,
+            catalogue: sb.snapshots,
             hash_key: sb.hash_key,
             limit_bytes: sb.limit_bytes,
             applied: sb.applied,
@@ -297,6 +304,7 @@ impl Store {
             epoch: self.heap.epoch - 1,
             events: std::mem::take(&mut self.sealed),
             root: self.root,
+            snapshots: self.catalogue,
             applied: self.applied,
             clock_ms: self.clock_ms,
             membership: self.membership.clone(),
@@ -307,7 +315,9 @@ impl Store {
     }
 
     /// Makes what is there immutable; later writes copy it.
-    fn end_generation(&mut self) {
+    pub(crate) fn end_generation(&mut self) {
+        // What finds no room stays in memory for the next generation.
+        let _ = self.settle_catalogue();
         if self.heap.alloc.epoch_events() > 0 {
             let events = self.heap.alloc.take_events();
             self.sealed.push((self.heap.epoch, events));
@@ -320,11 +330,16 @@ impl Store {
         if self.heap.alloc.epoch_events() > 0 {
             self.end_generation();
         }
+        self.pin_root(self.root)
+    }
+
+    /// Holds a root that is sealed: its blocks are not reused while the pin lives.
+    pub(crate) fn pin_root(&self, root: u64) -> Pin {
         let epoch = self.heap.epoch - 1;
         *self.pins.held.lock().entry(epoch).or_insert(0) += 1;
         Pin {
             epoch,
-            root: self.root,
+            root,
             hash_key: self.hash_key,
             pins: self.pins.clone(),
             mem: self.heap.mem.clone(),
@@ -353,6 +368,9 @@ impl Store {
     /// Makes up to `budget` places of dead blocks free again: a few with every write, so that no
     /// commit's worth of them is ever done at once.
     pub(crate) fn recycle(&mut self, budget: usize) {
+        if self.heap.kept.len() >= KEPT_AT_ONCE {
+            let _ = self.enter_kept();
+        }
         for _ in 0..budget {
             let Some(blocks) = self.dead.front_mut() else { return };
             match blocks.pop() {

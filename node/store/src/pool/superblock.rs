@@ -22,6 +22,7 @@ pub struct Superblock {
     pub hash_key: [u64; 2],
     pub extents: u64,
     pub live_bytes: u64,
+    pub snapshots: u64,
     pub limit_bytes: u64,
     pub membership: Vec<u8>,
     pub voids: Vec<(u64, u64)>,
@@ -78,6 +79,7 @@ impl Superblock {
             (sb::HASH_KEY + 8, self.hash_key[1]),
             (sb::EXTENTS, self.extents),
             (sb::LIVE_BYTES, self.live_bytes),
+            (sb::SNAPSHOTS, self.snapshots),
             (sb::LIMIT_BYTES, self.limit_bytes),
         ] {
             put(&mut b, at, value);
@@ -142,6 +144,7 @@ impl Superblock {
             hash_key: [word(b, sb::HASH_KEY), word(b, sb::HASH_KEY + 8)],
             extents: word(b, sb::EXTENTS),
             live_bytes: word(b, sb::LIVE_BYTES),
+            snapshots: word(b, sb::SNAPSHOTS),
             limit_bytes: word(b, sb::LIMIT_BYTES),
             membership: b[sb::MEMBERSHIP..sb::MEMBERSHIP + membership_len].to_vec(),
             voids: (0..voids)
