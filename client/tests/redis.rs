@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use cairn_client::commands::keys::{ExpireIf, ScanOptions, Ttl};
+use cairn_client::commands::lists::{End, Place, PositionOptions};
 use cairn_client::commands::strings::{GetExTtl, SetIf, SetOptions, SetTtl};
 use cairn_client::commands::zsets::{
     Aggregate, Combine, LexEnd, ScoreEnd, ZAddCompare, ZAddIf, ZAddOptions, ZEnd, ZRange,
@@ -62,6 +63,7 @@ async fn typed_methods_mean_what_they_say() -> Result<(), Error> {
     numbers_and_ranges(&client).await?;
     keys(&client).await?;
     times(&client).await?;
+    lists(&client).await?;
     hashes(&client).await?;
     sets(&client).await?;
     transactions(&client).await?;
@@ -312,5 +314,36 @@ async fn sorted_sets_together(client: &Client) -> Result<(), Error> {
     assert_eq!(client.zdiff_store("o", ["m", "n"]).await?, 1);
     assert_eq!(client.zinter_card(["m", "n"], Some(1)).await?, 1);
     assert_eq!(client.zrem_range("m", range).await?, 2);
+    Ok(())
+}
+
+async fn lists(client: &Client) -> Result<(), Error> {
+    let text = |texts: &[&str]| texts.iter().map(|t| t.as_bytes().to_vec()).collect::<Vec<_>>();
+    assert_eq!(client.rpush("l", ["a", "b", "c"]).await?, 3);
+    assert_eq!(client.lpush("l", ["z"]).await?, 4);
+    assert_eq!(client.rpush_x("l", ["b"]).await?, 5);
+    assert_eq!(client.lpush_x("no list", ["b"]).await?, 0);
+    assert_eq!(client.lrange("l", 0, -1).await?, text(&["z", "a", "b", "c", "b"]));
+    assert_eq!(client.lindex("l", -2).await?.as_deref(), Some(&b"c"[..]));
+    assert_eq!(client.lindex("l", 9).await?, None);
+    let backwards = PositionOptions { rank: -1, look_at: 3 };
+    assert_eq!(client.lpos("l", "b", backwards).await?, Some(4));
+    assert_eq!(client.lpos("l", "q", PositionOptions::default()).await?, None);
+    assert_eq!(client.lpos_many("l", "b", 0, PositionOptions::default()).await?, [2, 4]);
+    client.lset("l", 0, "y").await?;
+    assert_eq!(client.linsert("l", Place::After, "a", "x").await?, Some(6));
+    assert_eq!(client.linsert("l", Place::Before, "q", "x").await?, None);
+    assert_eq!(client.lrem("l", -1, "b").await?, 1);
+    client.ltrim("l", 1, -1).await?;
+    assert_eq!(client.llen("l").await?, 4);
+    assert_eq!(client.lmove("l", "m", End::Left, End::Right).await?.as_deref(), Some(&b"a"[..]));
+    assert_eq!(client.lmove("no list", "m", End::Left, End::Right).await?, None);
+    assert_eq!(client.lpop("l").await?.as_deref(), Some(&b"x"[..]));
+    assert_eq!(client.rpop("l").await?.as_deref(), Some(&b"c"[..]));
+    assert_eq!(client.rpop_many("l", 5).await?, text(&["b"]));
+    assert_eq!(client.lpop_many("l", 5).await?, text(&[]));
+    let popped = client.lmpop(["l", "m"], End::Right, 2).await?;
+    assert_eq!(popped, Some((b"m".to_vec(), text(&["a"]))));
+    assert_eq!(client.lmpop(["l", "m"], End::Right, 2).await?, None);
     Ok(())
 }

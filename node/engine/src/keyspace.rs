@@ -4,8 +4,10 @@
 //! `now_ms`. A key whose deadline has passed does not exist. Readers only look past it; a writer
 //! that meets it deletes it, so that it is counted as expired once.
 
+mod lists;
 mod members;
 
+pub(crate) use lists::cost_of;
 pub(crate) use members::Plan;
 
 use cairn_protocol::WireError;

@@ -174,6 +174,40 @@ command_ids! {
     HScan = 214,
     /// `HRANDFIELD`
     HRandField = 215,
+    /// `LPUSH`
+    LPush = 240,
+    /// `RPUSH`
+    RPush = 241,
+    /// `LPUSHX`
+    LPushX = 242,
+    /// `RPUSHX`
+    RPushX = 243,
+    /// `LPOP`
+    LPop = 244,
+    /// `RPOP`
+    RPop = 245,
+    /// `LMPOP`
+    LMPop = 246,
+    /// `LLEN`
+    LLen = 247,
+    /// `LINDEX`
+    LIndex = 248,
+    /// `LSET`
+    LSet = 249,
+    /// `LRANGE`
+    LRange = 250,
+    /// `LTRIM`
+    LTrim = 251,
+    /// `LINSERT`
+    LInsert = 252,
+    /// `LREM`
+    LRem = 253,
+    /// `LPOS`
+    LPos = 254,
+    /// `LMOVE`
+    LMove = 255,
+    /// `RPOPLPUSH`
+    RPopLPush = 256,
     /// `SADD`
     SAdd = 280,
     /// `SREM`

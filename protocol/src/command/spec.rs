@@ -281,6 +281,8 @@ pub enum Group {
     Generic,
     /// Hashes.
     Hash,
+    /// Lists.
+    List,
     /// Sets.
     Set,
     /// Several commands as one.
@@ -302,6 +304,7 @@ impl Group {
             Self::SortedSet => "sorted-set",
             Self::Generic => "generic",
             Self::Hash => "hash",
+            Self::List => "list",
             Self::Set => "set",
             Self::Transactions => "transactions",
             Self::Connection => "connection",

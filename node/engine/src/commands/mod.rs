@@ -9,6 +9,7 @@ mod hashes;
 pub(crate) mod internal;
 mod iterate;
 pub(crate) mod keys;
+mod lists;
 mod object;
 mod sets;
 mod strings;
@@ -147,6 +148,24 @@ pub(crate) fn handler(command: CommandId) -> Handler {
         Id::SUnionStore => Write(sets::sunionstore),
         Id::SDiff => Read(sets::sdiff),
         Id::SDiffStore => Write(sets::sdiffstore),
+
+        Id::LPush => Write(lists::lpush),
+        Id::RPush => Write(lists::rpush),
+        Id::LPushX => Write(lists::lpushx),
+        Id::RPushX => Write(lists::rpushx),
+        Id::LPop => Write(lists::lpop),
+        Id::RPop => Write(lists::rpop),
+        Id::LMPop => Write(lists::lmpop),
+        Id::LLen => Read(lists::llen),
+        Id::LIndex => Read(lists::lindex),
+        Id::LSet => Write(lists::lset),
+        Id::LRange => Read(lists::lrange),
+        Id::LTrim => Write(lists::ltrim),
+        Id::LInsert => Write(lists::linsert),
+        Id::LRem => Write(lists::lrem),
+        Id::LPos => Read(lists::lpos),
+        Id::LMove => Write(lists::lmove),
+        Id::RPopLPush => Write(lists::rpoplpush),
 
         Id::Ttl => Read(expiry::ttl),
         Id::PTtl => Read(expiry::pttl),

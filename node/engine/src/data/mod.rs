@@ -5,6 +5,7 @@ pub(crate) mod hash;
 pub(crate) mod lcs;
 #[allow(dead_code)] // The families that use it are on their way.
 pub(crate) mod limits;
+pub(crate) mod list;
 pub(crate) mod long_double;
 pub(crate) mod members;
 #[allow(dead_code)] // As above.

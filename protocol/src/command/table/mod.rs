@@ -8,6 +8,7 @@ mod connection;
 mod hashes;
 mod internal;
 mod keys;
+mod lists;
 mod server;
 mod sets;
 mod strings;
@@ -21,6 +22,7 @@ const FAMILIES: &[&[Spec]] = &[
     strings::ROWS,
     keys::ROWS,
     hashes::ROWS,
+    lists::ROWS,
     sets::ROWS,
     transactions::ROWS,
     zsets::ROWS,

@@ -34,6 +34,11 @@ const TOLERANCES: &[Tolerance] = &[
         about: |args| is_object(args, "REFCOUNT"),
         allows: |node, redis| node.int() == Some(i32::MAX.into()) && redis.int() == Some(1),
     },
+    Tolerance {
+        name: "list-encoding",
+        about: |args| is_object(args, "ENCODING"),
+        allows: |node, redis| is_text(node, b"listpack") && is_text(redis, b"quicklist"),
+    },
     Tolerance { name: "error-text", about: |_| true, allows: same_error_as_text },
     Tolerance {
         name: "member-order",
@@ -99,6 +104,10 @@ fn is(args: &[Vec<u8>], names: &[&str]) -> bool {
 fn is_object(args: &[Vec<u8>], subcommand: &str) -> bool {
     is(args, &["OBJECT"])
         && args.get(1).is_some_and(|word| word.eq_ignore_ascii_case(subcommand.as_bytes()))
+}
+
+fn is_text(reply: &Reply, text: &[u8]) -> bool {
+    matches!(reply, Reply::Bulk(_, Some(bytes)) if bytes == text)
 }
 
 fn same_set(node: &Reply, redis: &Reply) -> bool {

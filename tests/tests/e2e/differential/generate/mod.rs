@@ -6,6 +6,7 @@
 
 mod hashes;
 mod keys;
+mod lists;
 mod sets;
 mod strings;
 mod transactions;
@@ -78,6 +79,7 @@ const FAMILIES: &[Family] = &[
     strings::FAMILY,
     keys::FAMILY,
     hashes::FAMILY,
+    lists::FAMILY,
     sets::FAMILY,
     zsets::FAMILY,
     transactions::FAMILY,
