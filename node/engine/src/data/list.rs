@@ -73,7 +73,7 @@ impl<'a> List<'a> {
     }
 
     /// Shows `visit` up to `count` elements from an end inwards.
-    pub(crate) fn from_end(&self, end: End, count: u64, visit: &mut Visit<'_>) -> Outcome {
+    pub(crate) fn inwards(&self, end: End, count: u64, visit: &mut Visit<'_>) -> Outcome {
         let mut left = count.min(self.len());
         if left == 0 {
             return Ok(());

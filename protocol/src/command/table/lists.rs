@@ -95,6 +95,7 @@ pub(super) const ROWS: &[Spec] = &[
             Arg::value("count", ArgType::Integer).since("6.2.0").optional(),
         ]),
     Spec::new(Id::LMPop, "lmpop", -4, Place::Write)
+        .flags(Flags::MOVABLEKEYS)
         .acl(Categories::LIST)
         .keys(&[KeySpec::counted(1, KeyFlags::RW.or(KeyFlags::ACCESS).or(KeyFlags::DELETE))])
         .reply(Reply::Array)

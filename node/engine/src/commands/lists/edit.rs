@@ -161,6 +161,11 @@ mod tests {
             ("LREM l 0 b", ":2"),
             ("LREM l 0 q", ":0"),
             ("LREM l x q", NOT_INTEGER),
+            (
+                "LREM l -9223372036854775808 q",
+                "-ERR value is out of range, value must between -9223372036854775807 and \
+                 9223372036854775807",
+            ),
             ("LREM l 9 a", ":1"),
             ("LREM l -9 c", ":1"),
             ("EXISTS l", ":0"),

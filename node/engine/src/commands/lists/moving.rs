@@ -28,7 +28,7 @@ fn move_element(
     let (from, to) = (cx.key(&argv[1]), cx.key(&argv[2]));
     let element = cx.read_list(&from, |list| {
         let mut element = Vec::new();
-        list.from_end(from_end, 1, &mut |_, value| {
+        list.inwards(from_end, 1, &mut |_, value| {
             element = value.to_vec()?;
             Ok(false)
         })?;

@@ -36,9 +36,7 @@ fn pop(
     };
     let popped = match wanted {
         None => cx.read_list(&key, |list| {
-            list.from_end(end, 1, &mut |_, element| {
-                string::reply_value(element, w).map(|()| true)
-            })?;
+            list.inwards(end, 1, &mut |_, element| string::reply_value(element, w).map(|()| true))?;
             Ok(1)
         })?,
         Some(wanted) => reply_from_end(cx, &key, end, wanted, w)?,
@@ -67,7 +65,7 @@ fn reply_from_end(
     cx.read_list(key, |list| {
         let popped = wanted.min(list.len());
         w.array(popped as usize);
-        list.from_end(end, popped, &mut |_, element| {
+        list.inwards(end, popped, &mut |_, element| {
             string::reply_value(element, w).map(|()| true)
         })?;
         Ok(popped)

@@ -181,7 +181,7 @@ mod tests {
                 (format!("LTRIM {key} 1 -1"), 1),
                 (format!("LPOP {key} 0"), 0),
                 (format!("LPOP {key}"), 1),
-                (format!("RPOP nosuch"), 0),
+                ("RPOP nosuch".to_owned(), 0),
                 (format!("LMOVE {key} {key}2 LEFT LEFT"), 2),
                 (format!("LMOVE {key}2 {key}2 LEFT RIGHT"), 1),
                 (format!("LMPOP 2 nosuch {key}2 LEFT"), 1),

@@ -35,9 +35,10 @@ const COMMON: &[&str] = &[
     "LTRIM list near|index near|index",
     "LINSERT list BEFORE|AFTER|before|ON element element|big",
     "LREM list few element",
-    "LREM list odd element",
+    // Not with the least integer, which 7.0 takes and 7.2 refuses; nor below as a rank.
+    "LREM list small|9223372036854775807|x|01|1.0 element",
     "LPOS list element",
-    "LPOS list element RANK=few|RANK=odd|- COUNT=pops|- MAXLEN=pops|-",
+    "LPOS list element RANK=few|RANK=9223372036854775807|RANK=x|- COUNT=pops|- MAXLEN=pops|-",
     "LPOS list element COUNT=odd|MAXLEN=odd|WHAT|RANK",
     "LMOVE list list LEFT|RIGHT|UP LEFT|RIGHT",
     "RPOPLPUSH list list",
@@ -56,9 +57,7 @@ const RARE: &[&str] = &[
     "LMPOP 1 list LEFT WHAT 1",
     "LMPOP 3 list list LEFT",
     "LMPOP 9223372036854775807 list LEFT",
-    "LREM list -9223372036854775808 element",
     "LPOS list element RANK 0",
-    "LPOS list element RANK -9223372036854775808",
 ];
 
 const ELEMENTS: &[&[u8]] =
