@@ -5,6 +5,7 @@
 
 mod damage;
 mod harness;
+mod lists;
 mod members;
 mod model;
 mod oracle;
