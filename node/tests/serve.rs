@@ -371,3 +371,43 @@ fn long_reads_see_exactly_the_writes_before_them_on_their_connection() {
     assert_eq!(client.ask("GET k0"), "third");
     node.stop();
 }
+
+#[test]
+fn limits_of_encodings_are_kept_and_shared() {
+    let dir = memory_scratch();
+    let node = start(dir.path(), &[]);
+    let mut client = node.connect();
+    let get = |client: &mut Client, name: &str| {
+        assert_eq!(client.ask(&format!("CONFIG GET {name}")), "*2");
+        [client.reply(), client.reply()][1].clone()
+    };
+    assert_eq!(get(&mut client, "hash-max-ziplist-entries"), "512");
+    assert_eq!(get(&mut client, "list-max-listpack-size"), "-2");
+    let two = "CONFIG SET hash-max-listpack-entries 1 list-max-listpack-size -6";
+    assert_eq!(client.ask(two), "+OK");
+    assert_eq!(get(&mut client, "hash-max-ziplist-entries"), "1");
+    for (name, value, reason) in [
+        ("maxclients", "x", "argument couldn't be parsed into an integer"),
+        ("hash-max-listpack-entries", "-1", "between 0 and 9223372036854775807 inclusive"),
+        ("hash-max-listpack-value", "x", "argument must be a memory value"),
+        ("list-max-listpack-size", "3000000000", "between -2147483648 and 2147483647 inclusive"),
+    ] {
+        let reply = client.ask(&format!("CONFIG SET set-max-intset-entries 7 {name} {value}"));
+        let cause = format!("-ERR CONFIG SET failed (possibly related to argument '{name}') - ");
+        assert!(reply.starts_with(&cause) && reply.ends_with(reason), "{reply}");
+    }
+    assert_eq!(get(&mut client, "set-max-intset-entries"), "512", "all or nothing");
+    client.send(b"MULTI\r\nCONFIG SET hash-max-ziplist-value 3\r\nHSET h f 1234\r\nEXEC\r\n");
+    let replies: Vec<String> = (0..6).map(|_| client.reply()).collect();
+    assert_eq!(replies, ["+OK", "+QUEUED", "+QUEUED", "*2", "+OK", ":1"]);
+    assert_eq!(client.ask("HSET g f 1234"), ":1");
+    node.stop();
+    let node = start(dir.path(), &[]);
+    let mut client = node.connect();
+    assert_eq!(get(&mut client, "list-max-ziplist-size"), "-6");
+    assert_eq!(get(&mut client, "hash-max-listpack-value"), "3");
+    assert_eq!(client.ask("OBJECT ENCODING g"), "hashtable");
+    assert_eq!(client.ask("HSET new a 1 b 2"), ":2");
+    assert_eq!(client.ask("OBJECT ENCODING new"), "hashtable");
+    node.stop();
+}

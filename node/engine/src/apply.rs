@@ -10,6 +10,7 @@ use cairn_protocol::resp::{Argv, Writer};
 use cairn_store::{Db, Key, Store, StoreError};
 
 use crate::commands::{Handler, handler, internal};
+use crate::data::limits::Limits;
 use crate::data::string;
 use crate::effects::Effects;
 use crate::failure::{Failure, Fatal, Outcome};
@@ -36,6 +37,7 @@ pub struct Engine {
     pub(crate) store: Store,
     pub(crate) recency: Arc<Recency>,
     pub(crate) watches: Arc<Watches>,
+    limits: Limits,
     room: Room,
 }
 
@@ -43,7 +45,8 @@ impl Engine {
     /// An engine over what the store holds. Nothing is read: opening takes no time.
     pub fn new(store: Store) -> Engine {
         let recency = Arc::new(Recency::new(CELLS));
-        Engine { store, recency, watches: Arc::default(), room: Room::default() }
+        let limits = Limits::of(&store.view());
+        Engine { store, recency, watches: Arc::default(), limits, room: Room::default() }
     }
 
     /// The store, to look at.
@@ -56,6 +59,11 @@ impl Engine {
         // The limit may be about to change.
         self.room.forget();
         &mut self.store
+    }
+
+    /// When encodings change.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// When keys were used, for eviction and its policy.
@@ -107,6 +115,7 @@ impl Engine {
             store: &mut self.store,
             recency: &self.recency,
             watches: &self.watches,
+            limits: &mut self.limits,
             room: &mut self.room,
             db: Db(op.db),
             seed: at.seed,
@@ -212,6 +221,7 @@ fn with_stages<'a>(
         store: cx.store,
         recency: cx.recency,
         watches: cx.watches,
+        limits: cx.limits,
         room: cx.room,
         db: cx.db,
         now_ms: cx.now_ms,

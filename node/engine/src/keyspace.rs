@@ -16,6 +16,7 @@ use cairn_protocol::resp::Argv;
 use cairn_store::{Db, Encoding, Key, Meta, Record, Store, Type, View};
 
 use crate::commands::internal;
+use crate::data::limits::Limits;
 use crate::data::members::Members;
 use crate::data::string;
 use crate::effects::Effects;
@@ -107,6 +108,8 @@ pub(crate) struct WriteContext<'a> {
     pub(crate) recency: &'a Recency,
     /// Who is to be told of changes.
     pub(crate) watches: &'a Watches,
+    /// When encodings change.
+    pub(crate) limits: &'a mut Limits,
     pub(crate) room: &'a mut Room,
     pub(crate) db: Db,
     pub(crate) now_ms: u64,

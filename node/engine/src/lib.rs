@@ -27,8 +27,9 @@ mod transaction;
 mod watch;
 
 pub use apply::{At, ENGINE_VERSION, Engine};
-pub use commands::internal::{encode_drop_stages, encode_reclaim, encode_stage};
+pub use commands::internal::{encode_drop_stages, encode_limits, encode_reclaim, encode_stage};
 pub use commands::keys::database_index;
+pub use data::limits::{LIMITS, Limit, LimitKind, Limits};
 pub use effects::Effects;
 pub use failure::Fatal;
 pub use read::read_view;

@@ -3,10 +3,12 @@
 use cairn_store::hash::{mix, siphash13};
 use cairn_store::{Db, Record, StoreError, Tree, Value, View};
 
+use crate::data::limits::LIMITS;
+
 /// Nobody chooses what is hashed to deceive; the key only has to be the same everywhere.
 const KEY: [u64; 2] = [0x6361_6972_6e2d_7374, 0x6174_652d_6861_7368];
 
-/// Hashes all that a client could ever be told: databases, names, types, encodings, deadlines and
+/// Hashes all that a client could ever be told: limits, databases, names, types, encodings, deadlines and
 /// values, in the order in which they are kept. Replicas that applied the same operations agree on
 /// it, whatever happened to their pools before and in between. Reads everything.
 ///
@@ -14,6 +16,9 @@ const KEY: [u64; 2] = [0x6361_6972_6e2d_7374, 0x6174_652d_6861_7368];
 /// [`StoreError::Corrupt`] when something on the way is not what it should be.
 pub fn state_hash(view: View<'_>) -> Result<u64, StoreError> {
     let mut state = State(0);
+    for number in 0..LIMITS.len() {
+        state.word(view.setting(number).unwrap_or(u64::MAX));
+    }
     for db in 0..=Db::COUNT {
         view.scan(Db(db), 0, &mut |record| {
             state.word(db.into());

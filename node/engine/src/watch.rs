@@ -64,11 +64,13 @@ impl Watch {
 
 /// Whether `op` names one of `keys`, in whichever database, or means all there are.
 fn concerns(keys: &[Watched], op: &OpRef<'_>) -> bool {
-    use CommandId::{InternalDropStages, InternalExec, InternalReclaim, InternalStage};
+    use CommandId::{
+        InternalDropStages, InternalExec, InternalLimits, InternalReclaim, InternalStage,
+    };
     let (spec, argv) = (op.command.spec(), op.argv());
     match op.command {
         // Expired keys are told by their deadlines; a stage is no key.
-        InternalStage | InternalDropStages | InternalReclaim => false,
+        InternalStage | InternalDropStages | InternalReclaim | InternalLimits => false,
         InternalExec => operations(argv.get(1).unwrap_or_default())
             .any(|part| part.is_ok_and(|part| concerns(keys, &part))),
         _ if spec.place != Place::Write => false,

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
-use cairn_engine::{At, Effects, Engine};
+use cairn_engine::{At, Effects, Engine, encode_limits};
 use cairn_protocol::WireError;
 use cairn_protocol::command::{CommandId, Flags, Place, Spec, lookup_full, resolve};
 use cairn_protocol::op::{OpRef, operations};
@@ -501,11 +501,6 @@ impl Connection {
             CommandId::Exec => self.exec(scratch).await,
             _ => commands::execute(&mut self.context(&thread), spec, argv, &mut scratch.out),
         };
-        note_failure(&thread, spec, &scratch.out[from..]);
-        // As it is now: CLIENT REPLY ON is answered though it was off before.
-        if self.session.is_silent() {
-            scratch.out.truncate(from);
-        }
         self.last_command = spec.id;
         self.decoder.set_limits(self.session.limits(&thread.settings()));
         let outcome = match after {
@@ -514,15 +509,39 @@ impl Connection {
                 tokio::time::sleep(duration).await;
                 Ok(())
             }
-            After::Close => {
-                self.flush(&mut scratch.out).await?;
-                Err(Gone)
+            After::Limits(changes) => {
+                self.change_limits(scratch, from, &changes).await;
+                Ok(())
             }
+            After::Close => Err(Gone),
         };
+        note_failure(&thread, spec, &scratch.out[from..]);
+        // As it is now: CLIENT REPLY ON is answered though it was off before.
+        if self.session.is_silent() {
+            scratch.out.truncate(from);
+        }
+        if outcome.is_err() {
+            self.flush(&mut scratch.out).await?;
+        }
         let nanos = clock::nanos_since(start);
         note_call(&thread, spec, nanos);
         self.note_slow(requests.argv(at), 1, nanos);
         outcome
+    }
+
+    /// Proposes a change of limits; the reply that stands from `from` on becomes the error, if there
+    /// is one.
+    async fn change_limits(&self, scratch: &mut Scratch, from: usize, changes: &[(usize, i64)]) {
+        let (group, submission) = (&self.thread.shared.group, &scratch.submission);
+        let spec = CommandId::InternalLimits.spec();
+        submission.batch().push_encoded(spec, |out| encode_limits(out, changes));
+        staging::run(group, submission).await;
+        let mut reply = Vec::new();
+        submission.batch().take_replies(&mut reply);
+        if error_code(&reply).is_some() {
+            scratch.out.truncate(from);
+            scratch.out.extend_from_slice(&reply);
+        }
     }
 
     /// Runs a read that may take long, on what is there now.

@@ -200,6 +200,17 @@ impl<'a> View<'a> {
         }
     }
 
+    /// Setting `number` of the shard, where it is not the default; there are
+    /// [`SETTINGS_MAX`](root::SETTINGS_MAX).
+    pub fn setting(&self, number: usize) -> Option<u64> {
+        if self.root == 0 || number >= root::SETTINGS_MAX {
+            return None;
+        }
+        let given = self.mem.word(Cell::new(self.root, root::SETTINGS_GIVEN).at).ok()?;
+        let value = self.mem.word(Cell::new(self.root, root::SETTINGS + number).at).ok()?;
+        (given >> number & 1 == 1).then_some(value)
+    }
+
     /// Keys in a database, expired ones that were not reclaimed yet included.
     pub fn len(&self, db: Db) -> u64 {
         self.row_word(db, root::KEYS).unwrap_or(0)
@@ -247,6 +258,30 @@ impl Store {
     #[inline]
     pub fn get(&self, db: Db, key: &Key<'_>) -> Result<Option<Record<'_>>> {
         self.view().get(db, key)
+    }
+
+    /// [`View::setting`] of the live tree.
+    pub fn setting(&self, number: usize) -> Option<u64> {
+        self.view().setting(number)
+    }
+
+    /// Changes setting `number` of the shard; None makes it the default.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`]; [`StoreError::TooLong`] when there is no such setting.
+    pub fn set_setting(&mut self, number: usize, value: Option<u64>) -> Result<()> {
+        if number >= root::SETTINGS_MAX {
+            return Err(StoreError::TooLong {
+                what: "the number of a setting",
+                len_bytes: number as u64,
+                max_bytes: root::SETTINGS_MAX as u64 - 1,
+            });
+        }
+        self.own_root()?;
+        let given = Cell::new(self.root, root::SETTINGS_GIVEN);
+        let others = self.heap.get(given)? & !(1 << number);
+        self.heap.set(given, others | u64::from(value.is_some()) << number)?;
+        self.heap.set(Cell::new(self.root, root::SETTINGS + number), value.unwrap_or(0))
     }
 
     /// [`View::len`] of the live tree.

@@ -736,7 +736,7 @@ fn a_crash_at_any_persist_point_of_a_commit_leaves_one_epoch_or_the_other() {
 #[test]
 fn a_lost_fence_or_flush_is_caught() {
     let caught = |break_it: fn(&CrashMedia)| {
-        (4..16).any(|seed| crash_at_every_persist_point(seed, true, break_it).1 > 0)
+        (4..64).any(|seed| crash_at_every_persist_point(seed, true, break_it).1 > 0)
     };
     assert!(caught(|media| media.lose_fence(0)), "the fence before the superblock");
     assert!(caught(|media| media.lose_fence(1)), "the fence after the superblock");

@@ -413,6 +413,8 @@ command_ids! {
     InternalDropStages = 65282,
     /// The operations of a transaction, as one
     InternalExec = 65283,
+    /// Changes when encodings change: number, value, ...
+    InternalLimits = 65284,
 }
 
 impl CommandId {

@@ -11,6 +11,7 @@ use cairn_protocol::op::encode_op;
 use cairn_protocol::resp::{Argv, Writer};
 use cairn_store::{Db, Encoding, Meta, Store, Type};
 
+use crate::data::limits::{self, Limits};
 use crate::failure::{Failure, Outcome};
 use crate::keyspace::WriteContext;
 
@@ -38,6 +39,31 @@ pub fn encode_drop_stages(out: &mut Vec<u8>, ids: &[u64]) {
 pub fn encode_reclaim(out: &mut Vec<u8>, limit: u64) {
     let argv = [&b"_reclaim"[..], &limit.to_le_bytes()];
     encode_op(out, CommandId::InternalReclaim, 0, Argv::from(&argv));
+}
+
+/// Appends the operation that changes limits, each given by its place in
+/// [`LIMITS`](crate::LIMITS). The reply is OK.
+pub fn encode_limits(out: &mut Vec<u8>, changes: &[(usize, i64)]) {
+    let words: Vec<[u8; 8]> = changes
+        .iter()
+        .flat_map(|(number, value)| [(*number as u64).to_le_bytes(), value.to_le_bytes()])
+        .collect();
+    let argv: Vec<&[u8]> =
+        std::iter::once(&b"_limits"[..]).chain(words.iter().map(|word| &word[..])).collect();
+    encode_op(out, CommandId::InternalLimits, 0, Argv::from(&argv[..]));
+}
+
+/// _LIMITS [number value ...]
+pub(super) fn limits(cx: &mut WriteContext<'_>, argv: Argv<'_>, w: &mut Writer<'_>) -> Outcome {
+    let pairs = || (1..argv.len()).step_by(2).map(|at| (argv.get(at), argv.get(at + 1)));
+    for (place, value) in pairs() {
+        let (place, value) =
+            (number(place.unwrap_or_default())?, number(value.unwrap_or_default())?);
+        limits::set(cx.store, place as usize, value as i64)?;
+    }
+    *cx.limits = Limits::of(&cx.store.view());
+    w.ok();
+    Ok(())
 }
 
 /// _STAGE id offset bytes
@@ -178,6 +204,37 @@ mod tests {
         assert_eq!(bench.internal(|out| encode_drop_stages(out, &[1, 2, 99])), b":2\r\n");
         assert_eq!(bench.internal(|out| encode_drop_stages(out, &[])), b":2\r\n");
         assert_eq!(bench.engine.store().len(Db::STAGE), 0);
+    }
+
+    #[test]
+    fn limits_decide_what_hashes_become_and_outlive_a_reopening() {
+        let mut bench = Bench::new();
+        bench.check(&[("HSET old a 1 b 2 c 3", ":3")]);
+        assert_eq!(bench.internal(|out| encode_limits(out, &[(0, 2), (1, 5)])), b"+OK\r\n");
+        bench.check(&[
+            ("HSET new a 1 b 2", ":2"),
+            ("OBJECT ENCODING new", "$8|listpack"),
+            ("OBJECT ENCODING old", "$8|listpack"),
+            ("HSET new c 3", ":1"),
+            ("OBJECT ENCODING new", "$9|hashtable"),
+            ("HSET long a 12345", ":1"),
+            ("OBJECT ENCODING long", "$8|listpack"),
+            ("HSETNX long b 123456", ":1"),
+            ("OBJECT ENCODING long", "$9|hashtable"),
+            ("HSET old a 1", ":0"),
+            ("OBJECT ENCODING old", "$9|hashtable"),
+        ]);
+        assert_eq!(Limits::of(&bench.engine.store().view()), *bench.engine.limits());
+        assert_eq!(bench.engine.limits().get(1), Some(5));
+        bench.check(&[("FLUSHALL", "+OK")]);
+        bench.internal(|out| encode_limits(out, &[(0, 512), (7, -5)]));
+        let view = bench.engine.store().view();
+        assert_eq!(
+            (view.setting(0), view.setting(1), view.setting(7)),
+            (None, Some(5), Some(-5i64 as u64))
+        );
+        let reply = bench.internal(|out| encode_limits(out, &[(99, 1)]));
+        assert!(reply.starts_with(b"-ERR"), "{}", reply.escape_ascii());
     }
 
     #[test]

@@ -188,6 +188,7 @@ pub(crate) fn handler(command: CommandId) -> Handler {
         Id::InternalDropStages => Write(internal::drop_stages),
         Id::InternalReclaim => Write(internal::reclaim),
         Id::InternalExec => Several,
+        Id::InternalLimits => Write(internal::limits),
 
         Id::Select
         | Id::Object

@@ -7,7 +7,7 @@ use cairn_protocol::resp::Argv;
 use cairn_store::layout::pool::blob::KEY_MAX;
 use cairn_store::{Encoding, StoreError};
 
-use super::limits::{HASH_LISTPACK_ENTRIES_MAX, HASH_LISTPACK_VALUE_BYTES_MAX};
+use super::limits::Listpack;
 use super::members::MembersEdit;
 use crate::failure::{Failure, Outcome};
 
@@ -20,23 +20,17 @@ pub(crate) fn check_name(what: &'static str, name: &[u8]) -> Outcome {
     Err(Failure::Store(StoreError::TooLong { what, len_bytes, max_bytes }))
 }
 
-/// Whether a text makes its hash a hashtable.
-#[inline]
-pub(crate) fn is_long(text: &[u8]) -> bool {
-    text.len() > HASH_LISTPACK_VALUE_BYTES_MAX
-}
-
 /// Whether fields and values that are set together make their hash a hashtable, new or not.
 #[inline]
-pub(crate) fn are_large(fields_and_values: Argv<'_>) -> bool {
-    (fields_and_values.len() / 2) as u64 > HASH_LISTPACK_ENTRIES_MAX
-        || fields_and_values.iter().any(is_long)
+pub(crate) fn are_large(limit: Listpack, fields_and_values: Argv<'_>) -> bool {
+    (fields_and_values.len() / 2) as u64 > limit.entries
+        || fields_and_values.iter().any(|text| limit.is_long(text))
 }
 
 /// Takes note of what was set: the encoding that the hash reports from now on.
 #[inline]
-pub(crate) fn settle_encoding(hash: &mut MembersEdit<'_, '_>, large: bool) {
-    if large || hash.len() > HASH_LISTPACK_ENTRIES_MAX {
+pub(crate) fn settle_encoding(limit: Listpack, hash: &mut MembersEdit<'_, '_>, large: bool) {
+    if large || hash.len() > limit.entries {
         hash.set_encoding(Encoding::Hashtable);
     }
 }

@@ -1,11 +1,138 @@
-//! Sizes at which Redis changes the encoding it reports: the defaults of Redis 7.2.
+//! Sizes at which Redis changes the encoding it reports.
 //!
-//! Part of the engine's version: replicas must agree on the encodings they report.
+//! Replicas must agree on the encodings they report, so these are no node's own settings: they lie
+//! in the shard's root, and an operation of the log changes them. What a value has once become it
+//! stays, as in Redis.
 
-/// `hash-max-listpack-entries`: fields of a listpack hash.
-pub(crate) const HASH_LISTPACK_ENTRIES_MAX: u64 = 512;
-/// `hash-max-listpack-value`: bytes of its fields and values.
-pub(crate) const HASH_LISTPACK_VALUE_BYTES_MAX: usize = 64;
+use cairn_store::{Store, View};
+
+/// What a limit may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LimitKind {
+    /// A number of elements.
+    Count,
+    /// A number of bytes.
+    Bytes,
+    /// `list-max-listpack-size`: elements, or -1 to -5 for 4 to 64 KiB.
+    Size,
+    /// `list-compress-depth`, which nothing here depends on.
+    Depth,
+}
+
+/// One limit.
+#[derive(Debug)]
+pub struct Limit {
+    /// Redis's name.
+    pub name: &'static str,
+    /// Redis's older name, if there is one.
+    pub alias: Option<&'static str>,
+    /// Redis 7.2's value.
+    pub default: i64,
+    /// What it may be.
+    pub kind: LimitKind,
+}
+
+const fn limit(
+    name: &'static str,
+    alias: Option<&'static str>,
+    default: i64,
+    kind: LimitKind,
+) -> Limit {
+    Limit { name, alias, default, kind }
+}
+
+/// Every limit. The place of each is its number in the root: new ones come last.
+pub static LIMITS: [Limit; 9] = [
+    limit("hash-max-listpack-entries", Some("hash-max-ziplist-entries"), 512, LimitKind::Count),
+    limit("hash-max-listpack-value", Some("hash-max-ziplist-value"), 64, LimitKind::Bytes),
+    limit("set-max-intset-entries", None, 512, LimitKind::Count),
+    limit("set-max-listpack-entries", None, 128, LimitKind::Count),
+    limit("set-max-listpack-value", None, 64, LimitKind::Bytes),
+    limit("zset-max-listpack-entries", Some("zset-max-ziplist-entries"), 128, LimitKind::Count),
+    limit("zset-max-listpack-value", Some("zset-max-ziplist-value"), 64, LimitKind::Bytes),
+    limit("list-max-listpack-size", Some("list-max-ziplist-size"), -2, LimitKind::Size),
+    limit("list-compress-depth", None, 0, LimitKind::Depth),
+];
+
+/// When a listpack becomes something else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Listpack {
+    /// More entries than this.
+    pub(crate) entries: u64,
+    /// Or one longer than this.
+    pub(crate) value_bytes: u64,
+}
+
+impl Listpack {
+    /// Whether a text is too long for it.
+    #[inline]
+    pub(crate) fn is_long(self, text: &[u8]) -> bool {
+        text.len() as u64 > self.value_bytes
+    }
+}
+
+/// The limits as they are now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits([i64; LIMITS.len()]);
+
+impl Limits {
+    /// What the shard says.
+    pub fn of(view: &View<'_>) -> Limits {
+        Limits(std::array::from_fn(|number| {
+            view.setting(number).map_or(LIMITS[number].default, |value| value as i64)
+        }))
+    }
+
+    /// The value of limit `number`.
+    pub fn get(&self, number: usize) -> Option<i64> {
+        self.0.get(number).copied()
+    }
+
+    fn listpack(&self, first: usize) -> Listpack {
+        Listpack { entries: self.0[first] as u64, value_bytes: self.0[first + 1] as u64 }
+    }
+
+    /// When a hash becomes a hashtable.
+    #[inline]
+    pub(crate) fn hash(&self) -> Listpack {
+        self.listpack(0)
+    }
+
+    /// More members than this make an intset something else.
+    #[inline]
+    pub(crate) fn intset_entries(&self) -> u64 {
+        self.0[2] as u64
+    }
+
+    /// When a set becomes a hashtable.
+    #[inline]
+    pub(crate) fn set(&self) -> Listpack {
+        self.listpack(3)
+    }
+
+    /// When a sorted set becomes a skiplist.
+    #[inline]
+    pub(crate) fn zset(&self) -> Listpack {
+        self.listpack(5)
+    }
+
+    /// Whether a list of so many elements and bytes is more than a listpack.
+    /// Source: `quicklistNodeExceedsLimit`.
+    #[inline]
+    pub(crate) fn list_is_large(&self, elements: u64, bytes: u64) -> bool {
+        match self.0[7] {
+            // However few, a listpack by count is never longer than this.
+            count @ 0.. => elements > count.max(1) as u64 || bytes > 8 << 10,
+            size => bytes > 2 << 10 << size.saturating_neg().min(5),
+        }
+    }
+}
+
+/// Changes limit `number`, which must be one of [`LIMITS`].
+pub(crate) fn set(store: &mut Store, number: usize, value: i64) -> cairn_store::Result<()> {
+    let is_default = LIMITS.get(number).is_some_and(|limit| limit.default == value);
+    store.set_setting(number, (!is_default).then_some(value as u64))
+}
 
 /// `set-max-intset-entries`: members of an intset.
 pub(crate) const SET_INTSET_ENTRIES_MAX: u64 = 512;
@@ -21,3 +148,28 @@ pub(crate) const ZSET_LISTPACK_VALUE_BYTES_MAX: usize = 64;
 
 /// `list-max-listpack-size` -2: bytes of a listpack list.
 pub(crate) const LIST_LISTPACK_BYTES_MAX: u64 = 8 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_large_by_bytes_or_by_count() {
+        let limits = |size| {
+            let mut values = LIMITS.each_ref().map(|limit| limit.default);
+            values[7] = size;
+            Limits(values)
+        };
+        for (size, kib) in
+            [(-1, 4), (-2, 8), (-3, 16), (-4, 32), (-5, 64), (-6, 64), (i64::MIN, 64)]
+        {
+            assert!(!limits(size).list_is_large(1_000_000, kib << 10), "{size}");
+            assert!(limits(size).list_is_large(1, (kib << 10) + 1), "{size}");
+        }
+        for (size, most) in [(0, 1), (1, 1), (100, 100)] {
+            assert!(!limits(size).list_is_large(most, 8 << 10), "{size}");
+            assert!(limits(size).list_is_large(most + 1, 10), "{size}");
+            assert!(limits(size).list_is_large(1, (8 << 10) + 1), "{size}");
+        }
+    }
+}

@@ -1,14 +1,28 @@
 //! CONFIG.
 
+use cairn_engine::{LIMITS, Limit, LimitKind};
 use cairn_protocol::WireError;
+use cairn_protocol::glob;
+use cairn_protocol::number::parse_i64;
 use cairn_protocol::resp::{Argv, Writer};
 
-use super::Context;
+use super::{After, Context};
+use crate::ops::config::SetError;
+use crate::ops::units::parse_bytes;
 
 /// CONFIG GET pattern ...
 pub(super) fn get(cx: &Context<'_>, argv: Argv<'_>, w: &mut Writer<'_>) {
     let patterns: Vec<&[u8]> = argv.iter().skip(2).collect();
-    let found = cx.shared.config.matching(&patterns);
+    let mut found = cx.shared.config.matching(&patterns);
+    let limits = *cx.shared.group.read().limits();
+    for (number, limit) in LIMITS.iter().enumerate() {
+        let value = limits.get(number).unwrap_or(limit.default).to_string();
+        for name in [Some(limit.name), limit.alias].into_iter().flatten() {
+            if patterns.iter().any(|pattern| glob::matches(pattern, name.as_bytes(), true)) {
+                found.push((name.as_bytes().to_vec(), value.clone()));
+            }
+        }
+    }
     w.map(found.len());
     for (name, value) in found {
         w.bulk(&name);
@@ -16,18 +30,64 @@ pub(super) fn get(cx: &Context<'_>, argv: Argv<'_>, w: &mut Writer<'_>) {
     }
 }
 
-/// CONFIG SET name value ...
-pub(super) fn set(cx: &Context<'_>, argv: Argv<'_>, w: &mut Writer<'_>) -> Result<(), WireError> {
+/// CONFIG SET name value ...: the node's own settings at once, those that all replicas share by an
+/// operation.
+pub(super) fn set(
+    cx: &Context<'_>,
+    argv: Argv<'_>,
+    w: &mut Writer<'_>,
+) -> Result<After, WireError> {
     if argv.len() % 2 == 1 {
         return Err(WireError::Syntax);
     }
     let args: Vec<&[u8]> = argv.iter().skip(2).collect();
-    let pairs: Vec<(&[u8], &[u8])> = args.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
+    let (mut own, mut shared) = (Vec::new(), Vec::new());
+    for pair in args.chunks_exact(2) {
+        match limit_of(pair[0]) {
+            Some((number, limit)) => shared.push((number, limit_value(limit, pair)?)),
+            None => own.push((pair[0], pair[1])),
+        }
+    }
     let changed =
-        cx.shared.config.set(&pairs).map_err(|refusal| WireError::Custom(refusal.text()))?;
+        cx.shared.config.set(&own).map_err(|refusal| WireError::Custom(refusal.text()))?;
     cx.shared.log.set(changed.log_level);
     w.ok();
-    Ok(())
+    Ok(if shared.is_empty() { After::Continue } else { After::Limits(shared) })
+}
+
+/// The limit of that name, and its number.
+fn limit_of(name: &[u8]) -> Option<(usize, &'static Limit)> {
+    let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+    LIMITS.iter().enumerate().find(|(_, limit)| is(limit.name) || limit.alias.is_some_and(is))
+}
+
+/// The value that `pair` asks for.
+fn limit_value(limit: &Limit, pair: &[&[u8]]) -> Result<i64, WireError> {
+    let refuse = |reason: String| {
+        let name = String::from_utf8_lossy(pair[0]).to_ascii_lowercase();
+        WireError::Custom(SetError::Refused { name, reason }.text())
+    };
+    let no_integer = || refuse("argument couldn't be parsed into an integer".to_owned());
+    let (low, high) = match limit.kind {
+        LimitKind::Count | LimitKind::Bytes => (0, i64::MAX),
+        LimitKind::Size => (i32::MIN.into(), i32::MAX.into()),
+        LimitKind::Depth => (0, i32::MAX.into()),
+    };
+    let value = match limit.kind {
+        LimitKind::Bytes => {
+            let text = String::from_utf8_lossy(pair[1]);
+            let bytes = parse_bytes(&text);
+            let bytes =
+                bytes.ok_or_else(|| refuse("argument must be a memory value".to_owned()))?;
+            // Past the end, so that it is refused for being too large.
+            i64::try_from(bytes).unwrap_or(-1)
+        }
+        _ => parse_i64(pair[1]).ok_or_else(no_integer)?,
+    };
+    if !(low..=high).contains(&value) {
+        return Err(refuse(format!("argument must be between {low} and {high} inclusive")));
+    }
+    Ok(value)
 }
 
 /// The answer to CONFIG REWRITE: the file is the operator's, with comments that a rewrite would

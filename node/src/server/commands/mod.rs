@@ -30,7 +30,7 @@ pub(super) struct Context<'a> {
 }
 
 /// What the connection does once the reply is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum After {
     /// Goes on.
     Continue,
@@ -38,6 +38,8 @@ pub(super) enum After {
     Close,
     /// Goes on after a while.
     Sleep(Duration),
+    /// Changes these limits, which all replicas share. The reply stands if that succeeds.
+    Limits(Vec<(usize, i64)>),
 }
 
 /// Whether a command's reply depends neither on the writes before it nor on the protocol that one
@@ -102,7 +104,7 @@ fn run(
         Id::ClientNoTouch => client::no_touch(cx, argv, w)?,
         Id::ClientReply => client::reply(cx, argv, w)?,
         Id::ConfigGet => config::get(cx, argv, w),
-        Id::ConfigSet => config::set(cx, argv, w)?,
+        Id::ConfigSet => return config::set(cx, argv, w),
         Id::ConfigResetStat => {
             cx.shared.metrics.reset();
             w.ok();

@@ -124,7 +124,7 @@ impl Connection {
             false => self.exec_reads(&queue, watching.as_ref()).await,
         };
         match executed {
-            Executed::Done(parts) => return self.answer_all(scratch, &queue, &parts),
+            Executed::Done(parts) => return self.answer_all(scratch, &queue, &parts).await,
             Executed::Broken => Writer::new(&mut scratch.out, proto).null_array(),
             Executed::Refused(reply) => scratch.out.extend_from_slice(&reply),
         }
@@ -208,29 +208,30 @@ impl Connection {
     }
 
     /// Writes EXEC's reply; what the server answers is answered now.
-    fn answer_all(&mut self, scratch: &mut Scratch, queue: &Queue, parts: &Parts) -> After {
+    async fn answer_all(&mut self, scratch: &mut Scratch, queue: &Queue, parts: &Parts) -> After {
         let thread = Rc::clone(&self.thread);
-        let out = &mut scratch.out;
-        Writer::new(out, self.session.proto).array(queue.len());
+        Writer::new(&mut scratch.out, self.session.proto).array(queue.len());
         if queue.is_all_engine() {
-            out.extend_from_slice(&parts.replies);
+            scratch.out.extend_from_slice(&parts.replies);
             return After::Continue;
         }
         let (mut parts, mut requests) = (parts.iter(), queue.server_commands());
         let mut after = After::Continue;
         for spec in queue.commands() {
             if spec.place != Place::Server {
-                out.extend_from_slice(parts.next().unwrap_or_default());
+                scratch.out.extend_from_slice(parts.next().unwrap_or_default());
                 continue;
             }
             let Some(argv) = requests.next() else { break };
-            let from = out.len();
-            let then = commands::execute(&mut self.context(&thread), spec, argv, out);
-            note_failure(&thread, spec, &out[from..]);
-            note_call(&thread, spec, 0);
-            if after == After::Continue {
-                after = then;
+            let from = scratch.out.len();
+            let mut cx = self.context(&thread);
+            match commands::execute(&mut cx, spec, argv, &mut scratch.out) {
+                After::Limits(changes) => self.change_limits(scratch, from, &changes).await,
+                then if after == After::Continue => after = then,
+                _ => {}
             }
+            note_failure(&thread, spec, &scratch.out[from..]);
+            note_call(&thread, spec, 0);
         }
         after
     }

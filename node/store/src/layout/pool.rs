@@ -275,8 +275,13 @@ pub const BIRTH_MASK: u64 = (1 << 48) - 1;
 ///
 /// ```text
 ///  16 + 40 d   database d of 17: {slots, keys, keys with a deadline, bytes, expiry tree}
-/// 696          dropped trees    704  reserved
+/// 696          dropped trees
+/// 704          bit i: the shard's setting i is not its default
+/// 712 + 8 i    setting i of 14, 0 where it is its default
+/// 824          reserved
 /// ```
+/// What a setting means is the engine's business: they lie here because they decide what operations
+/// do, and so must travel with the data.
 /// Each database has an expiry tree of its own, so that FLUSHDB and SWAPDB need not touch a key.
 pub mod root {
     #![allow(missing_docs)]
@@ -292,8 +297,11 @@ pub mod root {
     pub const BYTES: usize = 3;
     pub const EXPIRY: usize = 4;
     pub const DROPPED: usize = 2 + DATABASES * ROW_WORDS;
-    pub const LEN: usize = 744;
-    const _: () = assert!((DROPPED + 1) * 8 <= LEN);
+    pub const SETTINGS_GIVEN: usize = DROPPED + 1;
+    pub const SETTINGS: usize = SETTINGS_GIVEN + 1;
+    pub const SETTINGS_MAX: usize = 14;
+    pub const LEN: usize = 832;
+    const _: () = assert!((SETTINGS + SETTINGS_MAX) * 8 <= LEN);
 }
 
 /// Slots of a database, 128 x 128.

@@ -11,4 +11,5 @@ pub(super) const ROWS: &[Spec] = &[
     Spec::new(Id::InternalReclaim, "_reclaim", -1, Place::Write),
     Spec::new(Id::InternalDropStages, "_dropstages", -1, Place::Write),
     Spec::new(Id::InternalExec, "_exec", 2, Place::Write),
+    Spec::new(Id::InternalLimits, "_limits", -1, Place::Write),
 ];

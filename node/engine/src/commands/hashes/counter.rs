@@ -17,6 +17,7 @@ pub(crate) fn hincrby(cx: &mut WriteContext<'_>, argv: Argv<'_>, w: &mut Writer<
     let increment = parse_i64(&argv[3]).ok_or(WireError::NotInteger)?;
     hash::check_name("a field", field)?;
     let plan = plan(Store::member_cost(field.len(), MAX_INT_TEXT as u64));
+    let limit = cx.limits.hash();
     let sum = cx.change_members(
         &cx.key(&argv[1]),
         plan,
@@ -25,7 +26,7 @@ pub(crate) fn hincrby(cx: &mut WriteContext<'_>, argv: Argv<'_>, w: &mut Writer<
             let old = hash.read(|hash| hash.get(field)?.map_or(Ok(0), integer))?;
             let sum = old.checked_add(increment).ok_or(WireError::Overflow)?;
             hash.put(field, IntText::signed(sum).as_bytes())?;
-            hash::settle_encoding(hash, hash::is_long(field));
+            hash::settle_encoding(limit, hash, limit.is_long(field));
             Ok((sum, true))
         },
     )?;
@@ -51,6 +52,7 @@ pub(crate) fn hincrbyfloat(
     }
     hash::check_name("a field", field)?;
     let plan = plan(Store::member_cost(field.len(), LongDouble::TEXT_BYTES_MAX as u64));
+    let limit = cx.limits.hash();
     let sum = cx.change_members(
         &cx.key(&argv[1]),
         plan,
@@ -60,7 +62,7 @@ pub(crate) fn hincrbyfloat(
                 hash.read(|hash| hash.get(field)?.map_or(Ok(LongDouble::from_i64(0)), float))?;
             let sum = old.add(increment).ok_or(WireError::NanOrInfinity)?.to_human();
             hash.put(field, &sum)?;
-            hash::settle_encoding(hash, hash::is_long(field) || hash::is_long(&sum));
+            hash::settle_encoding(limit, hash, limit.is_long(field) || limit.is_long(&sum));
             Ok((sum, true))
         },
     )?;

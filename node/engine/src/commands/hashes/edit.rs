@@ -34,7 +34,8 @@ fn set_fields(cx: &mut WriteContext<'_>, argv: Argv<'_>, command: CommandId) -> 
         hash::check_name("a field", field)?;
         cost = cost.saturating_add(Store::member_cost(field.len(), value.len() as u64));
     }
-    let large = hash::are_large(argv.slice_from(2));
+    let limit = cx.limits.hash();
+    let large = hash::are_large(limit, argv.slice_from(2));
     let plan = plan(cost);
     cx.change_members(
         &cx.key(&argv[1]),
@@ -45,7 +46,7 @@ fn set_fields(cx: &mut WriteContext<'_>, argv: Argv<'_>, command: CommandId) -> 
             for (field, value) in pairs() {
                 added += i64::from(hash.put(field, value)?);
             }
-            hash::settle_encoding(hash, large);
+            hash::settle_encoding(limit, hash, large);
             Ok((added, true))
         },
     )
@@ -61,6 +62,7 @@ pub(crate) fn hsetnx(cx: &mut WriteContext<'_>, argv: Argv<'_>, w: &mut Writer<'
     let (field, value) = (&argv[2], &argv[3]);
     hash::check_name("a field", field)?;
     let plan = plan(Store::member_cost(field.len(), value.len() as u64));
+    let limit = cx.limits.hash();
     let set = cx.change_members(
         &cx.key(&argv[1]),
         plan,
@@ -70,7 +72,8 @@ pub(crate) fn hsetnx(cx: &mut WriteContext<'_>, argv: Argv<'_>, w: &mut Writer<'
                 return Ok((false, false));
             }
             hash.put(field, value)?;
-            hash::settle_encoding(hash, hash::is_long(field) || hash::is_long(value));
+            let large = limit.is_long(field) || limit.is_long(value);
+            hash::settle_encoding(limit, hash, large);
             Ok((true, true))
         },
     )?;
