@@ -71,6 +71,15 @@ impl Listpack {
     }
 }
 
+/// What decides the encodings of sets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SetLimits {
+    /// More members than this make an intset something else.
+    pub(crate) intset_entries: u64,
+    /// When a set becomes a hashtable.
+    pub(crate) listpack: Listpack,
+}
+
 /// The limits as they are now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits([i64; LIMITS.len()]);
@@ -81,6 +90,11 @@ impl Limits {
         Limits(std::array::from_fn(|number| {
             view.setting(number).map_or(LIMITS[number].default, |value| value as i64)
         }))
+    }
+
+    /// Redis 7.2's.
+    pub fn defaults() -> Limits {
+        Limits(LIMITS.each_ref().map(|limit| limit.default))
     }
 
     /// The value of limit `number`.
@@ -98,16 +112,10 @@ impl Limits {
         self.listpack(0)
     }
 
-    /// More members than this make an intset something else.
+    /// What decides the encodings of sets.
     #[inline]
-    pub(crate) fn intset_entries(&self) -> u64 {
-        self.0[2] as u64
-    }
-
-    /// When a set becomes a hashtable.
-    #[inline]
-    pub(crate) fn set(&self) -> Listpack {
-        self.listpack(3)
+    pub(crate) fn set(&self) -> SetLimits {
+        SetLimits { intset_entries: self.0[2] as u64, listpack: self.listpack(3) }
     }
 
     /// When a sorted set becomes a skiplist.
@@ -134,21 +142,6 @@ pub(crate) fn set(store: &mut Store, number: usize, value: i64) -> cairn_store::
     store.set_setting(number, (!is_default).then_some(value as u64))
 }
 
-/// `set-max-intset-entries`: members of an intset.
-pub(crate) const SET_INTSET_ENTRIES_MAX: u64 = 512;
-/// `set-max-listpack-entries`: members of a listpack set.
-pub(crate) const SET_LISTPACK_ENTRIES_MAX: u64 = 128;
-/// `set-max-listpack-value`: bytes of its members.
-pub(crate) const SET_LISTPACK_VALUE_BYTES_MAX: usize = 64;
-
-/// `zset-max-listpack-entries`: members of a listpack sorted set.
-pub(crate) const ZSET_LISTPACK_ENTRIES_MAX: u64 = 128;
-/// `zset-max-listpack-value`: bytes of its members.
-pub(crate) const ZSET_LISTPACK_VALUE_BYTES_MAX: usize = 64;
-
-/// `list-max-listpack-size` -2: bytes of a listpack list.
-pub(crate) const LIST_LISTPACK_BYTES_MAX: u64 = 8 * 1024;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,9 +149,9 @@ mod tests {
     #[test]
     fn a_list_is_large_by_bytes_or_by_count() {
         let limits = |size| {
-            let mut values = LIMITS.each_ref().map(|limit| limit.default);
-            values[7] = size;
-            Limits(values)
+            let mut limits = Limits::defaults();
+            limits.0[7] = size;
+            limits
         };
         for (size, kib) in
             [(-1, 4), (-2, 8), (-3, 16), (-4, 32), (-5, 64), (-6, 64), (i64::MIN, 64)]

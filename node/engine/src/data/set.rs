@@ -7,16 +7,14 @@
 use cairn_protocol::number::parse_i64;
 use cairn_store::Encoding;
 
-use super::limits::{
-    SET_INTSET_ENTRIES_MAX, SET_LISTPACK_ENTRIES_MAX, SET_LISTPACK_VALUE_BYTES_MAX,
-};
+use super::limits::SetLimits;
 use super::members::{MembersEdit, Stop};
 
 /// The encoding of a set that begins with `first` and is about to get `count` members.
-pub(crate) fn encoding_for(first: &[u8], count: u64) -> Encoding {
-    if count <= SET_INTSET_ENTRIES_MAX && parse_i64(first).is_some() {
+pub(crate) fn encoding_for(limits: SetLimits, first: &[u8], count: u64) -> Encoding {
+    if count <= limits.intset_entries && parse_i64(first).is_some() {
         Encoding::Intset
-    } else if count <= SET_LISTPACK_ENTRIES_MAX {
+    } else if count <= limits.listpack.entries {
         Encoding::Listpack
     } else {
         Encoding::Hashtable
@@ -25,28 +23,32 @@ pub(crate) fn encoding_for(first: &[u8], count: u64) -> Encoding {
 
 /// Whether a set of that encoding becomes a hashtable because so many members are being added at
 /// once, new or not.
-pub(crate) fn is_too_small_for(encoding: Encoding, count: u64) -> bool {
+pub(crate) fn is_too_small_for(limits: SetLimits, encoding: Encoding, count: u64) -> bool {
     match encoding {
-        Encoding::Intset => count > SET_INTSET_ENTRIES_MAX,
-        Encoding::Listpack => count > SET_LISTPACK_ENTRIES_MAX,
+        Encoding::Intset => count > limits.intset_entries,
+        Encoding::Listpack => count > limits.listpack.entries,
         _ => false,
     }
 }
 
 /// The encoding of a set that has got `member` and has `len` members now.
 #[inline]
-pub(crate) fn encoding_with(encoding: Encoding, member: &[u8], len: u64) -> Encoding {
+pub(crate) fn encoding_with(
+    limits: SetLimits,
+    encoding: Encoding,
+    member: &[u8],
+    len: u64,
+) -> Encoding {
     match encoding {
         Encoding::Intset if parse_i64(member).is_some() => {
-            if len <= SET_INTSET_ENTRIES_MAX {
+            if len <= limits.intset_entries {
                 encoding
             } else {
                 Encoding::Hashtable
             }
         }
         Encoding::Intset | Encoding::Listpack => {
-            let fits =
-                len <= SET_LISTPACK_ENTRIES_MAX && member.len() <= SET_LISTPACK_VALUE_BYTES_MAX;
+            let fits = len <= limits.listpack.entries && !limits.listpack.is_long(member);
             if fits { Encoding::Listpack } else { Encoding::Hashtable }
         }
         larger => larger,
@@ -54,19 +56,26 @@ pub(crate) fn encoding_with(encoding: Encoding, member: &[u8], len: u64) -> Enco
 }
 
 /// The encoding of a set with these members, whatever the order in which it gets them.
-pub(crate) fn encoding_of<'m>(members: impl Iterator<Item = &'m [u8]>) -> Encoding {
-    members
-        .zip(1..)
-        .fold(Encoding::Intset, |encoding, (member, len)| encoding_with(encoding, member, len))
+pub(crate) fn encoding_of<'m>(
+    limits: SetLimits,
+    members: impl Iterator<Item = &'m [u8]>,
+) -> Encoding {
+    members.zip(1..).fold(Encoding::Intset, |encoding, (member, len)| {
+        encoding_with(limits, encoding, member, len)
+    })
 }
 
 /// Adds a member; says whether it is new.
 #[inline]
-pub(crate) fn add(set: &mut MembersEdit<'_, '_>, member: &[u8]) -> Result<bool, Stop> {
+pub(crate) fn add(
+    limits: SetLimits,
+    set: &mut MembersEdit<'_, '_>,
+    member: &[u8],
+) -> Result<bool, Stop> {
     let added = set.put(member, b"")?;
     if added {
         let (before, len) = (set.encoding(), set.len());
-        let after = encoding_with(before, member, len);
+        let after = encoding_with(limits, before, member, len);
         if after != before {
             set.set_encoding(after);
         }
@@ -76,6 +85,7 @@ pub(crate) fn add(set: &mut MembersEdit<'_, '_>, member: &[u8]) -> Result<bool, 
 
 #[cfg(test)]
 mod tests {
+    use super::super::limits::Limits;
     use super::*;
 
     #[test]
@@ -95,11 +105,12 @@ mod tests {
             (vec!["x".repeat(65)], Encoding::Hashtable),
             (vec!["01".to_owned()], Encoding::Listpack),
         ];
+        let limits = Limits::defaults().set();
         for (members, wanted) in rows {
             let (first, len) = (&members[0], members.len());
             let forward = members.iter().map(String::as_bytes);
-            assert_eq!(encoding_of(forward.clone()), wanted, "{len} from {first}");
-            assert_eq!(encoding_of(forward.rev()), wanted, "{len} to {first}");
+            assert_eq!(encoding_of(limits, forward.clone()), wanted, "{len} from {first}");
+            assert_eq!(encoding_of(limits, forward.rev()), wanted, "{len} to {first}");
         }
     }
 }

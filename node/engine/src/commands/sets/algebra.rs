@@ -7,6 +7,7 @@ use cairn_protocol::resp::{Argv, Writer};
 use cairn_store::{Encoding, Meta, Type};
 
 use crate::data::gathered::Gathered;
+use crate::data::limits::SetLimits;
 use crate::data::members::{Members, require};
 use crate::data::set;
 use crate::failure::{Failure, Outcome};
@@ -117,7 +118,7 @@ fn store(
     }
     let sources = Sources::stored(cx, names)?;
     let result = sources.result(operation)?;
-    let encoding = sources.encoding(operation, &result)?;
+    let encoding = sources.encoding(cx.limits.set(), operation, &result)?;
     let meta = Meta { ty: Type::Set, encoding, deadline_ms: None };
     cx.put_set(&cx.key(&argv[1]), meta, &result, true)?;
     w.int(result.len() as i64);
@@ -200,16 +201,21 @@ impl<'a> Sources<'a> {
     }
 
     /// The encoding that Redis's way to the result leaves it with.
-    fn encoding(&self, operation: Operation, result: &Gathered) -> Outcome<Encoding> {
+    fn encoding(
+        &self,
+        limits: SetLimits,
+        operation: Operation,
+        result: &Gathered,
+    ) -> Outcome<Encoding> {
         if operation != Operation::Difference || !self.subtracts_in_place() {
-            return Ok(set::encoding_of(result.iter()));
+            return Ok(set::encoding_of(limits, result.iter()));
         }
         // The first set was copied and the others' members removed from the copy.
         let (mut encoding, mut len) = (Encoding::Intset, 0);
         if let Some(first) = &self.0[0] {
             first.for_each(&mut |member, _| {
                 len += 1;
-                encoding = set::encoding_with(encoding, member, len);
+                encoding = set::encoding_with(limits, encoding, member, len);
                 Ok(true)
             })?;
         }

@@ -24,7 +24,9 @@ fn add_members(cx: &mut WriteContext<'_>, key: &Key<'_>, members: Argv<'_>) -> O
         cost = cost.saturating_add(Store::member_cost(member.len(), 0));
     }
     let count = members.len() as u64;
-    let plan = Plan { ty: Type::Set, fresh: set::encoding_for(&members[0], count), cost };
+    let limits = cx.limits.set();
+    let fresh = set::encoding_for(limits, &members[0], count);
+    let plan = Plan { ty: Type::Set, fresh, cost };
     cx.change_members(
         key,
         plan,
@@ -39,9 +41,9 @@ fn add_members(cx: &mut WriteContext<'_>, key: &Key<'_>, members: Argv<'_>) -> O
         |set| {
             let mut added = 0;
             for member in members.iter() {
-                added += i64::from(set::add(set, member)?);
+                added += i64::from(set::add(limits, set, member)?);
             }
-            if added > 0 && set::is_too_small_for(set.encoding(), count) {
+            if added > 0 && set::is_too_small_for(limits, set.encoding(), count) {
                 set.set_encoding(Encoding::Hashtable);
             }
             Ok((added, added > 0))

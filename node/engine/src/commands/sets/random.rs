@@ -95,12 +95,14 @@ fn keep_few(cx: &mut WriteContext<'_>, key: &Key<'_>, left: u64, w: &mut Writer<
         })
     })?;
     let Some(meta) = meta else { return Ok(()) };
+    let limits = cx.limits.set();
     let encoding = match meta.encoding {
         // A hashtable begins again as a listpack, even with nothing but integers.
-        Encoding::Hashtable => kept
-            .iter()
-            .zip(1..)
-            .fold(Encoding::Listpack, |encoding, (m, len)| set::encoding_with(encoding, m, len)),
+        Encoding::Hashtable => {
+            kept.iter().zip(1..).fold(Encoding::Listpack, |encoding, (member, len)| {
+                set::encoding_with(limits, encoding, member, len)
+            })
+        }
         small => small,
     };
     cx.put_set(key, Meta { encoding, ..meta }, &kept, false)

@@ -5,7 +5,7 @@ use std::ops::Range;
 use cairn_store::{Edit, Encoding, Key, Meta, Record, Store, StoreError, Type, View};
 
 use super::{Member, Pairs, SCORE_BYTES, ZSet, copy_of, encoding_of, kept_score, order, sort};
-use crate::data::limits::{ZSET_LISTPACK_ENTRIES_MAX, ZSET_LISTPACK_VALUE_BYTES_MAX};
+use crate::data::limits::Listpack;
 use crate::data::members::Stop;
 use crate::data::packed::{Damage, PACKED_BYTES_MAX, Packed, PackedBuf, entry_bytes};
 use crate::failure::Outcome;
@@ -21,6 +21,7 @@ pub(crate) enum Missing {
 /// A sorted set being changed.
 pub(crate) struct Draft<'e, 's> {
     form: Form<'e, 's>,
+    limit: Listpack,
     encoding: Encoding,
     recoded: bool,
     changed: bool,
@@ -32,8 +33,8 @@ enum Form<'e, 's> {
 }
 
 impl<'e, 's> Draft<'e, 's> {
-    fn new(form: Form<'e, 's>, encoding: Encoding) -> Draft<'e, 's> {
-        Draft { form, encoding, recoded: false, changed: false }
+    fn new(form: Form<'e, 's>, limit: Listpack, encoding: Encoding) -> Draft<'e, 's> {
+        Draft { form, limit, encoding, recoded: false, changed: false }
     }
 
     /// The set as it is now.
@@ -46,15 +47,14 @@ impl<'e, 's> Draft<'e, 's> {
 
     /// Takes note that so many members may come: Redis changes the encoding at once.
     pub(crate) fn expect(&mut self, members: usize) {
-        if members as u64 > ZSET_LISTPACK_ENTRIES_MAX {
+        if members as u64 > self.limit.entries {
             self.recode();
         }
     }
 
     /// Gives a member a score; `is_new` says whether it is a member yet.
     pub(crate) fn put(&mut self, name: &[u8], score: f64, is_new: bool) -> Result<(), Stop> {
-        let too_long = name.len() > ZSET_LISTPACK_VALUE_BYTES_MAX;
-        if is_new && (too_long || self.view()?.len() >= ZSET_LISTPACK_ENTRIES_MAX) {
+        if is_new && (self.limit.is_long(name) || self.view()?.len() >= self.limit.entries) {
             self.recode();
         }
         let score = kept_score(score, self.encoding);
@@ -252,7 +252,7 @@ fn edit_packed<T>(
     bytes_before: u64,
     change: &mut impl FnMut(&mut Draft<'_, '_>) -> Result<T, Stop>,
 ) -> Result<T, Stop> {
-    let mut draft = Draft::new(Form::Packed(&mut buf), meta.encoding);
+    let mut draft = Draft::new(Form::Packed(&mut buf), cx.limits.zset(), meta.encoding);
     let done = change(&mut draft)?;
     let Draft { encoding, recoded, changed, .. } = draft;
     if buf.len() == 0 {
@@ -284,9 +284,10 @@ fn unpack<T>(
     let members = cx.find(key, |record| copy_of(&ZSet::Packed(Packed::of(record)?)))?;
     let members = members.unwrap_or_default();
     plan.reserve(cx, tree_cost(key, &members) + plan.cost)?;
+    let limit = cx.limits.zset();
     let (done, _) = cx.store.build(cx.db, key, meta, |edit| {
         put_all(edit, &members)?;
-        change_tree(edit, change)
+        change_tree(edit, limit, change)
     })?;
     cx.note_change(key);
     Ok(done)
@@ -299,7 +300,8 @@ fn edit_tree<T>(
     change: &mut impl FnMut(&mut Draft<'_, '_>) -> Result<T, Stop>,
 ) -> Result<T, Stop> {
     plan.reserve(cx, plan.cost)?;
-    let done = cx.store.edit(cx.db, key, |edit| change_tree(edit, change))?;
+    let limit = cx.limits.zset();
+    let done = cx.store.edit(cx.db, key, |edit| change_tree(edit, limit, change))?;
     let Some((done, changed)) = done else {
         return Err(StoreError::corrupt("a sorted set that is no tree any more", 0).into());
     };
@@ -312,10 +314,11 @@ fn edit_tree<T>(
 /// Runs the change; returns what it returned, and whether it changed a member.
 fn change_tree<T>(
     edit: &mut Edit<'_>,
+    limit: Listpack,
     change: &mut impl FnMut(&mut Draft<'_, '_>) -> Result<T, Stop>,
 ) -> Result<(T, bool), Stop> {
     let encoding = edit.encoding();
-    let mut draft = Draft::new(Form::Tree(edit), encoding);
+    let mut draft = Draft::new(Form::Tree(edit), limit, encoding);
     let done = change(&mut draft)?;
     let Draft { encoding, recoded, changed, .. } = draft;
     if recoded {
@@ -356,7 +359,7 @@ pub(crate) fn replace(
         return Ok(());
     }
     let longest = members.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    let encoding = encoding_of(members.len() as u64, longest);
+    let encoding = encoding_of(cx.limits.zset(), members.len() as u64, longest);
     members.iter_mut().for_each(|(_, score)| *score = kept_score(*score, encoding));
     sort(&mut members);
     let meta = Meta { ty: Type::ZSet, encoding, deadline_ms: None };

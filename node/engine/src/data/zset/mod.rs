@@ -17,7 +17,7 @@ use cairn_protocol::WireError;
 use cairn_protocol::number::{push_f64, push_f64_17_digits};
 use cairn_store::{Bound, Encoding, Record, StoreError, Tree, Type, View};
 
-use super::limits::{ZSET_LISTPACK_ENTRIES_MAX, ZSET_LISTPACK_VALUE_BYTES_MAX};
+use super::limits::Listpack;
 use super::packed::{Damage, Entries, Packed, Spot};
 use crate::failure::{Failure, Outcome};
 
@@ -28,6 +28,8 @@ pub(crate) use range::{LexEnd, LexRange, ScoreRange};
 pub(crate) type Member = (Vec<u8>, f64);
 
 const SCORE_BYTES: usize = 8;
+/// Members up to which a set with several scores is searched by name as a listpack is.
+const SEARCHED_MEMBERS_MAX: u64 = 128;
 
 /// A sorted set, to read.
 pub(crate) enum ZSet<'a> {
@@ -112,9 +114,7 @@ impl<'a> ZSet<'a> {
             return Ok(0..0);
         }
         match self {
-            ZSet::Tree(tree) if tree.len() > ZSET_LISTPACK_ENTRIES_MAX => {
-                tree_span_by_name(tree, range)
-            }
+            ZSet::Tree(tree) if tree.len() > SEARCHED_MEMBERS_MAX => tree_span_by_name(tree, range),
             _ => self.searched_span_by_name(range, reverse),
         }
     }
@@ -207,8 +207,8 @@ pub(crate) fn copy_of(set: &ZSet<'_>) -> Outcome<Vec<Member>> {
 }
 
 /// The encoding of a sorted set made of this many members, the longest of this length.
-fn encoding_of(len: u64, longest: usize) -> Encoding {
-    if len <= ZSET_LISTPACK_ENTRIES_MAX && longest <= ZSET_LISTPACK_VALUE_BYTES_MAX {
+fn encoding_of(limit: Listpack, len: u64, longest: usize) -> Encoding {
+    if len <= limit.entries && longest as u64 <= limit.value_bytes {
         Encoding::Listpack
     } else {
         Encoding::Skiplist
