@@ -2,6 +2,8 @@
 //!
 //! Nothing here goes through `std::fmt` for integers: they stand in almost every reply.
 
+mod grisu;
+
 /// The longest text of an `i64` or `u64`.
 pub const MAX_INT_TEXT: usize = 20;
 
@@ -254,8 +256,8 @@ fn scaled(bits: u64, scale: i64) -> f64 {
     }
 }
 
-/// Appends `value` as Redis 7.2 prints a double: `inf`, `-inf`, `nan`, integers plainly, else the
-/// shortest digits that read back the same, with an exponent only where that is shorter.
+/// Appends `value` as Redis 7.2 prints a double: `inf`, `-inf`, `nan`, integers plainly, else about
+/// the shortest digits that read back the same, with an exponent only where that is shorter.
 pub fn push_f64(out: &mut Vec<u8>, value: f64) {
     // 2^62: up to there Redis prints an integral double as the integer it is.
     const PLAIN_MAX: f64 = 4_611_686_018_427_387_904.0;
@@ -310,12 +312,8 @@ fn push_shortest(out: &mut Vec<u8>, value: f64) {
     if value < 0.0 {
         out.push(b'-');
     }
-    // std's exponent form is digits[.digits]e[-]exponent, the digits being the shortest.
-    let text = format!("{:e}", value.abs());
-    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-    let exponent: i32 = exponent.parse().unwrap_or(0);
-    let digits: Vec<u8> = mantissa.bytes().filter(u8::is_ascii_digit).collect();
-    push_digits(out, &digits, exponent);
+    let (digits, last) = grisu::digits(value.abs());
+    push_digits(out, &digits, last + digits.len() as i32 - 1);
 }
 
 /// Places `d.ddd * 10^exponent` by the rules of Redis's `fpconv`.
