@@ -1,6 +1,7 @@
-//! What GET and SET cost in the engine alone, at a million keys of 20 bytes with values of 100:
-//! from the encoded operation, or the decoded request, to the encoded reply. Commits happen between
-//! the measured stretches, as the flusher's do beside them.
+//! What GET and SET cost in the engine alone, at a million keys of 20 bytes with values of 100, and
+//! what sorted sets of 100 and of 100,000 members cost: from the encoded operation, or the decoded
+//! request, to the encoded reply. Commits happen between the measured stretches, as the flusher's do
+//! beside them.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -42,13 +43,16 @@ fn name(n: u64) -> [u8; 20] {
 }
 
 impl Bench {
-    fn new() -> Bench {
+    fn empty() -> Bench {
         let mem = Arc::new(Mem::new(Box::new(HeapMedia::new(CAPACITY_BYTES))));
         let options =
             PoolOptions { capacity_bytes: CAPACITY_BYTES, new_hash_key: [1, 2], new_uuid: [1; 16] };
         let (store, committer, _) = Store::open(mem, &options).expect("an empty pool opens");
-        let mut bench =
-            Bench { engine: Engine::new(store), committer, state: 1, reply: Vec::new() };
+        Bench { engine: Engine::new(store), committer, state: 1, reply: Vec::new() }
+    }
+
+    fn new() -> Bench {
+        let mut bench = Bench::empty();
         for n in 0..KEYS {
             bench.set(n);
             if n % EPOCH_OPS == 0 {
@@ -89,6 +93,13 @@ impl Bench {
         let mut w = Writer::new(&mut self.reply, Proto::Resp2);
         let (argv, spec) = ([&b"GET"[..], name], CommandId::Get.spec());
         let read = self.engine.read_hashed(spec, Db(0), Argv::from(&argv), key, &AT, &mut w);
+        black_box(read).expect("a sound store");
+    }
+
+    fn read(&mut self, command: CommandId, argv: Argv<'_>) {
+        self.reply.clear();
+        let mut w = Writer::new(&mut self.reply, Proto::Resp2);
+        let read = self.engine.read(command.spec(), Db(0), argv, &AT, &mut w);
         black_box(read).expect("a sound store");
     }
 
@@ -179,5 +190,97 @@ fn engine(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, engine);
+/// A sorted set of `members`, whose scores are spread over as many integers.
+struct Scores {
+    bench: Bench,
+    members: u64,
+}
+
+impl Scores {
+    fn new(members: u64) -> Scores {
+        let mut scores = Scores { bench: Bench::empty(), members };
+        for n in 0..members {
+            let op = scores.zadd(n, n);
+            scores.bench.apply(&op);
+            if n % EPOCH_OPS == 0 {
+                scores.bench.commit();
+            }
+        }
+        scores.bench.commit();
+        scores
+    }
+
+    fn zadd(&self, score: u64, member: u64) -> Vec<u8> {
+        let (score, name, mut op) = (score.to_string(), name(member), Vec::new());
+        let argv = [&b"ZADD"[..], b"scores", score.as_bytes(), &name[12..]];
+        encode_op(&mut op, CommandId::ZAdd, 0, Argv::from(&argv));
+        op
+    }
+
+    fn time_ops(&mut self, iterations: u64, op: impl Fn(&mut Scores) -> Vec<u8>) -> Duration {
+        let (mut spent, mut done) = (Duration::ZERO, 0);
+        while done < iterations {
+            let count = EPOCH_OPS.min(iterations - done);
+            let ops: Vec<Vec<u8>> = (0..count).map(|_| op(self)).collect();
+            let start = Instant::now();
+            for op in &ops {
+                self.bench.apply(op);
+            }
+            spent += start.elapsed();
+            self.bench.commit();
+            done += count;
+        }
+        spent
+    }
+
+    fn time_reads(
+        &mut self,
+        iterations: u64,
+        command: CommandId,
+        argv: impl Fn(u64) -> Vec<Vec<u8>>,
+    ) -> Duration {
+        let drawn: Vec<_> = (0..256).map(|_| argv(self.bench.draw() % self.members)).collect();
+        let start = Instant::now();
+        for n in 0..iterations {
+            let words: Vec<&[u8]> = drawn[n as usize % 256].iter().map(Vec::as_slice).collect();
+            self.bench.read(command, Argv::from(&words[..]));
+        }
+        start.elapsed()
+    }
+}
+
+fn sorted_sets(c: &mut Criterion) {
+    let words = |text: String| text.split(' ').map(|word| word.as_bytes().to_vec()).collect();
+    for members in [100, 100_000] {
+        let mut set = Scores::new(members);
+        let mut group = c.benchmark_group(format!("sorted set of {members}"));
+        group.sample_size(10).measurement_time(Duration::from_secs(2));
+        group.bench_function("ZADD, another score", |b| {
+            b.iter_custom(|n| {
+                set.time_ops(n, |set| {
+                    let (score, member) = (set.bench.draw(), set.bench.draw());
+                    set.zadd(score % set.members, member % set.members)
+                })
+            });
+        });
+        group.bench_function("ZRANGEBYSCORE, 10 members from anywhere", |b| {
+            b.iter_custom(|n| {
+                set.time_reads(n, CommandId::ZRangeByScore, |from| {
+                    words(format!("ZRANGEBYSCORE scores {from} +inf LIMIT 0 10"))
+                })
+            });
+        });
+        group.bench_function("ZRANK", |b| {
+            b.iter_custom(|n| {
+                set.time_reads(n, CommandId::ZRank, |member| {
+                    let member = String::from_utf8_lossy(&name(member)[12..]).into_owned();
+                    words(format!("ZRANK scores {member}"))
+                })
+            });
+        });
+        group.finish();
+    }
+}
+
+criterion_group!(benches, engine, sorted_sets);
 criterion_main!(benches);

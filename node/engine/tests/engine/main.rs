@@ -9,3 +9,4 @@ mod lists;
 mod members;
 mod model;
 mod oracle;
+mod zsets;

@@ -66,13 +66,13 @@ impl Run {
                 Ok(())
             }
             Step::Scan { command, options } => {
-                self.settle()?;
+                self.leave_transaction()?;
                 let node = scan(&mut self.node, command, options);
                 let redis = scan(&mut self.redis, command, options);
                 same(step, &node, &redis)
             }
             Step::Pop { key, .. } => {
-                self.settle()?;
+                self.leave_transaction()?;
                 self.pop(key, &step.pop())
             }
             Step::Pause => {
@@ -81,6 +81,12 @@ impl Run {
                 Ok(())
             }
         }
+    }
+
+    /// Before a step that must see its replies at once.
+    fn leave_transaction(&mut self) -> Result<(), Mismatch> {
+        self.pending.push(vec![b"DISCARD".to_vec()]);
+        self.settle()
     }
 
     /// Pops from a set of both; what the two drew differently is exchanged at redis-server.

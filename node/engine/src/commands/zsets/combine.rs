@@ -476,6 +476,22 @@ mod tests {
     }
 
     #[test]
+    fn members_of_plain_sets_have_score_one() {
+        let mut bench = bench();
+        bench.check(&[
+            ("SADD s b c e", ":3"),
+            ("SADD n 1 2", ":2"),
+            ("ZUNION 2 s x WITHSCORES", "*8|$1|a|$1|1|$1|e|$1|1|$1|b|$1|3|$1|c|$1|4"),
+            ("ZINTER 2 x s WEIGHTS 2 10 WITHSCORES", "*4|$1|b|$2|14|$1|c|$2|16"),
+            ("ZDIFF 2 s x WITHSCORES", "*2|$1|e|$1|1"),
+            ("ZINTERCARD 2 s x", ":2"),
+            ("ZUNIONSTORE n 2 n s WEIGHTS -1 1", ":5"),
+            ("ZRANGE n 0 -1", "*5|$1|1|$1|2|$1|b|$1|c|$1|e"),
+            ("TYPE n", "+zset"),
+        ]);
+    }
+
+    #[test]
     fn results_are_stored() {
         let mut bench = bench();
         bench.check(&[
