@@ -71,6 +71,26 @@ impl Listpack {
     }
 }
 
+/// When a list becomes a quicklist: more than either.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ListLimit {
+    pub(crate) bytes: u64,
+    pub(crate) elements: u64,
+}
+
+impl ListLimit {
+    /// What a quicklist must have shrunk to before it is a listpack again: half, though where the
+    /// limit is a count, bytes do not matter.
+    #[inline]
+    pub(crate) fn shrunk(self) -> ListLimit {
+        let by_count = self.elements != u64::MAX;
+        ListLimit {
+            bytes: if by_count { u64::MAX } else { self.bytes / 2 },
+            elements: self.elements / 2,
+        }
+    }
+}
+
 /// What decides the encodings of sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SetLimits {
@@ -124,14 +144,16 @@ impl Limits {
         self.listpack(5)
     }
 
-    /// Whether a list of so many elements and bytes is more than a listpack.
-    /// Source: `quicklistNodeExceedsLimit`.
+    /// What is too much for a listpack that is a list. Source: `quicklistNodeLimit`, and
+    /// `quicklistNodeExceedsLimit` for what limits a list by count.
     #[inline]
-    pub(crate) fn list_is_large(&self, elements: u64, bytes: u64) -> bool {
+    pub(crate) fn list(&self) -> ListLimit {
         match self.0[7] {
-            // However few, a listpack by count is never longer than this.
-            count @ 0.. => elements > count.max(1) as u64 || bytes > 8 << 10,
-            size => bytes > 2 << 10 << size.saturating_neg().min(5),
+            count @ 0.. => ListLimit { bytes: 8 << 10, elements: count.max(1) as u64 },
+            size => {
+                let bytes = 2 << 10 << size.saturating_neg().min(5);
+                ListLimit { bytes, elements: u64::MAX }
+            }
         }
     }
 }
@@ -147,22 +169,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_is_large_by_bytes_or_by_count() {
-        let limits = |size| {
+    fn a_list_is_limited_by_bytes_or_by_count() {
+        let limit = |size| {
             let mut limits = Limits::defaults();
             limits.0[7] = size;
-            limits
+            limits.list()
         };
-        for (size, kib) in
-            [(-1, 4), (-2, 8), (-3, 16), (-4, 32), (-5, 64), (-6, 64), (i64::MIN, 64)]
-        {
-            assert!(!limits(size).list_is_large(1_000_000, kib << 10), "{size}");
-            assert!(limits(size).list_is_large(1, (kib << 10) + 1), "{size}");
+        assert_eq!(Limits::defaults().list(), limit(-2));
+        let rows = [(-1, 4), (-2, 8), (-3, 16), (-4, 32), (-5, 64), (-6, 64), (i64::MIN, 64)];
+        for (size, kib) in rows {
+            assert_eq!(limit(size), ListLimit { bytes: kib << 10, elements: u64::MAX }, "{size}");
+            assert_eq!(limit(size).shrunk().bytes, kib << 9, "{size}");
         }
-        for (size, most) in [(0, 1), (1, 1), (100, 100)] {
-            assert!(!limits(size).list_is_large(most, 8 << 10), "{size}");
-            assert!(limits(size).list_is_large(most + 1, 10), "{size}");
-            assert!(limits(size).list_is_large(1, (8 << 10) + 1), "{size}");
+        for (size, elements) in [(0, 1), (1, 1), (100, 100)] {
+            assert_eq!(limit(size), ListLimit { bytes: 8 << 10, elements }, "{size}");
+            let shrunk = ListLimit { bytes: u64::MAX, elements: elements / 2 };
+            assert_eq!(limit(size).shrunk(), shrunk, "{size}");
         }
     }
 }

@@ -7,7 +7,7 @@
 use cairn_store::list::listpack_len;
 use cairn_store::{Edit, Encoding, Record, Tree, Type, Value, View};
 
-use super::limits::LIST_LISTPACK_BYTES_MAX;
+use super::limits::ListLimit;
 use super::members::{Stop, require};
 use super::packed::{Damage, Packed, PackedBuf};
 use crate::failure::Outcome;
@@ -171,22 +171,27 @@ impl ListEdit<'_, '_> {
         }
     }
 
-    /// To be called before elements of so many bytes in all are added: a listpack that they would
-    /// make too long becomes a quicklist.
+    /// To be called before so many elements of so many bytes in all are added: a listpack that they
+    /// would make too long becomes a quicklist.
     #[inline]
-    pub(crate) fn will_grow(&mut self, added_bytes: u64) -> Result<(), Stop> {
-        const MAX: u64 = LIST_LISTPACK_BYTES_MAX;
+    pub(crate) fn will_grow(
+        &mut self,
+        limit: ListLimit,
+        added: u64,
+        added_bytes: u64,
+    ) -> Result<(), Stop> {
         let fits_anyhow = match self {
             // No entry takes more than twice its bytes in the packed form.
             ListEdit::Packed { buf, .. } => {
-                LISTPACK_EMPTY_BYTES + 2 * buf.as_bytes().len() as u64 + added_bytes <= MAX
+                LISTPACK_EMPTY_BYTES + 2 * buf.as_bytes().len() as u64 + added_bytes <= limit.bytes
             }
             ListEdit::Tree(_) => false,
         };
-        if !fits_anyhow
-            && self.encoding() == Encoding::Listpack
-            && self.listpack_bytes(MAX)?.saturating_add(added_bytes) > MAX
-        {
+        let many = self.len().saturating_add(added) > limit.elements;
+        if fits_anyhow && !many || self.encoding() != Encoding::Listpack {
+            return Ok(());
+        }
+        if many || self.listpack_bytes(limit.bytes)?.saturating_add(added_bytes) > limit.bytes {
             self.set_encoding(Encoding::Quicklist);
         }
         Ok(())
@@ -195,11 +200,11 @@ impl ListEdit<'_, '_> {
     /// To be called after elements were removed: a quicklist that has become short enough is a
     /// listpack again.
     #[inline]
-    pub(crate) fn has_shrunk(&mut self) -> Result<(), Stop> {
-        const MAX: u64 = LIST_LISTPACK_BYTES_MAX / 2;
+    pub(crate) fn has_shrunk(&mut self, limit: ListLimit) -> Result<(), Stop> {
+        let ListLimit { bytes, elements } = limit.shrunk();
         if self.encoding() == Encoding::Quicklist
-            && self.len() > 0
-            && self.listpack_bytes(MAX)? <= MAX
+            && (1..=elements).contains(&self.len())
+            && (bytes == u64::MAX || self.listpack_bytes(bytes)? <= bytes)
         {
             self.set_encoding(Encoding::Listpack);
         }

@@ -3,7 +3,6 @@
 pub(crate) mod gathered;
 pub(crate) mod hash;
 pub(crate) mod lcs;
-#[allow(dead_code)] // The families that use it are on their way.
 pub(crate) mod limits;
 pub(crate) mod list;
 pub(crate) mod long_double;

@@ -15,10 +15,11 @@ pub(crate) fn lset(cx: &mut WriteContext<'_>, argv: Argv<'_>, w: &mut Writer<'_>
     let place = cx.read_list(&key, |list| Ok(list.place(int(&argv[2])?)))?;
     let place = place.ok_or(WireError::NoSuchKey)?;
     let place = place.ok_or_else(|| Failure::reply("ERR index out of range"))?;
+    let limit = cx.limits.list();
     cx.change_list(&key, cost_of([element].into_iter()), |list| {
-        list.will_grow(element.len() as u64)?;
+        list.will_grow(limit, 1, element.len() as u64)?;
         list.set(place, element)?;
-        list.has_shrunk()
+        list.has_shrunk(limit)
     })?;
     w.ok();
     Ok(())
@@ -47,8 +48,9 @@ pub(crate) fn linsert(cx: &mut WriteContext<'_>, argv: Argv<'_>, w: &mut Writer<
             return Ok(());
         }
     };
+    let limit = cx.limits.list();
     let len = cx.change_list(&key, cost_of([element].into_iter()), |list| {
-        list.will_grow(element.len() as u64)?;
+        list.will_grow(limit, 1, element.len() as u64)?;
         list.insert(place, element)?;
         Ok(list.len())
     })?;
@@ -60,10 +62,11 @@ pub(crate) fn linsert(cx: &mut WriteContext<'_>, argv: Argv<'_>, w: &mut Writer<
 pub(crate) fn lrem(cx: &mut WriteContext<'_>, argv: Argv<'_>, w: &mut Writer<'_>) -> Outcome {
     let (key, count) = (cx.key(&argv[1]), invertible(&argv[2])?);
     let places = places_of(cx, &key, &argv[3], count)?;
+    let limit = cx.limits.list();
     if !places.is_empty() {
         cx.change_list(&key, 0, |list| {
             list.remove_each(&places)?;
-            list.has_shrunk()
+            list.has_shrunk(limit)
         })?;
     }
     w.int(places.len() as i64);
@@ -104,6 +107,7 @@ pub(crate) fn ltrim(cx: &mut WriteContext<'_>, argv: Argv<'_>, w: &mut Writer<'_
         let kept = range(start, stop, list.len());
         Ok((kept.end - kept.start != list.len()).then_some(kept))
     })?;
+    let limit = cx.limits.list();
     match kept.flatten() {
         None => {}
         Some(kept) if kept.is_empty() => {
@@ -112,7 +116,7 @@ pub(crate) fn ltrim(cx: &mut WriteContext<'_>, argv: Argv<'_>, w: &mut Writer<'_
         Some(kept) => cx.change_list(&key, 0, |list| {
             list.remove(kept.end, list.len() - kept.end)?;
             list.remove(0, kept.start)?;
-            list.has_shrunk()
+            list.has_shrunk(limit)
         })?,
     }
     w.ok();

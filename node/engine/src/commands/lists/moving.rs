@@ -40,17 +40,17 @@ fn move_element(
     };
     // Redis does not count an integer that comes out of a list.
     let bytes = if parse_i64(&element).is_some() { 0 } else { element.len() as u64 };
-    let cost = cost_of([&element[..]].into_iter());
+    let (limit, cost) = (cx.limits.list(), cost_of([&element[..]].into_iter()));
     if from.bytes == to.bytes {
         cx.change_list(&to, cost, |list| {
             list.pop(from_end, 1)?;
-            list.will_grow(bytes)?;
+            list.will_grow(limit, 1, bytes)?;
             list.push(to_end, &element)?;
-            list.has_shrunk()
+            list.has_shrunk(limit)
         })?;
     } else {
         cx.change_list(&to, cost, |list| {
-            list.will_grow(bytes)?;
+            list.will_grow(limit, 1, bytes)?;
             list.push(to_end, &element)
         })?;
         pop::remove(cx, &from, from_end, 1)?;

@@ -77,9 +77,10 @@ pub(super) fn remove(cx: &mut WriteContext<'_>, key: &Key<'_>, end: End, count: 
     if count == 0 {
         return Ok(());
     }
+    let limit = cx.limits.list();
     cx.change_list(key, 0, |list| {
         list.pop(end, count)?;
-        list.has_shrunk()
+        list.has_shrunk(limit)
     })
 }
 

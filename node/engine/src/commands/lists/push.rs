@@ -41,10 +41,11 @@ fn push_if_there(
 
 fn push(cx: &mut WriteContext<'_>, argv: Argv<'_>, end: End, w: &mut Writer<'_>) -> Outcome {
     let elements = || argv.iter().skip(2);
+    let (limit, count) = (cx.limits.list(), elements().len() as u64);
     let bytes: u64 = elements().map(|element| element.len() as u64).sum();
     let len =
         cx.change_list(&cx.key(&argv[1]), cost_of(elements()), |list: &mut ListEdit<'_, '_>| {
-            list.will_grow(bytes)?;
+            list.will_grow(limit, count, bytes)?;
             for element in elements() {
                 list.push(end, element)?;
             }
