@@ -1,7 +1,7 @@
 //! What GET and SET cost in the engine alone, at a million keys of 20 bytes with values of 100, and
-//! what sorted sets of 100 and of 100,000 members cost: from the encoded operation, or the decoded
-//! request, to the encoded reply. Commits happen between the measured stretches, as the flusher's do
-//! beside them.
+//! what sorted sets of 100 and of 100,000 members and a list of a million elements cost: from the
+//! encoded operation, or the decoded request, to the encoded reply. Commits happen between the
+//! measured stretches, as the flusher's do beside them.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -23,6 +23,9 @@ const EPOCH_OPS: u64 = 50_000;
 /// Commands whose keys are fetched together, as a pipeline's are.
 const BATCH: usize = 16;
 const AT: At = At { now_ms: 1_700_000_000_000, seed: 0 };
+
+const LIST: &[u8] = b"list";
+const PUSH: &[&[u8]] = &[b"RPUSH", LIST, b"ten bytes!"];
 
 struct Bench {
     engine: Engine,
@@ -148,6 +151,55 @@ impl Bench {
             done += ops;
         }
         spent
+    }
+
+    /// Runs `command` again and again; `undo`, with how often that was, is not measured.
+    fn time_writes(
+        &mut self,
+        iterations: u64,
+        command: (CommandId, &[&[u8]]),
+        undo: impl Fn(&mut Bench, u64),
+    ) -> Duration {
+        let (mut op, mut spent, mut done) = (Vec::new(), Duration::ZERO, 0);
+        encode_op(&mut op, command.0, 0, Argv::from(command.1));
+        while done < iterations {
+            let ops = EPOCH_OPS.min(iterations - done);
+            let start = Instant::now();
+            for _ in 0..ops {
+                self.apply(&op);
+            }
+            spent += start.elapsed();
+            undo(self, ops);
+            self.commit();
+            done += ops;
+        }
+        spent
+    }
+
+    fn push(&mut self, count: u64) {
+        let mut op = Vec::new();
+        encode_op(&mut op, CommandId::RPush, 0, Argv::from(PUSH));
+        for _ in 0..count {
+            self.apply(&op);
+        }
+    }
+
+    fn pop(&mut self, count: u64) {
+        let (mut op, count) = (Vec::new(), count.to_string());
+        let argv = [&b"RPOP"[..], LIST, count.as_bytes()];
+        encode_op(&mut op, CommandId::RPop, 0, Argv::from(&argv));
+        self.apply(&op);
+    }
+
+    fn time_ranges(&mut self, iterations: u64) -> Duration {
+        let start = Instant::now();
+        for _ in 0..iterations {
+            let first = self.draw();
+            let (first, last) = (first.to_string(), (first + 99).to_string());
+            let argv = [&b"LRANGE"[..], LIST, first.as_bytes(), last.as_bytes()];
+            self.read(CommandId::LRange, Argv::from(&argv));
+        }
+        start.elapsed()
     }
 
     /// Takes away what an insert bench put in.
@@ -282,5 +334,24 @@ fn sorted_sets(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, engine, sorted_sets);
+fn lists(c: &mut Criterion) {
+    let mut bench = Bench::new();
+    for _ in 0..KEYS / EPOCH_OPS {
+        bench.push(EPOCH_OPS);
+        bench.commit();
+    }
+    let mut group = c.benchmark_group("1M elements");
+    group.sample_size(10).measurement_time(Duration::from_secs(3));
+    group.bench_function("RPUSH", |b| {
+        b.iter_custom(|n| bench.time_writes(n, (CommandId::RPush, PUSH), Bench::pop));
+    });
+    group.bench_function("RPOP", |b| {
+        let argv = [&b"RPOP"[..], LIST];
+        b.iter_custom(|n| bench.time_writes(n, (CommandId::RPop, &argv), Bench::push));
+    });
+    group.bench_function("LRANGE of 100", |b| b.iter_custom(|n| bench.time_ranges(n)));
+    group.finish();
+}
+
+criterion_group!(benches, engine, sorted_sets, lists);
 criterion_main!(benches);

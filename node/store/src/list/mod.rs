@@ -313,12 +313,12 @@ impl<'h> List<'h> {
         if from >= to {
             return Ok(());
         }
+        let (chunk, within) = self.chunk_at(from)?;
+        if within + (to - from) <= chunk.sum.count {
+            return self.take(from, to - from);
+        }
         if to == len {
-            let within = if from == 0 { 0 } else { self.chunk_at(from)?.1 };
-            let left = match within {
-                0 => 0,
-                _ => self.chunk_at(from)?.0.sum.count - within,
-            };
+            let left = if within == 0 { 0 } else { chunk.sum.count - within };
             self.cut(from + left, Side::After)?;
             return if left == 0 { Ok(()) } else { self.take(from, left) };
         }
@@ -372,7 +372,7 @@ impl<'h> List<'h> {
         }
         self.bytes -= content_bytes(old);
         self.splice(first, 0..at, old, &kept, Sum::default())?;
-        self.join(first, chunk.sum.bytes)
+        self.join(first, chunk.sum.bytes, kept.len() as u64)
     }
 
     /// Removes `count` elements from element `from` on, all in one chunk.
@@ -398,7 +398,7 @@ impl<'h> List<'h> {
         let old = chunk.sum_of(mem, begin..end)?;
         self.bytes -= content_bytes(old);
         self.splice(from, begin..end, old, &[], Sum::default())?;
-        self.join(from - within, chunk.sum.bytes)
+        self.join(from - within, chunk.sum.bytes, chunk.sum.bytes - old.bytes)
     }
 
     /// Cuts off what lies on one side of `index`, where a chunk begins or the list ends.
@@ -423,15 +423,15 @@ impl<'h> List<'h> {
         Ok(())
     }
 
-    /// Joins the chunk that begins with element `first` and had `before` bytes with a neighbour,
-    /// when it has just become small and both fit in three quarters of one.
-    fn join(&mut self, first: u64, before: u64) -> Result<()> {
+    /// Joins the chunk that begins with element `first`, had `before` bytes and has `after`, with a
+    /// neighbour, when it has just become small and both fit in three quarters of one.
+    fn join(&mut self, first: u64, before: u64, after: u64) -> Result<()> {
         const SMALL: u64 = layout::CAPACITY as u64 / 4;
         const FITS: u64 = layout::CAPACITY as u64 * 3 / 4;
-        let (chunk, _) = self.chunk_at(first)?;
-        if before <= SMALL || chunk.sum.bytes > SMALL {
+        if before <= SMALL || after > SMALL {
             return Ok(());
         }
+        let (chunk, _) = self.chunk_at(first)?;
         let next = first + chunk.sum.count;
         let neighbours = [(next < self.len()?).then_some(next), first.checked_sub(1)];
         for index in neighbours.into_iter().flatten() {
