@@ -1,7 +1,7 @@
 //! One number for everything a shard holds, to compare replicas by.
 
 use cairn_store::hash::{mix, siphash13};
-use cairn_store::{Db, Record, StoreError, Tree, Value, View};
+use cairn_store::{Db, Record, StoreError, Tree, Type, Value, View};
 
 use crate::data::limits::LIMITS;
 
@@ -46,7 +46,8 @@ impl State {
         self.word(record.encoding() as u64);
         self.word(record.deadline_ms().unwrap_or(u64::MAX));
         match view.tree(record) {
-            Some(tree) => self.tree(&tree),
+            Some(tree) if record.ty() == Type::List => self.list(&tree),
+            Some(tree) => self.members(&tree),
             None => self.value(&record.value()),
         }
     }
@@ -59,7 +60,15 @@ impl State {
         Ok(())
     }
 
-    fn tree(&mut self, tree: &Tree<'_>) -> Result<(), StoreError> {
+    fn list(&mut self, tree: &Tree<'_>) -> Result<(), StoreError> {
+        self.word(tree.len());
+        tree.elements(0, false, &mut |element| {
+            self.value(&element)?;
+            Ok(true)
+        })
+    }
+
+    fn members(&mut self, tree: &Tree<'_>) -> Result<(), StoreError> {
         self.word(tree.len());
         tree.for_each(&mut |member| {
             self.bytes(member.key());

@@ -181,6 +181,12 @@ fn the_hash_sees_every_part_of_the_state() {
         &["SET k v", "MOVE k 1"],
         &["SET k v", "APPEND k "],
         &["SET k v", "SET k2 v"],
+        &["RPUSH l a b"],
+        &["RPUSH l b a"],
+        &["SADD s a b"],
+        &["HSET h a b"],
+        &["ZADD z 1 a"],
+        &["ZADD z 2 a"],
         &[],
     ];
     let mut hashes = std::collections::BTreeSet::new();
