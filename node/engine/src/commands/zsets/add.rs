@@ -4,6 +4,7 @@ use cairn_protocol::WireError;
 use cairn_protocol::command::Args;
 use cairn_protocol::resp::{Argv, Writer};
 
+use crate::data::hash::check_name;
 use crate::data::members::Stop;
 use crate::data::zset::{self, Missing, Plan, member_cost};
 use crate::failure::{Failure, Outcome};
@@ -116,6 +117,7 @@ fn add(cx: &mut WriteContext<'_>, argv: Argv<'_>, options: Options, w: &mut Writ
     while !args.is_empty() {
         pairs.push((args.float()?, args.take()?));
     }
+    pairs.iter().try_for_each(|(_, name)| check_name("a member", name))?;
     let key = cx.key(&argv[1]);
     let cost = pairs.iter().map(|(_, name)| member_cost(name)).sum();
     let missing = if options.xx { Missing::Leave } else { Missing::Create };
@@ -244,6 +246,16 @@ mod tests {
             ("ZINCRBY z NX a", syntax),
             ("EXISTS z", ":0"),
         ]);
+    }
+
+    #[test]
+    fn a_member_too_long_refuses_them_all() {
+        let mut bench = Bench::new();
+        let long = "x".repeat(15_001);
+        let refused = "-ERR a member of 15001 bytes is longer than the 15000 allowed";
+        bench.check(&[(&format!("ZADD z 1 a 2 {long}"), refused), ("EXISTS z", ":0")]);
+        let longest = &long[1..];
+        bench.check(&[(&format!("ZADD z 1 a 2 {longest}"), ":2"), ("ZRANK z a", ":0")]);
     }
 
     #[test]
