@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use cairn_client::commands::keys::{ExpireIf, ScanOptions, Ttl};
 use cairn_client::commands::lists::{End, Place, PositionOptions};
+use cairn_client::commands::sort::SortOptions;
 use cairn_client::commands::strings::{GetExTtl, SetIf, SetOptions, SetTtl};
 use cairn_client::commands::zsets::{
     Aggregate, Combine, LexEnd, ScoreEnd, ZAddCompare, ZAddIf, ZAddOptions, ZEnd, ZRange,
@@ -66,6 +67,7 @@ async fn typed_methods_mean_what_they_say() -> Result<(), Error> {
     lists(&client).await?;
     hashes(&client).await?;
     sets(&client).await?;
+    sorting(&client).await?;
     transactions(&client).await?;
     sorted_sets(&client).await?;
     sorted_sets_together(&client).await?;
@@ -345,5 +347,22 @@ async fn lists(client: &Client) -> Result<(), Error> {
     let popped = client.lmpop(["l", "m"], End::Right, 2).await?;
     assert_eq!(popped, Some((b"m".to_vec(), text(&["a"]))));
     assert_eq!(client.lmpop(["l", "m"], End::Right, 2).await?, None);
+    Ok(())
+}
+
+async fn sorting(client: &Client) -> Result<(), Error> {
+    client.flush_db().await?;
+    client.sadd("s", ["3", "1", "2"]).await?;
+    client.mset([("w_1", "9"), ("w_2", "8"), ("w_3", "7"), ("n_1", "one")]).await?;
+    let some = |text: &str| Some(text.as_bytes().to_vec());
+    let sorted = client.sort("s", SortOptions::default()).await?;
+    assert_eq!(sorted, [some("1"), some("2"), some("3")]);
+    let by = SortOptions { by: Some(b"w_*"), limit: Some((1, 2)), ..SortOptions::default() };
+    assert_eq!(client.sort("s", by).await?, [some("2"), some("1")]);
+    let get = SortOptions { get: &[b"#", b"n_*"], limit: Some((0, 2)), ..SortOptions::default() };
+    assert_eq!(client.sort("s", get).await?, [some("1"), some("one"), some("2"), None]);
+    let words = SortOptions { descending: true, alphabetic: true, ..SortOptions::default() };
+    assert_eq!(client.sort_store("s", "to", words).await?, 3);
+    assert_eq!(client.key_type("to").await?, "list");
     Ok(())
 }

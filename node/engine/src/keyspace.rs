@@ -160,6 +160,20 @@ impl Room {
 }
 
 impl WriteContext<'_> {
+    /// What a reading command would see in its place: it only looks past keys that have expired.
+    pub(crate) fn as_reader(&self) -> ReadContext<'_> {
+        ReadContext {
+            view: self.store.view(),
+            recency: self.recency,
+            db: self.db,
+            now_ms: self.now_ms,
+            seed: self.seed,
+            hashed: None,
+            patient: true,
+            effects: Effects::default(),
+        }
+    }
+
     /// The key with its slot and hash.
     #[inline]
     pub(crate) fn key<'k>(&self, bytes: &'k [u8]) -> Key<'k> {

@@ -481,7 +481,7 @@ fn split_off<'a>(bytes: &mut &'a [u8], len: u32) -> &'a [u8] {
 pub fn first_key<'a>(spec: &'static Spec, argv: Argv<'a>) -> Option<&'a [u8]> {
     match spec.keys.first()?.begin {
         Begin::Index(position) => argv.get(position.into()),
-        Begin::Keyword { .. } => None,
+        Begin::Keyword { .. } | Begin::Unknown => None,
     }
 }
 

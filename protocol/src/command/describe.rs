@@ -100,6 +100,7 @@ fn key_spec(keys: &KeySpec, out: &mut Writer<'_>) {
             out.bulk(b"startfrom");
             out.int(from.into());
         }
+        Begin::Unknown => typed_spec("unknown", &[], out),
     }
     out.bulk(b"find_keys");
     match keys.find {
@@ -113,6 +114,7 @@ fn key_spec(keys: &KeySpec, out: &mut Writer<'_>) {
                 [("keynumidx", count.into()), ("firstkey", first.into()), ("keystep", step.into())];
             typed_spec("keynum", &fields, out);
         }
+        Find::Unknown => typed_spec("unknown", &[], out),
     }
 }
 

@@ -316,6 +316,10 @@ command_ids! {
     Watch = 403,
     /// `UNWATCH`
     Unwatch = 404,
+    /// `SORT`
+    Sort = 405,
+    /// `SORT_RO`
+    SortRo = 406,
     /// `HELLO`
     Hello = 500,
     /// `AUTH`

@@ -18,8 +18,32 @@ pub fn keys_and_flags<'a>(
 ) -> impl Iterator<Item = (usize, KeyFlags)> + use<'a> {
     spec.keys.iter().flat_map(move |keys| {
         let flags = actual_flags(spec.id, keys.flags, argv);
-        positions(keys, argv).into_iter().flatten().map(move |position| (position, flags))
+        let found =
+            positions(keys, argv).into_iter().flatten().chain(destination(spec.id, keys, argv));
+        found.map(move |position| (position, flags))
     })
+}
+
+/// Where SORT stores its result: no specification can say, since STORE may stand anywhere, or be
+/// what another option is about.
+fn destination(id: CommandId, keys: &KeySpec, argv: Argv<'_>) -> Option<usize> {
+    if id != CommandId::Sort || !keys.flags.contains(KeyFlags::OW) {
+        return None;
+    }
+    let is = |at: usize, word: &str| argv[at].eq_ignore_ascii_case(word.as_bytes());
+    let (mut found, mut at) = (None, 2);
+    while at < argv.len() {
+        at += match at {
+            at if is(at, "LIMIT") => 3,
+            at if is(at, "GET") || is(at, "BY") => 2,
+            at if is(at, "STORE") && at + 1 < argv.len() => {
+                found = Some(at + 1);
+                2
+            }
+            _ => 1,
+        };
+    }
+    found
 }
 
 /// The flags of a key once the arguments are known.
@@ -65,6 +89,7 @@ fn positions(keys: &KeySpec, argv: Argv<'_>) -> Option<impl Iterator<Item = usiz
             let spread = usize::try_from(count).ok()?.checked_sub(1)?.checked_mul(step.into())?;
             (first, first.checked_add(spread)?, step)
         }
+        Find::Unknown => return None,
     };
     let end = (last + 1).min(argv.len());
     Some((first..end).step_by(usize::from(step).max(1)))
@@ -83,6 +108,7 @@ fn begin(begin: Begin, argv: Argv<'_>) -> Option<usize> {
             };
             found.map(|i| i + 1)
         }
+        Begin::Unknown => None,
     }
 }
 
@@ -112,7 +138,7 @@ mod tests {
 
     #[test]
     fn rows_find_their_keys() {
-        let rows: [(&[&str], &[usize]); 9] = [
+        let rows: [(&[&str], &[usize]); 13] = [
             (&["get", "a"], &[1]),
             (&["mget", "a", "b", "c"], &[1, 2, 3]),
             (&["mset", "a", "1", "b", "2"], &[1, 3]),
@@ -122,6 +148,10 @@ mod tests {
             (&["object", "encoding", "k"], &[2]),
             (&["memory", "usage", "k", "samples", "0"], &[2]),
             (&["ping"], &[]),
+            (&["sort", "l", "store", "d"], &[1, 3]),
+            (&["sort", "l", "get", "store", "limit", "store", "x", "store", "d"], &[1, 8]),
+            (&["sort", "l", "store"], &[1]),
+            (&["sort_ro", "l", "by", "w_*"], &[1]),
         ];
         for (words, wanted) in rows {
             assert_eq!(keys(words), wanted, "{words:?}");

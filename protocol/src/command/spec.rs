@@ -179,6 +179,8 @@ pub enum Begin {
         /// Where the search starts.
         from: i16,
     },
+    /// No specification can say; [`keys_of`](super::keys_of) knows those the arguments name.
+    Unknown,
 }
 
 /// How many keys follow, and how far apart.
@@ -202,6 +204,8 @@ pub enum Find {
         /// Arguments from one key to the next.
         step: u16,
     },
+    /// As [`Begin::Unknown`].
+    Unknown,
 }
 
 /// One group of keys among the arguments.
@@ -230,6 +234,12 @@ impl KeySpec {
     pub const fn counted(count: u16, flags: KeyFlags) -> Self {
         let find = Find::Count { count: 0, first: 1, step: 1 };
         Self { flags, begin: Begin::Index(count), find, notes: "" }
+    }
+
+    /// Keys that no specification can name.
+    #[must_use]
+    pub const fn unknown(flags: KeyFlags) -> Self {
+        Self { flags, begin: Begin::Unknown, find: Find::Unknown, notes: "" }
     }
 
     /// The same with a remark.
@@ -422,9 +432,14 @@ impl Arg {
     /// A key, covered by the row's key specification of that index.
     #[must_use]
     pub const fn key(name: &'static str, key_spec: i16) -> Self {
-        let mut arg = Self::value(name, ArgType::Key);
-        arg.key_spec = key_spec;
-        arg
+        Self::value(name, ArgType::Key).key_spec(key_spec)
+    }
+
+    /// Covered by the row's key specification of that index.
+    #[must_use]
+    pub const fn key_spec(mut self, key_spec: i16) -> Self {
+        self.key_spec = key_spec;
+        self
     }
 
     /// A bare word.

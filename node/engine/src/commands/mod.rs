@@ -12,6 +12,7 @@ pub(crate) mod keys;
 mod lists;
 mod object;
 mod sets;
+mod sort;
 mod strings;
 #[cfg(test)]
 pub(crate) mod test;
@@ -130,6 +131,9 @@ pub(crate) fn handler(command: CommandId) -> Handler {
         Id::HIncrByFloat => Write(hashes::hincrbyfloat),
         Id::HScan => Read(hashes::hscan),
         Id::HRandField => Read(hashes::hrandfield),
+
+        Id::Sort => Write(sort::sort),
+        Id::SortRo => Read(sort::sort_ro),
 
         Id::SAdd => Write(sets::sadd),
         Id::SRem => Write(sets::srem),

@@ -434,4 +434,74 @@ pub(super) const ROWS: &[Spec] = &[
             Arg::value("numreplicas", ArgType::Integer),
             Arg::value("timeout", ArgType::Integer),
         ]),
+    Spec::new(Id::Sort, "sort", -2, Place::Write)
+        .flags(Flags::DENYOOM.or(Flags::MOVABLEKEYS))
+        .acl(
+            Categories::DANGEROUS
+                .or(Categories::LIST)
+                .or(Categories::SET)
+                .or(Categories::SORTEDSET),
+        )
+        .keys(&[
+            KeySpec::range(1, 0, 1, KeyFlags::RO.or(KeyFlags::ACCESS)),
+            SORT_NAMED_KEYS,
+            SORT_DESTINATION,
+        ])
+        .docs(Group::Generic, "1.0.0")
+        .summary(
+            "Sorts the elements in a list, a set, or a sorted set, optionally storing the \
+             result.",
+        )
+        .complexity(SORT_COMPLEXITY)
+        .args(&[
+            Arg::key("key", 0),
+            SORT_BY,
+            SORT_LIMIT,
+            SORT_GET,
+            SORT_ORDER,
+            SORT_ALPHA,
+            Arg::key("destination", 2).token("STORE").optional(),
+        ]),
+    Spec::new(Id::SortRo, "sort_ro", -2, Place::Read)
+        .flags(Flags::MOVABLEKEYS)
+        .acl(
+            Categories::DANGEROUS
+                .or(Categories::LIST)
+                .or(Categories::SET)
+                .or(Categories::SORTEDSET),
+        )
+        .keys(&[KeySpec::range(1, 0, 1, KeyFlags::RO.or(KeyFlags::ACCESS)), SORT_NAMED_KEYS])
+        .reply(Reply::Array)
+        .docs(Group::Generic, "7.0.0")
+        .summary("Returns the sorted elements of a list, a set, or a sorted set.")
+        .complexity(SORT_COMPLEXITY)
+        .args(&[Arg::key("key", 0), SORT_BY, SORT_LIMIT, SORT_GET, SORT_ORDER, SORT_ALPHA]),
 ];
+
+const SORT_NAMED_KEYS: KeySpec = KeySpec::unknown(KeyFlags::RO.or(KeyFlags::ACCESS)).notes(
+    "For the optional BY/GET keyword. It is marked 'unknown' because the key names derive from the \
+     content of the key we sort",
+);
+const SORT_DESTINATION: KeySpec = KeySpec::unknown(KeyFlags::OW.or(KeyFlags::UPDATE)).notes(
+    "For the optional STORE keyword. It is marked 'unknown' because the keyword can appear \
+     anywhere in the argument array",
+);
+const SORT_COMPLEXITY: &str = "O(N+M*log(M)) where N is the number of elements in the list or set \
+    to sort, and M the number of returned elements. When the elements are not sorted, complexity \
+    is O(N).";
+const SORT_BY: Arg = Arg::value("pattern", ArgType::Pattern).key_spec(1).token("BY").optional();
+const SORT_LIMIT: Arg = Arg::block(
+    "offset_count",
+    &[Arg::value("offset", ArgType::Integer), Arg::value("count", ArgType::Integer)],
+)
+.token("LIMIT")
+.optional();
+const SORT_GET: Arg = Arg::value("pattern", ArgType::Pattern)
+    .key_spec(1)
+    .token("GET")
+    .optional()
+    .multiple()
+    .multiple_token();
+const SORT_ORDER: Arg =
+    Arg::one_of("order", &[Arg::flag("asc", "ASC"), Arg::flag("desc", "DESC")]).optional();
+const SORT_ALPHA: Arg = Arg::flag("sorting", "ALPHA").optional();

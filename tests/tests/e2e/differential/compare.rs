@@ -59,6 +59,21 @@ const TOLERANCES: &[Tolerance] = &[
         allows: same_shape,
     },
     Tolerance {
+        name: "sort-errno",
+        about: |args| is(args, &["SORT", "SORT_RO"]),
+        allows: |node, redis| !node.is_error() && redis.text().contains("One or more scores"),
+    },
+    Tolerance {
+        name: "sort-ties",
+        about: |args| is(args, &["SORT", "SORT_RO"]) && args.iter().any(|arg| is_word(arg, "BY")),
+        allows: |node, redis| {
+            kind(node) == kind(redis)
+                && !node.is_error()
+                && node.items().len() == redis.items().len()
+                && !node.items().is_empty()
+        },
+    },
+    Tolerance {
         name: "set-listpack",
         about: |args| is_object(args, "ENCODING"),
         allows: |node, redis| {
@@ -90,6 +105,10 @@ pub fn allows(args: &[Vec<u8>], node: &Reply, redis: &Reply) -> bool {
 
 fn is(args: &[Vec<u8>], names: &[&str]) -> bool {
     args.first().is_some_and(|name| names.iter().any(|n| name.eq_ignore_ascii_case(n.as_bytes())))
+}
+
+fn is_word(arg: &[u8], word: &str) -> bool {
+    arg.eq_ignore_ascii_case(word.as_bytes())
 }
 
 fn is_object(args: &[Vec<u8>], subcommand: &str) -> bool {

@@ -8,6 +8,7 @@ mod hashes;
 mod keys;
 mod lists;
 mod sets;
+mod sort;
 mod strings;
 mod transactions;
 mod zsets;
@@ -81,6 +82,7 @@ const FAMILIES: &[Family] = &[
     hashes::FAMILY,
     lists::FAMILY,
     sets::FAMILY,
+    sort::FAMILY,
     zsets::FAMILY,
     transactions::FAMILY,
 ];
@@ -239,7 +241,12 @@ fn argument(rng: &mut Rng, name: &str) -> Option<Vec<u8>> {
         "millis" => (far * 1000).to_string(),
         "at" => (4_102_444_800 + far).to_string(),
         "at_millis" => (4_102_444_800_000 + far).to_string(),
-        _ => return FAMILIES.iter().find_map(|family| (family.argument)(rng, name)),
+        _ => {
+            let mut known = FAMILIES.iter().filter_map(|family| (family.argument)(rng, name));
+            let first = known.next();
+            assert!(known.next().is_none(), "two families know a {name}");
+            return first;
+        }
     };
     Some(text.into_bytes())
 }
