@@ -39,6 +39,13 @@ const TOLERANCES: &[Tolerance] = &[
         about: |args| is_object(args, "ENCODING"),
         allows: |node, redis| is_text(node, b"listpack") && is_text(redis, b"quicklist"),
     },
+    Tolerance {
+        name: "least-integer",
+        about: |args| {
+            is(args, &["LPOS", "LREM"]) && args.iter().any(|arg| arg == b"-9223372036854775808")
+        },
+        allows: |node, _| node.is_error(),
+    },
     Tolerance { name: "error-text", about: |_| true, allows: same_error_as_text },
     Tolerance {
         name: "member-order",
