@@ -237,7 +237,10 @@ fn gather(
         Type::ZSet => {
             let set = ZSet::of(&cx.view, &record)?;
             cx.may_take(set.len().saturating_mul(lookups))?;
-            set.for_each(&mut |member, _| into.push(member))?;
+            set.for_each(&mut |member, _| {
+                into.push(member);
+                Ok(true)
+            })?;
         }
         _ => return Err(WireError::WrongType.into()),
     }

@@ -173,21 +173,22 @@ impl<'a> Input<'a> {
         Ok(score.map(|score| score * self.weight))
     }
 
-    /// All members, with their scores times the weight.
-    fn members(&self) -> Outcome<Vec<Member>> {
-        let mut members = Vec::with_capacity(self.len() as usize);
-        let mut push = |name: &[u8], score: f64| {
-            members.push((name.to_vec(), number_or_zero(score * self.weight)));
-        };
+    /// Visits all members with their scores times the weight, until `each` says `false`.
+    fn for_each(&self, each: &mut dyn FnMut(&[u8], f64) -> Outcome<bool>) -> Outcome {
         match &self.source {
-            Source::Nothing => {}
-            Source::Sorted(set) => set.for_each(&mut push)?,
-            Source::Plain(set) => set.for_each(&mut |name, _| {
-                push(name, 1.0);
-                Ok(true)
-            })?,
+            Source::Nothing => Ok(()),
+            Source::Sorted(set) => {
+                set.for_each(&mut |name, score| each(name, number_or_zero(score * self.weight)))
+            }
+            Source::Plain(set) => {
+                let mut outcome = Ok(true);
+                set.for_each(&mut |name, _| {
+                    outcome = each(name, self.weight);
+                    Ok(matches!(outcome, Ok(true)))
+                })?;
+                outcome.map(|_| ())
+            }
         }
-        Ok(members)
     }
 }
 
@@ -356,7 +357,10 @@ fn sort_by_len(inputs: &mut [Input<'_>]) {
 fn unite(inputs: &[Input<'_>], aggregate: Aggregate) -> Outcome<Vec<Member>> {
     let mut members: Vec<Member> = Vec::new();
     for input in inputs {
-        members.append(&mut input.members()?);
+        input.for_each(&mut |name, score| {
+            members.push((name.to_vec(), score));
+            Ok(true)
+        })?;
     }
     // Stable: the scores of a member stay in the order of the inputs.
     members.sort_by(|a, b| a.0.cmp(&b.0));
@@ -377,31 +381,29 @@ fn intersect(
     visit: &mut dyn FnMut(&[u8], f64) -> bool,
 ) -> Outcome {
     let Some((first, others)) = inputs.split_first() else { return Ok(()) };
-    'members: for (name, mut score) in first.members()? {
+    first.for_each(&mut |name, mut score| {
         for other in others {
-            match other.weighted(&name)? {
+            match other.weighted(name)? {
                 Some(its_score) => score = aggregate.of(score, its_score),
-                None => continue 'members,
+                None => return Ok(true),
             }
         }
-        if !visit(&name, score) {
-            break;
-        }
-    }
-    Ok(())
+        Ok(visit(name, score))
+    })
 }
 
 fn subtract(inputs: &[Input<'_>]) -> Outcome<Vec<Member>> {
-    let Some((first, others)) = inputs.split_first() else { return Ok(Vec::new()) };
     let mut left = Vec::new();
-    'members: for (name, score) in first.members()? {
+    let Some((first, others)) = inputs.split_first() else { return Ok(left) };
+    first.for_each(&mut |name, score| {
         for other in others {
-            if other.contains(&name)? {
-                continue 'members;
+            if other.contains(name)? {
+                return Ok(true);
             }
         }
-        left.push((name, score));
-    }
+        left.push((name.to_vec(), score));
+        Ok(true)
+    })?;
     Ok(left)
 }
 

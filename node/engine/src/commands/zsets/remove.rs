@@ -95,6 +95,28 @@ mod tests {
     }
 
     #[test]
+    fn a_full_shard_takes_no_member_but_gives_them_up() {
+        for filled in [5, 500] {
+            let mut bench = Bench::new();
+            for n in 0..filled {
+                bench.run(&[b"ZADD", b"z", b"1", format!("member:{n}").as_bytes()]);
+            }
+            bench.admit_no_more_than(1 << 20);
+            let long = "x".repeat(10_000);
+            let mut reply = Vec::new();
+            for n in 0..300 {
+                reply = bench.run(&[b"ZADD", b"z", b"1", format!("{long}{n}").as_bytes()]);
+            }
+            assert!(reply.starts_with(b"-OOM"), "{}", reply.escape_ascii());
+            bench.check(&[
+                ("ZREM z member:1", ":1"),
+                ("ZPOPMIN z", "*2|$8|member:0|$1|1"),
+                ("ZREMRANGEBYRANK z 0 1", ":2"),
+            ]);
+        }
+    }
+
+    #[test]
     fn ranges_go() {
         let mut bench = Bench::new();
         bench.check(&[

@@ -123,7 +123,9 @@ impl<'a> ZSet<'a> {
     /// the range, then on for as long as members lie in it.
     fn searched_span_by_name(&self, range: &LexRange<'_>, reverse: bool) -> Outcome<Range<u64>> {
         let mut sides = Vec::with_capacity(self.len() as usize);
-        self.for_each(&mut |name, _| sides.push((range.is_above(name), range.is_below(name))))?;
+        self.visit(0..self.len(), false, &mut |name, _| {
+            sides.push((range.is_above(name), range.is_below(name)));
+        })?;
         let all_outside = match (sides.first(), sides.last()) {
             (Some((_, first_is_below)), Some((last_is_above, _))) => {
                 *first_is_below || *last_is_above
@@ -168,9 +170,27 @@ impl<'a> ZSet<'a> {
         }
     }
 
-    /// Visits all members, in any order that their content decides.
-    pub(crate) fn for_each(&self, each: &mut dyn FnMut(&[u8], f64)) -> Outcome {
-        self.visit(0..self.len(), false, each)
+    /// Visits all members in their order, until `each` says `false`.
+    pub(crate) fn for_each(&self, each: &mut dyn FnMut(&[u8], f64) -> Outcome<bool>) -> Outcome {
+        match self {
+            ZSet::Packed(packed) => {
+                for pair in Pairs::of(packed) {
+                    let (name, score) = pair?;
+                    if !each(name, score)? {
+                        break;
+                    }
+                }
+                Ok(())
+            }
+            ZSet::Tree(tree) => {
+                let mut outcome = Ok(true);
+                tree.ranked(0, false, &mut |name, score| {
+                    outcome = each(name, score);
+                    Ok(matches!(outcome, Ok(true)))
+                })?;
+                outcome.map(|_| ())
+            }
+        }
     }
 
     /// One step of an iteration from `cursor`: looks at about `count` members, and returns where to
@@ -182,7 +202,7 @@ impl<'a> ZSet<'a> {
         each: &mut dyn FnMut(&[u8], f64),
     ) -> Outcome<u64> {
         let ZSet::Tree(tree) = self else {
-            self.for_each(each)?;
+            self.visit(0..self.len(), false, each)?;
             return Ok(0);
         };
         let mut seen = 0;

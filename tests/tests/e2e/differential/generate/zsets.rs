@@ -10,7 +10,7 @@ use super::{Family, ODD, Step, key_of, strings, words};
 pub const FAMILY: Family = Family { common: COMMON, rare: RARE, keys: KEYS, argument, special };
 
 const KEYS: &[&[u8]] = &[b"za", b"zb", b"zc", b"{t}z", b"z\x00\xff", b"large"];
-const LEX_KEYS: &[&[u8]] = &[b"la", b"lb", b"{t}l"];
+const LEX_KEYS: &[&[u8]] = &[b"lexa", b"lexb", b"{t}lex"];
 
 const COMMON: &[&str] = &[
     "ZADD zkey score=zmember+",
