@@ -9,8 +9,9 @@ use std::sync::mpsc;
 use std::time::Instant;
 
 use cairn_engine::{At, ENGINE_VERSION, Engine};
+use cairn_protocol::command::CommandId;
 use cairn_protocol::ids::{LogIndex, NodeId, ShardId, Term};
-use cairn_protocol::op::{EntryHeader, EntryRef as Operations};
+use cairn_protocol::op::{EntryHeader, EntryRef as Operations, OpRef, operations};
 use cairn_protocol::resp::Writer;
 use cairn_store::log::{Entry, EntryKind, EntryRef, Log, LogId, LogKind, LogOptions, Recovered};
 use cairn_store::media::Medium;
@@ -245,7 +246,7 @@ fn warm(engine: &Engine, pending: &[Pending]) {
     for entry in pending.iter().filter(|entry| entry.kind == EntryKind::Normal) {
         // Whatever is wrong with an entry, applying it says so.
         let Ok(operations) = entry.operations() else { return };
-        for op in operations.ops().flatten() {
+        for op in operations.ops().flatten().flat_map(parts) {
             keys.extend(first_key(op.command.spec(), op.argv()).map(|key| (Db(op.db), key)));
         }
     }
@@ -262,6 +263,13 @@ fn warm(engine: &Engine, pending: &[Pending]) {
             });
         }
     });
+}
+
+/// The operations of a transaction; any other is its own only part.
+fn parts<'a>(op: OpRef<'a>) -> impl Iterator<Item = OpRef<'a>> {
+    let is_transaction = op.command == CommandId::InternalExec;
+    let body = op.argv().get(1).filter(|_| is_transaction).unwrap_or_default();
+    operations(body).flatten().chain((!is_transaction).then_some(op))
 }
 
 fn apply(engine: &mut Engine, entry: &Pending, found: &mut Found) -> Result<(), String> {

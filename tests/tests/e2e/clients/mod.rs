@@ -127,3 +127,62 @@ fn redis_py_works_in_both_protocols_and_finds_its_words_after_a_kill() {
         assert_eq!(run(&node, "find").trim(), "ok");
     }
 }
+
+/// A script of this folder in the environment that has what all of them import.
+struct Script {
+    python: PathBuf,
+    path: PathBuf,
+}
+
+impl Script {
+    fn find(name: &str) -> Option<Script> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/clients");
+        let base = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let imports = "redis, flask_session, langchain_community.chat_message_histories.redis";
+        let python = tools::python_with_all(base, &folder.join("requirements.txt"), imports)?;
+        Some(Script { python, path: folder.join(name) })
+    }
+
+    /// Runs it to its end, which must be a happy one.
+    fn run(&self, node: &Node, words: &[&str]) {
+        let port = node.address().port().to_string();
+        let mut command = Command::new(&self.python);
+        // No bytecode beside the sources.
+        command.args(["-B".as_ref(), self.path.as_os_str()]).arg(port).args(words);
+        assert_eq!(printed(&mut command).trim(), "ok");
+    }
+}
+
+#[test]
+fn redis_py_knows_the_collections_and_transactions_in_both_protocols_also_after_a_kill() {
+    let Some(script) = Script::find("redis_py_collections.py") else { return };
+    for protocol in ["2", "3"] {
+        let scratch = Scratch::new(Medium::Memory);
+        let node = NodeOptions::new(scratch.path()).start();
+        script.run(&node, &[protocol, "methods"]);
+        script.run(&node, &[protocol, "leave"]);
+        let node = node.kill9().start();
+        script.run(&node, &[protocol, "find"]);
+    }
+}
+
+#[test]
+fn web_sessions_survive_a_kill() {
+    let Some(script) = Script::find("sessions.py") else { return };
+    let scratch = Scratch::new(Medium::Memory);
+    let cookies = scratch.path().join("cookies.json").display().to_string();
+    let node = NodeOptions::new(&scratch.path().join("data")).start();
+    script.run(&node, &["leave", &cookies]);
+    let node = node.kill9().start();
+    script.run(&node, &["find", &cookies]);
+}
+
+#[test]
+fn conversations_survive_a_kill() {
+    let Some(script) = Script::find("chat_history.py") else { return };
+    let scratch = Scratch::new(Medium::Memory);
+    let node = NodeOptions::new(scratch.path()).start();
+    script.run(&node, &["leave"]);
+    let node = node.kill9().start();
+    script.run(&node, &["find"]);
+}
