@@ -1,17 +1,23 @@
-//! How many bytes does a key take? 20 B keys with 100 B values, after loading and again after every
-//! key was overwritten three times, beside redis-server.
+//! How many bytes does a key take? Beside redis-server:
+//!
+//! - `strings`: 20 B keys with 100 B values, after loading and again after every key was overwritten
+//!   three times;
+//! - `hashes`: keys with a hash of ten fields each;
+//! - `zset`: the members of one sorted set.
 //!
 //! Each figure is what the keys added: that of the empty server is taken off. cairn's pool lies on
 //! tmpfs, where its blocks are memory, mapped or not; its resident size is therefore counted as its
 //! anonymous memory plus the pool file's blocks. The log's segments are the same few whatever the
 //! number of keys, and are shown as a total.
 //!
-//! `cargo bench -p cairn-tests --bench memory`; `CAIRN_BENCH_KEYS=100000` for a quick look.
+//! `cargo bench -p cairn-tests --bench memory`; `CAIRN_BENCH_KEYS=100000` for a quick look,
+//! `CAIRN_BENCH_ONLY` for one of the names above.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use cairn_tests::bench::{Table, key, key_counts, load};
+use cairn_tests::bench::{Collection, Table, is_wanted, key, key_counts, load, pour};
 use cairn_tests::node::{Node, NodeOptions};
 use cairn_tests::peer::Peer;
 use cairn_tests::process;
@@ -22,24 +28,91 @@ use cairn_tests::tools;
 /// How often every key is overwritten.
 const OVERWRITES: u64 = 3;
 
+const HEADING: &[&str] = &[
+    "server",
+    "keys",
+    "when",
+    "used_memory B/key",
+    "pool file B/key",
+    "resident B/key",
+    "log MiB",
+];
+
 fn main() {
-    let mut table = Table::new(&[
-        "server",
-        "keys",
-        "when",
-        "used_memory B/key",
-        "pool file B/key",
-        "resident B/key",
-        "log MiB",
-    ]);
-    for keys in key_counts() {
-        cairn(keys, &mut table);
-        if let Some(program) = tools::find("redis-server", tools::REDIS_REMEDY) {
-            redis(&program, keys, &mut table);
+    let mut table = Table::new(HEADING);
+    let redis_server = tools::find("redis-server", tools::REDIS_REMEDY);
+    if is_wanted("strings") {
+        for keys in key_counts() {
+            cairn(keys, &mut table);
+            if let Some(program) = &redis_server {
+                redis(program, keys, &mut table);
+            }
+        }
+        println!("\nBytes a key, 20 B keys and {} B values:\n", cairn_tests::bench::VALUE_BYTES);
+        table.print();
+    }
+    for shape in [Shape::Hashes, Shape::SortedSet] {
+        if is_wanted(shape.name()) {
+            shape.measure(redis_server.as_deref());
         }
     }
-    println!("\nBytes a key, 20 B keys and {} B values:\n", cairn_tests::bench::VALUE_BYTES);
-    table.print();
+}
+
+/// Data made of collections.
+#[derive(Clone, Copy)]
+enum Shape {
+    /// Ten fields each.
+    Hashes,
+    /// One of many members.
+    SortedSet,
+}
+
+impl Shape {
+    fn name(self) -> &'static str {
+        match self {
+            Shape::Hashes => "hashes",
+            Shape::SortedSet => "zset",
+        }
+    }
+
+    /// Keys or members: the usual number, or the first of `CAIRN_BENCH_KEYS`.
+    fn count(self) -> u64 {
+        match (std::env::var_os("CAIRN_BENCH_KEYS"), self) {
+            (Some(_), _) => key_counts()[0],
+            (None, Shape::Hashes) => 1_000_000,
+            (None, Shape::SortedSet) => 10_000_000,
+        }
+    }
+
+    fn load(self, address: SocketAddr) -> std::io::Result<()> {
+        let fields = |number: u64| {
+            let key = String::from_utf8_lossy(&key(number)).into_owned();
+            Collection::Hash.add(&key, number * 10..number * 10 + 10)
+        };
+        match self {
+            Shape::Hashes => pour(address, (0..self.count()).map(fields)),
+            Shape::SortedSet => Collection::SortedSet.fill(address, "zset", self.count()),
+        }
+    }
+
+    fn measure(self, redis_server: Option<&Path>) {
+        let count = self.count();
+        let mut table = Table::new(HEADING);
+        let scratch = Scratch::new(Medium::Memory);
+        let memory = (count * 1000).max(1 << 30).to_string();
+        let node = NodeOptions::new(scratch.path()).set("memory", &memory).start();
+        let empty = of_node(&node);
+        self.load(node.address()).expect("the node takes the collections");
+        table.row(settled(&node).row(empty, "cairn", count, "loaded"));
+        if let Some(program) = redis_server {
+            let peer = Peer::start(program, Path::new("/"), &["--save", "", "--appendonly", "no"]);
+            let empty = of_peer(&peer);
+            self.load(peer.address()).expect("redis-server takes the collections");
+            table.row(of_peer(&peer).row(empty, "redis-server", count, "loaded"));
+        }
+        println!("\nBytes of each of the {}:\n", self.name());
+        table.print();
+    }
 }
 
 /// What a server takes.

