@@ -371,7 +371,7 @@ fn cairn(s: &Snapshot, lines: &mut Lines) {
         [("read", read_holds, read_hold_max), ("write", write_holds, write_hold_max)]
     {
         for (suffix, permille) in [("p50", 500), ("p99", 990), ("p999", 999)] {
-            let under = Totals::hold_quantile(holds, permille);
+            let under = Totals::hold_quantile(holds, permille).min(*max);
             lines.field(&format!("{name}_lock_hold_nsec_{suffix}"), under);
         }
         lines.field(&format!("{name}_lock_hold_nsec_max"), max);
