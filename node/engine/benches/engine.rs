@@ -1,7 +1,7 @@
 //! What GET and SET cost in the engine alone, at a million keys of 20 bytes with values of 100, and
-//! what sorted sets of 100 and of 100,000 members and a list of a million elements cost: from the
-//! encoded operation, or the decoded request, to the encoded reply. Commits happen between the
-//! measured stretches, as the flusher's do beside them.
+//! what hashes and sets of 20 and of 100,000 members, sorted sets of 100 and of 100,000 and a list of
+//! a million elements cost: from the encoded operation, or the decoded request, to the encoded
+//! reply. Commits happen between the measured stretches, as the flusher's do beside them.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -153,6 +153,23 @@ impl Bench {
         spent
     }
 
+    /// Applies operations that `op` makes, which is not measured.
+    fn time_ops(&mut self, iterations: u64, op: impl Fn(&mut Bench) -> Vec<u8>) -> Duration {
+        let (mut spent, mut done) = (Duration::ZERO, 0);
+        while done < iterations {
+            let count = EPOCH_OPS.min(iterations - done);
+            let ops: Vec<Vec<u8>> = (0..count).map(|_| op(self)).collect();
+            let start = Instant::now();
+            for op in &ops {
+                self.apply(op);
+            }
+            spent += start.elapsed();
+            self.commit();
+            done += count;
+        }
+        spent
+    }
+
     /// Runs `command` again and again; `undo`, with how often that was, is not measured.
     fn time_writes(
         &mut self,
@@ -252,7 +269,7 @@ impl Scores {
     fn new(members: u64) -> Scores {
         let mut scores = Scores { bench: Bench::empty(), members };
         for n in 0..members {
-            let op = scores.zadd(n, n);
+            let op = zadd(n, n);
             scores.bench.apply(&op);
             if n % EPOCH_OPS == 0 {
                 scores.bench.commit();
@@ -260,29 +277,6 @@ impl Scores {
         }
         scores.bench.commit();
         scores
-    }
-
-    fn zadd(&self, score: u64, member: u64) -> Vec<u8> {
-        let (score, name, mut op) = (score.to_string(), name(member), Vec::new());
-        let argv = [&b"ZADD"[..], b"scores", score.as_bytes(), &name[12..]];
-        encode_op(&mut op, CommandId::ZAdd, 0, Argv::from(&argv));
-        op
-    }
-
-    fn time_ops(&mut self, iterations: u64, op: impl Fn(&mut Scores) -> Vec<u8>) -> Duration {
-        let (mut spent, mut done) = (Duration::ZERO, 0);
-        while done < iterations {
-            let count = EPOCH_OPS.min(iterations - done);
-            let ops: Vec<Vec<u8>> = (0..count).map(|_| op(self)).collect();
-            let start = Instant::now();
-            for op in &ops {
-                self.bench.apply(op);
-            }
-            spent += start.elapsed();
-            self.bench.commit();
-            done += count;
-        }
-        spent
     }
 
     fn time_reads(
@@ -301,6 +295,13 @@ impl Scores {
     }
 }
 
+fn zadd(score: u64, member: u64) -> Vec<u8> {
+    let (score, name, mut op) = (score.to_string(), name(member), Vec::new());
+    let argv = [&b"ZADD"[..], b"scores", score.as_bytes(), &name[12..]];
+    encode_op(&mut op, CommandId::ZAdd, 0, Argv::from(&argv));
+    op
+}
+
 fn sorted_sets(c: &mut Criterion) {
     let words = |text: String| text.split(' ').map(|word| word.as_bytes().to_vec()).collect();
     for members in [100, 100_000] {
@@ -309,9 +310,9 @@ fn sorted_sets(c: &mut Criterion) {
         group.sample_size(10).measurement_time(Duration::from_secs(2));
         group.bench_function("ZADD, another score", |b| {
             b.iter_custom(|n| {
-                set.time_ops(n, |set| {
-                    let (score, member) = (set.bench.draw(), set.bench.draw());
-                    set.zadd(score % set.members, member % set.members)
+                set.bench.time_ops(n, |bench| {
+                    let (score, member) = (bench.draw(), bench.draw());
+                    zadd(score % members, member % members)
                 })
             });
         });
@@ -328,6 +329,71 @@ fn sorted_sets(c: &mut Criterion) {
                     let member = String::from_utf8_lossy(&name(member)[12..]).into_owned();
                     words(format!("ZRANK scores {member}"))
                 })
+            });
+        });
+        group.finish();
+    }
+}
+
+/// `HSET h member value`, `SADD s member` and their like.
+fn on_member(command: CommandId, words: [&[u8]; 2], member: u64, value: &[&[u8]]) -> Vec<u8> {
+    let (name, mut op) = (name(member), Vec::new());
+    let argv = [&words[..], &[&name[12..]], value].concat();
+    encode_op(&mut op, command, 0, Argv::from(&argv[..]));
+    op
+}
+
+fn hashes_and_sets(c: &mut Criterion) {
+    use CommandId::{HGet, HSet, SAdd, SPop};
+    for members in [20, 100_000] {
+        let mut bench = Bench::empty();
+        for n in 0..members {
+            bench.apply(&on_member(HSet, [b"HSET", b"h"], n, &[b"twenty bytes of text"]));
+            bench.apply(&on_member(SAdd, [b"SADD", b"s"], n, &[]));
+        }
+        bench.commit();
+        let mut group = c.benchmark_group(format!("hash and set of {members}"));
+        group.sample_size(10).measurement_time(Duration::from_secs(2));
+        group.bench_function("HSET, another value", |b| {
+            b.iter_custom(|n| {
+                bench.time_ops(n, |bench| {
+                    let member = bench.draw() % members;
+                    on_member(HSet, [b"HSET", b"h"], member, &[b"another text of this"])
+                })
+            });
+        });
+        group.bench_function("HGET", |b| {
+            b.iter_custom(|n| {
+                let start = Instant::now();
+                for _ in 0..n {
+                    let name = name(bench.draw() % members);
+                    bench.read(HGet, Argv::from(&[&b"HGET"[..], b"h", &name[12..]]));
+                }
+                start.elapsed()
+            });
+        });
+        group.bench_function("SADD of a member", |b| {
+            b.iter_custom(|n| {
+                bench.time_ops(n, |bench| {
+                    let member = bench.draw() % members;
+                    on_member(SAdd, [b"SADD", b"s"], member, &[])
+                })
+            });
+        });
+        let mut pop = Vec::new();
+        encode_op(&mut pop, SPop, 0, Argv::from(&[&b"SPOP"[..], b"s"]));
+        group.bench_function("SPOP, and SADD of another", |b| {
+            b.iter_custom(|n| {
+                let start = Instant::now();
+                for i in 0..n {
+                    bench.apply(&pop);
+                    let member = members + bench.draw();
+                    bench.apply(&on_member(SAdd, [b"SADD", b"s"], member, &[]));
+                    if i % EPOCH_OPS == 0 {
+                        bench.commit();
+                    }
+                }
+                start.elapsed()
             });
         });
         group.finish();
@@ -353,5 +419,5 @@ fn lists(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, engine, sorted_sets, lists);
+criterion_group!(benches, engine, hashes_and_sets, sorted_sets, lists);
 criterion_main!(benches);

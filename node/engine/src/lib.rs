@@ -20,7 +20,6 @@ mod failure;
 mod keyspace;
 mod read;
 mod recency;
-#[allow(dead_code)] // As `data::packed`.
 mod seed;
 mod state;
 mod transaction;

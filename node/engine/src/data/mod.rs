@@ -7,7 +7,6 @@ pub(crate) mod limits;
 pub(crate) mod list;
 pub(crate) mod long_double;
 pub(crate) mod members;
-#[allow(dead_code)] // As above.
 pub(crate) mod packed;
 pub(crate) mod set;
 pub(crate) mod string;

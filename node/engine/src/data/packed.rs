@@ -168,14 +168,6 @@ impl PackedBuf {
         PackedBuf { bytes: [0; PACKED_BYTES_MAX], len: COUNT_BYTES, at: 0 }
     }
 
-    /// A copy to edit.
-    #[inline]
-    pub(crate) fn copy_of(packed: &Packed<'_>) -> PackedBuf {
-        let mut copy = PackedBuf::new();
-        copy.load(packed);
-        copy
-    }
-
     /// Takes over the entries of `packed`, to edit them.
     #[inline]
     pub(crate) fn load(&mut self, packed: &Packed<'_>) {
@@ -295,7 +287,9 @@ mod tests {
         let mut wanted = vec![3, 0, 2, b'a', b'b', 0, 254, 254, 0];
         wanted.extend([b'x'; 254]);
         assert_eq!(buf.as_bytes(), wanted);
-        assert_eq!(entries(&PackedBuf::copy_of(&buf.view())), entries(&buf));
+        let mut copy = PackedBuf::new();
+        copy.load(&buf.view());
+        assert_eq!(entries(&copy), entries(&buf));
     }
 
     #[test]
