@@ -299,9 +299,9 @@ fn cell(benchmark: &Path, run: &Run, servers: &[Server], table: &mut Table) {
         let mut row = vec![
             run.name(),
             server.name.to_owned(),
-            format!("{:.1}", sample.per_second / 1e3),
+            format!("{:.2}", sample.per_second / 1e3),
             format!("{:.2}", sample.cpu_us),
-            format!("{:.1}", sample.per_cpu_second / 1e3),
+            format!("{:.2}", sample.per_cpu_second / 1e3),
         ];
         row.extend(["redis", "valkey"].iter().flat_map(|peer| {
             let at = servers.iter().position(|other| other.name == *peer && server.name != *peer);

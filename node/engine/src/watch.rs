@@ -16,27 +16,27 @@ use parking_lot::Mutex;
 use crate::apply::Engine;
 use crate::expiry::has_passed;
 
-/// A watched key as it was when the watch began.
-#[derive(Debug)]
-struct Watched {
-    db: Db,
-    name: Vec<u8>,
-    hash: u64,
-    /// When it expires, if it existed.
-    deadline_ms: Option<u64>,
-}
-
 /// What one client watches.
 #[derive(Debug, Default)]
 pub struct Watch {
     touched: AtomicBool,
-    keys: Mutex<Vec<Watched>>,
+    keys: Mutex<Watched>,
+}
+
+/// Keys by name, as they were when the watch began.
+#[derive(Debug, Default)]
+struct Watched {
+    /// In which databases, with the name's hash.
+    places: BTreeMap<Vec<u8>, Vec<(Db, u64)>>,
+    count: usize,
+    /// When the first of those that existed expires.
+    deadline_ms: Option<u64>,
 }
 
 impl Watch {
     /// How many keys it watches.
     pub fn len(&self) -> usize {
-        self.keys.lock().len()
+        self.keys.lock().count
     }
 
     /// Whether it watches none.
@@ -47,35 +47,44 @@ impl Watch {
     /// Whether a watched key was changed, or has expired by now. What operations that are not
     /// applied yet will change, [`may_be_touched_by`](Self::may_be_touched_by) tells.
     pub fn is_broken(&self, now_ms: u64) -> bool {
-        self.touched.load(Ordering::Acquire)
-            || self.keys.lock().iter().any(|key| has_passed(key.deadline_ms, now_ms))
+        self.touched.load(Ordering::Acquire) || has_passed(self.keys.lock().deadline_ms, now_ms)
     }
 
     /// Whether an operation might change a watched key; it may turn out not to.
     pub fn may_be_touched_by(&self, op: &OpRef<'_>) -> bool {
         let keys = self.keys.lock();
-        !keys.is_empty() && concerns(&keys, op)
-    }
-
-    fn is_of(&self, db: Db, name: &[u8]) -> bool {
-        self.keys.lock().iter().any(|key| key.db == db && key.name == name)
+        keys.count > 0 && keys.concerned_by(op)
     }
 }
 
-/// Whether `op` names one of `keys`, in whichever database, or means all there are.
-fn concerns(keys: &[Watched], op: &OpRef<'_>) -> bool {
-    use CommandId::{
-        InternalDropStages, InternalExec, InternalLimits, InternalReclaim, InternalStage,
-    };
-    let (spec, argv) = (op.command.spec(), op.argv());
-    match op.command {
-        // Expired keys are told by their deadlines; a stage is no key.
-        InternalStage | InternalDropStages | InternalReclaim | InternalLimits => false,
-        InternalExec => operations(argv.get(1).unwrap_or_default())
-            .any(|part| part.is_ok_and(|part| concerns(keys, &part))),
-        _ if spec.place != Place::Write => false,
-        _ if spec.keys.is_empty() => true,
-        _ => keys_of(spec, argv).any(|at| keys.iter().any(|key| key.name == argv[at])),
+impl Watched {
+    /// Adds a key, unless it is there.
+    fn add(&mut self, db: Db, name: &[u8], hash: u64, deadline_ms: Option<u64>) -> bool {
+        let places = self.places.entry(name.to_vec()).or_default();
+        if places.iter().any(|place| place.0 == db) {
+            return false;
+        }
+        places.push((db, hash));
+        self.count += 1;
+        self.deadline_ms = self.deadline_ms.into_iter().chain(deadline_ms).min();
+        true
+    }
+
+    /// Whether `op` names one of the keys, in whichever database, or means all there are.
+    fn concerned_by(&self, op: &OpRef<'_>) -> bool {
+        use CommandId::{
+            InternalDropStages, InternalExec, InternalLimits, InternalReclaim, InternalStage,
+        };
+        let (spec, argv) = (op.command.spec(), op.argv());
+        match op.command {
+            // Expired keys are told by their deadlines; a stage is no key.
+            InternalStage | InternalDropStages | InternalReclaim | InternalLimits => false,
+            InternalExec => operations(argv.get(1).unwrap_or_default())
+                .any(|part| part.is_ok_and(|part| self.concerned_by(&part))),
+            _ if spec.place != Place::Write => false,
+            _ if spec.keys.is_empty() => true,
+            _ => keys_of(spec, argv).any(|at| self.places.contains_key(&argv[at])),
+        }
     }
 }
 
@@ -101,19 +110,20 @@ impl Watches {
         self.len() == 0
     }
 
-    fn add(&self, watch: &Arc<Watch>, key: Watched) {
+    fn add(&self, watch: &Arc<Watch>, db: Db, key: &Key<'_>, deadline_ms: Option<u64>) {
         let mut by_key = self.by_key.lock();
-        by_key.entry((key.db, key.hash)).or_default().push(Arc::clone(watch));
-        watch.keys.lock().push(key);
-        self.count.fetch_add(1, Ordering::Relaxed);
+        if watch.keys.lock().add(db, key.bytes, key.hash, deadline_ms) {
+            by_key.entry((db, key.hash)).or_default().push(Arc::clone(watch));
+            self.count.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Ends a watch: it is then as a new one.
     pub fn remove(&self, watch: &Arc<Watch>) {
         let mut by_key = self.by_key.lock();
-        for key in watch.keys.lock().drain(..) {
+        let keys = std::mem::take(&mut *watch.keys.lock());
+        for place in keys.places.into_values().flatten() {
             self.count.fetch_sub(1, Ordering::Relaxed);
-            let place = (key.db, key.hash);
             let Some(watchers) = by_key.get_mut(&place) else { continue };
             // Once for each key: two keys of one hash put it there twice.
             if let Some(at) = watchers.iter().position(|other| Arc::ptr_eq(other, watch)) {
@@ -154,14 +164,22 @@ impl Watches {
         if self.is_empty() {
             return Ok(());
         }
-        for watch in self.by_key.lock().range((db, 0)..=(db, u64::MAX)).flat_map(|(_, all)| all) {
-            for key in watch.keys.lock().iter().filter(|key| key.db == db) {
-                let name = view.key(&key.name);
-                for db in [Some(db), others].into_iter().flatten() {
-                    let there = view.get(db, &name)?;
-                    if there.is_some_and(|record| !has_passed(record.deadline_ms(), now_ms)) {
-                        watch.touched.store(true, Ordering::Release);
-                    }
+        let exists = |db, name: &[u8]| -> Result<bool, StoreError> {
+            let found = view.get(db, &view.key(name))?;
+            Ok(found.is_some_and(|record| !has_passed(record.deadline_ms(), now_ms)))
+        };
+        let by_key = self.by_key.lock();
+        let in_db = by_key.range((db, 0)..=(db, u64::MAX)).flat_map(|(_, watches)| watches);
+        let mut watches: Vec<&Arc<Watch>> = in_db.collect();
+        watches.sort_unstable_by_key(|watch| Arc::as_ptr(watch));
+        watches.dedup_by(|a, b| Arc::ptr_eq(a, b));
+        for watch in watches {
+            let keys = watch.keys.lock();
+            let here = keys.places.iter().filter(|(_, places)| places.iter().any(|p| p.0 == db));
+            for (name, _) in here {
+                if exists(db, name)? || others.map_or(Ok(false), |others| exists(others, name))? {
+                    watch.touched.store(true, Ordering::Release);
+                    break;
                 }
             }
         }
@@ -186,17 +204,13 @@ impl Engine {
         name: &[u8],
         now_ms: u64,
     ) -> Result<(), StoreError> {
-        if watch.is_of(db, name) {
-            return Ok(());
-        }
         let key = self.store().key(name);
         let record = self.store().get(db, &key)?;
         // One that has expired is as good as gone: that it is cleared away changes nothing.
         let deadline_ms = record
             .and_then(|record| record.deadline_ms())
             .filter(|at| !has_passed(Some(*at), now_ms));
-        let watched = Watched { db, name: name.to_vec(), hash: key.hash, deadline_ms };
-        self.watches.add(watch, watched);
+        self.watches.add(watch, db, &key, deadline_ms);
         Ok(())
     }
 }

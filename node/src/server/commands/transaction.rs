@@ -8,6 +8,9 @@ use super::Context;
 use crate::ops::clock;
 use crate::server::queue::{Queue, Watching};
 
+/// Keys that begin to be watched under one hold of the shard's lock.
+const KEYS_AT_ONCE: usize = 64;
+
 /// MULTI
 pub(super) fn multi(cx: &mut Context<'_>, w: &mut Writer<'_>) -> Result<(), WireError> {
     if cx.session.queue.is_some() {
@@ -38,14 +41,20 @@ pub(super) fn watch(
         return Err(WireError::Static("ERR WATCH inside MULTI is not allowed"));
     }
     let group = &cx.shared.group;
-    // While this is held nothing is applied: each change is before the watch or is seen by it.
-    let engine = group.read();
-    let watching =
-        cx.session.watching.get_or_insert_with(|| Watching::new(engine.watches(), group.term()));
-    let now_ms = clock::wall_ms().max(engine.store().clock_ms());
-    for name in argv.iter().skip(1) {
-        let watched = engine.watch(&watching.watch, Db(cx.session.db), name, now_ms);
-        watched.map_err(|error| WireError::Corrupt(error.to_string()))?;
+    let db = Db(cx.session.db);
+    let names: Vec<&[u8]> = argv.iter().skip(1).collect();
+    for names in names.chunks(KEYS_AT_ONCE) {
+        // While this is held nothing is applied: each change is before the watch or is seen by it.
+        let engine = group.read();
+        let watching = cx
+            .session
+            .watching
+            .get_or_insert_with(|| Watching::new(engine.watches(), group.term()));
+        let now_ms = clock::wall_ms().max(engine.store().clock_ms());
+        for name in names {
+            let watched = engine.watch(&watching.watch, db, name, now_ms);
+            watched.map_err(|error| WireError::Corrupt(error.to_string()))?;
+        }
     }
     w.ok();
     Ok(())
