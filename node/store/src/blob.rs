@@ -137,6 +137,11 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// Whether it is a collection in trees of its own.
+    pub fn is_tree(&self) -> bool {
+        matches!(self, Value::Tree(_))
+    }
+
     /// Whether it is the empty string.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

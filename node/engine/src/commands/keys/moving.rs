@@ -59,11 +59,15 @@ pub(crate) fn copy(cx: &mut WriteContext<'_>, argv: Argv<'_>, w: &mut Writer<'_>
     if target == cx.db && from.bytes == to.bytes {
         return Err(WireError::SameObject.into());
     }
-    let len = cx.find(&from, |record| Ok(record.value().len()))?;
+    let cost = cx.find(&from, |record| {
+        // What hangs in trees below a collection is no value of its blob.
+        let in_trees = if record.value().is_tree() { record.bytes() } else { 0 };
+        Ok(Store::cost(to.bytes.len(), record.value().len()).saturating_add(in_trees))
+    })?;
     let taken = cx.exists_in(target, &to)?;
-    let copies = match len {
-        Some(len) if replace || !taken => {
-            cx.reserve(Store::cost(to.bytes.len(), len))?;
+    let copies = match cost {
+        Some(cost) if replace || !taken => {
+            cx.reserve(cost)?;
             cx.store.copy(cx.db, &from, target, &to)?;
             cx.note_change_in(target, &to);
             true
@@ -140,6 +144,31 @@ mod tests {
             ("RENAMENX x y", "-ERR no such key"),
             ("DBSIZE", ":2"),
         ]);
+    }
+
+    #[test]
+    fn a_copy_of_a_large_collection_takes_its_room() {
+        for (command, pairs) in [("RPUSH", false), ("SADD", false), ("HSET", true), ("ZADD", true)]
+        {
+            let mut bench = Bench::new();
+            for n in 0..1000 {
+                let (score, name) = (format!("{n}"), format!("{n}").repeat(50));
+                let words: [&[u8]; 4] =
+                    [command.as_bytes(), b"large", score.as_bytes(), name.as_bytes()];
+                let single = [words[0], words[1], words[3]];
+                bench.run(if pairs { &words } else { &single });
+            }
+            let before = bench.engine.store().content_bytes();
+            assert!((150 << 10..390 << 10).contains(&before), "{command}: {before}");
+            bench.check(&[("COPY large other", ":1")]);
+            let after = bench.engine.store().content_bytes();
+            bench.admit_no_more_than(after - before - (64 << 10));
+            bench.check(&[
+                ("COPY large third", "-OOM command not allowed when used memory > 'maxmemory'."),
+                ("EXISTS third", ":0"),
+            ]);
+            assert_eq!(bench.engine.store().content_bytes(), after, "{command}");
+        }
     }
 
     #[test]
