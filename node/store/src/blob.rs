@@ -486,6 +486,7 @@ impl Writing {
     }
 
     fn write_chunk(&self, heap: &mut Heap, number: u64, within: usize, bytes: &[u8]) -> Result<()> {
+        heap.alloc.ensure()?;
         let old = Chunks::get(&heap.mem, heap.get(self.cell)?, &[number])?.map(|[chunk]| chunk);
         let old_len = match old {
             Some(chunk) => chunk_len(&heap.mem, chunk)?,

@@ -275,11 +275,14 @@ impl Edit<'_> {
         check_lengths(&Key { bytes: name, ..Key::default() }, len)?;
         self.store.recycle(8);
         let heap = &mut self.store.heap;
-        if blob::is_inline(name.len(), len) {
-            return blob::write(heap, name, MEMBER, &Body::Inline(value));
-        }
-        let at = blob::write(heap, name, MEMBER, &Body::Chunks { tree: 0, len })?;
-        self.store.fill_long(at, |heap, writing| writing.write(heap, 0, value))?;
+        let at = if blob::is_inline(name.len(), len) {
+            blob::write(heap, name, MEMBER, &Body::Inline(value))?
+        } else {
+            let at = blob::write(heap, name, MEMBER, &Body::Chunks { tree: 0, len })?;
+            self.store.fill_long(at, |heap, writing| writing.write(heap, 0, value))?;
+            at
+        };
+        self.store.ensure_or_free(at)?;
         Ok(at)
     }
 

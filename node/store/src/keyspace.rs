@@ -437,8 +437,18 @@ impl Store {
         done
     }
 
+    /// Makes sure that the place of a blob that nothing leads to yet can be changed, or frees it.
+    pub(crate) fn ensure_or_free(&mut self, at: Offset) -> Result<()> {
+        let ensured = self.heap.alloc.ensure();
+        if ensured.is_err() {
+            self.free_blob(at)?;
+        }
+        ensured
+    }
+
     /// Puts a finished blob in the place of its key, and frees what was there.
     pub(crate) fn install(&mut self, db: Db, key: &Key<'_>, at: Offset) -> Result<()> {
+        self.ensure_or_free(at)?;
         match self.place(db, key, at) {
             Ok(Some(old)) => self.free_blob(old),
             Ok(None) => Ok(()),
@@ -560,11 +570,24 @@ impl Store {
     fn rewrite(&mut self, db: Db, key: &Key<'_>, at: Offset, meta: Meta) -> Result<()> {
         let new = self.write_again(at, key.bytes, meta)?;
         let moved = Record::read(self.mem(), at)?.is_nested();
+        self.ensure_or_give_back(new, moved)?;
         match self.place(db, key, new)? {
             Some(old) if moved => self.free_block(old),
             Some(old) => self.free_blob(old),
             None => Ok(()),
         }
+    }
+
+    /// As [`ensure_or_free`](Self::ensure_or_free), for a blob that may share another's tree.
+    fn ensure_or_give_back(&mut self, at: Offset, shared: bool) -> Result<()> {
+        if !shared {
+            return self.ensure_or_free(at);
+        }
+        let ensured = self.heap.alloc.ensure();
+        if ensured.is_err() {
+            self.free_block(at)?;
+        }
+        ensured
     }
 
     /// Frees a blob whose tree, if any, lives on elsewhere.
@@ -609,6 +632,7 @@ impl Store {
         let (meta, at) = (record.meta, record.at);
         let new = self.write_again(at, to.bytes, meta)?;
         let shared = Record::read(self.mem(), at)?.is_nested();
+        self.ensure_or_give_back(new, shared)?;
         if let Some(old) = self.place(to_db, to, new)? {
             self.free_blob(old)?;
         }

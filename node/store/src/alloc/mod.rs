@@ -35,6 +35,9 @@ pub mod event {
 /// Record sets loaded before growing instead, so that one allocation never scans a whole pool.
 const LOADS_A_TRY: usize = 8;
 
+/// Slabs that are free before a change begins: each size of block may need one, and then some.
+const SLABS_A_CHANGE: usize = 24;
+
 const NO_CLASS: u8 = u8::MAX;
 
 struct Slab {
@@ -214,6 +217,42 @@ impl Alloc {
         Ok(offset)
     }
 
+    /// Makes sure that blocks of any size can be allocated for one change of a few paths, so that
+    /// it never has to stop half-way.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`] when so little is left that it is for deletions alone.
+    #[inline]
+    pub fn ensure(&mut self) -> Result<()> {
+        if self.free_slabs.len() >= SLABS_A_CHANGE { Ok(()) } else { self.find_slabs() }
+    }
+
+    #[cold]
+    fn find_slabs(&mut self) -> Result<()> {
+        // What is free after an open lies at the end, more likely than not.
+        if let Some(last) = self.extents.len().checked_sub(1) {
+            self.load(last)?;
+        }
+        let mut loads = 0;
+        while self.free_slabs.len() < SLABS_A_CHANGE {
+            self.find_room(&mut loads)?;
+        }
+        Ok(())
+    }
+
+    /// Loads another extent or, when a few have been, grows; where there is no growth, whatever has
+    /// room already must be found.
+    fn find_room(&mut self, loads: &mut usize) -> Result<()> {
+        if *loads < LOADS_A_TRY && self.load_next()? {
+            *loads += 1;
+            return Ok(());
+        }
+        match self.grow() {
+            Err(StoreError::Full) if self.load_next()? => Ok(()),
+            grown => grown,
+        }
+    }
+
     /// Frees a block of the current epoch: its place is free at once.
     ///
     /// # Errors
@@ -340,7 +379,8 @@ impl Alloc {
     /// Chooses the slab that the next blocks of `class` come from.
     fn next_slab(&mut self, class: usize) -> Result<u64> {
         self.classes[class].current = None;
-        for _ in 0..=LOADS_A_TRY {
+        let mut loads = 0;
+        loop {
             while let Some(slab) = self.classes[class].partial.pop() {
                 let state = self.slab(slab);
                 // Entries outlive the slab's emptying and its next class.
@@ -355,13 +395,8 @@ impl Alloc {
             if let Some(slab) = self.free_slabs.pop() {
                 return Ok(self.format(slab, class));
             }
-            if !self.load_next()? {
-                self.grow()?;
-            }
+            self.find_room(&mut loads)?;
         }
-        self.grow()?;
-        let slab = self.free_slabs.pop().ok_or(StoreError::Full)?;
-        Ok(self.format(slab, class))
     }
 
     fn format(&mut self, slab: u64, class: usize) -> u64 {

@@ -105,6 +105,7 @@ impl Edit<'_> {
         change: impl FnOnce(&mut List<'_>, Item<'_>) -> Result<()>,
     ) -> Result<()> {
         if element.len() <= layout::INLINE_MAX {
+            self.store.heap.alloc.ensure()?;
             return self.change_list(|list| change(list, Item::Inline(element)));
         }
         let blob = self.write_member(&[], element)?;
