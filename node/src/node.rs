@@ -18,6 +18,7 @@ use crate::ops::telemetry::LogControl;
 use crate::ops::{clock, entropy, host, telemetry};
 use crate::raft::epoch::{Flusher, Pace};
 use crate::raft::recover::{self, Found, Recovery};
+use crate::raft::scrub::Scrubber;
 use crate::raft::{Group, Submission, expiry};
 use crate::server::io_thread::IoThread;
 use crate::server::listener::{accept_all, bind};
@@ -38,6 +39,7 @@ pub struct Node {
     shared: Arc<Shared>,
     threads: Arc<Vec<IoThread>>,
     flusher: Flusher,
+    scrubber: Scrubber,
     listeners: Vec<std::net::TcpListener>,
     addresses: Vec<SocketAddr>,
     stats: Arc<Stats>,
@@ -79,9 +81,14 @@ impl Node {
         let raft_log = Arc::new(raft_log);
         let stats = [metrics.shard(), metrics.shard()];
         let group = Group::new(recover::SHARD, engine, raft_log, start, stats, on_stop);
+        if let Some(reason) = found.halted.clone() {
+            group.halt(reason);
+        }
         let pace = Pace::new(medium.is_memory(), settings.epoch_ms, settings.epoch_ops);
         let flusher = Flusher::start(Arc::clone(&group), committer, pace)
             .map_err(|error| format!("cannot start the thread that commits: {error}"))?;
+        let scrubber = Scrubber::start(Arc::clone(&group), settings.scrub_mib << 20)
+            .map_err(|error| format!("cannot start the thread that scrubs: {error}"))?;
         let (listeners, addresses) = bind_all(&settings)?;
         let ready = ready_line(&addresses, medium.name(), &dir, &found, started);
         let io_threads = settings.io_threads;
@@ -101,6 +108,7 @@ impl Node {
             metrics,
             group,
             commits: flusher.stats(),
+            scrubbing: scrubber.stats(),
             clients: Registry::default(),
             slowlog: SlowLog::default(),
             log,
@@ -112,7 +120,17 @@ impl Node {
             (0..io_threads).map(|number| IoThread::start(number, Arc::clone(&shared))).collect();
         let threads = threads.map_err(|error| format!("cannot start an io thread: {error}"))?;
         let threads = Arc::new(threads);
-        Ok(Node { shared, threads, flusher, listeners, addresses, stats, ready, _lock: lock })
+        Ok(Node {
+            shared,
+            threads,
+            flusher,
+            scrubber,
+            listeners,
+            addresses,
+            stats,
+            ready,
+            _lock: lock,
+        })
     }
 
     /// Where clients reach it.
@@ -215,6 +233,7 @@ impl Node {
             }
             std::thread::sleep(Duration::from_micros(500));
         }
+        self.scrubber.stop();
         let committed = self.flusher.stop();
         let closed = self.shared.group.log().close();
         if let Why::Failed(reason) = why {

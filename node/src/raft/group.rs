@@ -448,7 +448,7 @@ impl Group {
             if let Err(fatal) = batch.apply(&mut turn, entry.now_ms, seed) {
                 drop(batch);
                 drop(turn);
-                self.stop(at_index(entry.index, &fatal));
+                self.halt(at_index(entry.index, &fatal));
                 return entry.submissions[at..].iter().for_each(|left| self.refuse(left));
             }
             seed = seed.wrapping_add(batch.write_count().into());
@@ -497,18 +497,33 @@ impl Group {
         }
     }
 
-    /// Stops the group for good: what is in flight and all that comes is answered with the reason.
+    /// Stops the group for good, and has the node told: what is in flight and all that comes is
+    /// answered with the reason.
     pub fn stop(&self, reason: String) {
+        if self.refuse_writes(reason)
+            && let Some(reason) = self.reason.get()
+        {
+            (self.on_stop)(reason);
+        }
+    }
+
+    /// Applies nothing more, for an operation could not be applied, and skipping it would be to
+    /// invent another history. What can be read is served on.
+    pub fn halt(&self, reason: String) {
+        tracing::error!("{reason}; what can be read is served on");
+        self.refuse_writes(reason);
+    }
+
+    /// False when writes are refused already, for another reason.
+    fn refuse_writes(&self, reason: String) -> bool {
         if self.reason.set(GroupError { reason }).is_err() {
-            return;
+            return false;
         }
         self.stopped.store(true, Ordering::Release);
         self.paused.store(false, Ordering::SeqCst);
         // Makes `has_work` true, so that whoever drives next answers what is in flight.
         self.durable.store(u64::MAX - 1, Ordering::Release);
-        if let Some(reason) = self.reason.get() {
-            (self.on_stop)(reason);
-        }
+        true
     }
 
     fn refuse(&self, submission: &Arc<Submission>) {

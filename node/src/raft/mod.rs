@@ -6,7 +6,8 @@
 //! callback, apply in batches, votes, purge behind the committed epoch) is what more voters need too.
 //! [`long_read`] answers what would hold others up from a pinned root.
 //! [`types`] and [`log_store`] are openraft's side of it, which more voters will use.
-//! [`epoch`] commits the pool in the background, [`expiry`] proposes the reclaiming of expired keys.
+//! [`epoch`] commits the pool in the background, [`scrub`] looks for damage in it, [`expiry`]
+//! proposes the reclaiming of expired keys.
 //!
 //! Imports `ops`, the engine, the store and the protocol; never the server.
 
@@ -17,6 +18,7 @@ pub mod log_store;
 pub mod long_read;
 pub mod propose;
 pub mod recover;
+pub mod scrub;
 mod turn;
 pub mod types;
 mod vote;

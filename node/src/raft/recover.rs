@@ -65,6 +65,8 @@ pub struct Found {
     pub scanned_bytes: u64,
     /// What an operator should know.
     pub notes: Vec<String>,
+    /// Why the rest of the log could not be applied: only reads are served.
+    pub halted: Option<String>,
 }
 
 /// How to recover.
@@ -109,11 +111,17 @@ pub fn recover(options: Options<'_>) -> Result<Recovery, String> {
         ..Found::default()
     };
     let mut engine = Engine::new(store);
-    replay(&mut engine, &log, opened.applied, &mut found)?;
+    let replayed = replay(&mut engine, &log, opened.applied, &mut found);
+    found.keys = (0..=Db::COUNT).map(|db| engine.store().len(Db(db))).sum();
+    if found.halted.is_some() {
+        let (term, last_index) = engine.store().applied();
+        let start = Start { term, last_index };
+        return Ok(Recovery { engine, committer, log, start, found });
+    }
+    replayed?;
     watch.lap(&format!("{} operations replayed", found.replayed_ops));
     let start = take_term(&mut engine, &log, &recovered)?;
     watch.lap("term taken");
-    found.keys = (0..=Db::COUNT).map(|db| engine.store().len(Db(db))).sum();
     let mut recovery = Recovery { engine, committer, log, start, found };
     set_limits(&mut recovery, options.capacity_bytes)?;
     Ok(recovery)
@@ -303,7 +311,11 @@ fn apply_operations(
         let op = op.map_err(|error| entry.failed(&error))?;
         let at = At { now_ms, seed: seed.wrapping_add(number as u64) };
         let applied = engine.apply(&op, &at, &mut Writer::suppressed());
-        applied.map_err(|fatal| entry.failed(&fatal))?;
+        applied.map_err(|fatal| {
+            let reason = entry.failed(&fatal);
+            found.halted = Some(format!("{reason}; this shard serves no more writes"));
+            reason
+        })?;
         found.replayed_ops += 1;
     }
     Ok(())

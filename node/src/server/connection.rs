@@ -12,12 +12,13 @@ use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Instant;
 
 use cairn_engine::{At, Effects, Engine, encode_limits};
 use cairn_protocol::WireError;
-use cairn_protocol::command::{CommandId, Flags, Place, Spec, lookup_full, resolve};
+use cairn_protocol::command::{CommandId, Flags, Place, Spec, keys, lookup_full, resolve};
 use cairn_protocol::op::{OpRef, operations};
 use cairn_protocol::resp::{Argv, Frames, Proto, RequestDecoder, Writer};
 use cairn_store::{Db, Key};
@@ -375,6 +376,12 @@ impl Connection {
                 }
                 Place::Write => {
                     self.close(&mut run, scratch, requests);
+                    if let Some(damage) = self.damage_below(spec, requests.argv(*at)) {
+                        self.refuse(scratch, &damage);
+                        self.session.end_command();
+                        *at += 1;
+                        continue;
+                    }
                     if staging::is_needed(requests.argv(*at)) {
                         return Next::Stage(spec);
                     }
@@ -405,6 +412,22 @@ impl Connection {
         }
         self.close(&mut run, scratch, requests);
         Next::Done
+    }
+
+    /// Damage that a write would meet on the way to its keys. While the pool has not been found
+    /// whole it is better to look before the write is logged, for one that is logged and cannot be
+    /// applied halts the shard.
+    fn damage_below(&self, spec: &'static Spec, argv: Argv<'_>) -> Option<WireError> {
+        let shared = &self.thread.shared;
+        if shared.scrubbing.trusted.load(Ordering::Relaxed) {
+            return None;
+        }
+        let engine = shared.group.read();
+        let found = keys::keys_of(spec, argv).find_map(|position| {
+            let key = engine.hash(&argv[position]);
+            engine.store().get(Db(self.session.db), &key).err()
+        });
+        found.map(|damage| WireError::Corrupt(damage.to_string()))
     }
 
     /// The row that answers a request, if this session may ask for it.

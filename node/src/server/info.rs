@@ -66,6 +66,11 @@ pub struct Snapshot {
     pub commits: u64,
     pub commit_us_last: u64,
     pub commit_us_max: u64,
+    pub scrub_passes: u64,
+    pub scrub_extents: [u64; 2],
+    pub scrub_damaged: u64,
+    pub scrub_damaged_at: u64,
+    pub scrub_trusted: bool,
     pub recovered_entries: u64,
     pub recovered_scanned_bytes: u64,
     pub recovered_epoch: u64,
@@ -110,6 +115,13 @@ pub fn gather(shared: &Shared) -> Snapshot {
     snapshot.commits = commits.count.load(Ordering::Relaxed);
     snapshot.commit_us_last = commits.last_us.load(Ordering::Relaxed);
     snapshot.commit_us_max = commits.max_us.load(Ordering::Relaxed);
+    let scrubbing = &shared.scrubbing;
+    snapshot.scrub_passes = scrubbing.passes.load(Ordering::Relaxed);
+    snapshot.scrub_extents =
+        [&scrubbing.extents_done, &scrubbing.extents].map(|n| n.load(Ordering::Relaxed));
+    snapshot.scrub_damaged = scrubbing.damaged.load(Ordering::Relaxed);
+    snapshot.scrub_damaged_at = scrubbing.first_damaged_at.load(Ordering::Relaxed);
+    snapshot.scrub_trusted = scrubbing.trusted.load(Ordering::Relaxed);
     from_store(shared, settings.databases, &mut snapshot);
     snapshot
 }
@@ -362,6 +374,12 @@ fn cairn(s: &Snapshot, lines: &mut Lines) {
     lines.field("shard_clock_ms", s.clock_ms);
     lines.field("epoch_commit_last_usec", s.commit_us_last);
     lines.field("epoch_commit_max_usec", s.commit_us_max);
+    let [done, extents] = s.scrub_extents;
+    lines.field("scrub_passes", s.scrub_passes);
+    lines.field("scrub_progress_percent", (done * 100).checked_div(extents).unwrap_or(100));
+    lines.field("scrub_checks_reads", u8::from(!s.scrub_trusted));
+    lines.field("scrub_damaged_blocks", s.scrub_damaged);
+    lines.field("scrub_first_damaged_at", s.scrub_damaged_at);
     lines.field("recovered_epoch", s.recovered_epoch);
     lines.field("recovered_log_entries", s.recovered_entries);
     lines.field("recovered_log_bytes_scanned", s.recovered_scanned_bytes);

@@ -34,6 +34,7 @@ use crate::ops::telemetry::LogControl;
 use crate::raft::Group;
 use crate::raft::epoch::CommitStats;
 use crate::raft::recover::Found;
+use crate::raft::scrub::ScrubStats;
 use registry::Registry;
 use slowlog::SlowLog;
 use stop::Stop;
@@ -70,6 +71,8 @@ pub struct Shared {
     pub group: Arc<Group>,
     /// What commits of the pool have cost.
     pub commits: Arc<CommitStats>,
+    /// How far scrubbing has come.
+    pub scrubbing: Arc<ScrubStats>,
     /// Who is connected.
     pub clients: Registry,
     /// Slow commands.

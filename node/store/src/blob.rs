@@ -251,6 +251,8 @@ impl<'a> Record<'a> {
         if key_len > blob::KEY_MAX as u64 {
             return Err(StoreError::corrupt("a key longer than any can be", at));
         }
+        let inline_len = if nested { 0 } else { (count >> 16) as usize };
+        mem.verify(at, (next - at) as usize + key_len as usize + inline_len)?;
         let key = mem.bytes(next, key_len as usize)?;
         let value = match (tree, nested_len, bytes, order) {
             (Some(tree), Some(len), Some(bytes), Some(order)) => {
@@ -442,7 +444,7 @@ pub(crate) fn overwrite(
 #[inline]
 pub(crate) fn has_key(mem: &Mem, at: Offset, key: &[u8]) -> Result<bool> {
     let aux = (mem.word(at)? >> 56) as u8;
-    if aux & blob::LONG_KEY != 0 || key.len() > 0xff {
+    if aux & blob::LONG_KEY != 0 || key.len() > 0xff || !mem.trusts(at) {
         return Ok(Record::read(mem, at)?.key() == key);
     }
     if (mem.half(at + 8)? >> 8 & 0xff) as usize != key.len() {

@@ -166,6 +166,8 @@ impl Heap {
         if self.owns(block)? {
             return Ok(block);
         }
+        // A copy gets a checksum of its own, which must not make good what was damaged.
+        self.mem.verify(block, len)?;
         let old = head(&self.mem, block)?;
         let copy = self.make(old.kind, old.aux, old.count, len)?;
         self.mem.copy_body(block, copy, len)?;
@@ -205,6 +207,7 @@ impl Heap {
         if self.owns(block)? {
             return Ok(block);
         }
+        self.mem.verify(block, len)?;
         let old = head(&self.mem, block)?;
         let copy = self.make(old.kind, old.aux, old.count, len)?;
         self.mem.copy_body(block, copy, len)?;

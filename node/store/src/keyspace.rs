@@ -138,6 +138,7 @@ impl<'a> View<'a> {
         if self.root == 0 {
             return Ok(0);
         }
+        self.mem.verify(self.root, root::LEN)?;
         self.mem.word(Cell::new(self.root, db.row()? + word).at)
     }
 
@@ -158,7 +159,11 @@ impl<'a> View<'a> {
             return Ok(None);
         }
         let slot = slot.get() as usize;
+        self.mem.verify(high, slots::HIGH_LEN)?;
         let low = self.mem.word(Cell::new(high, HEADER / 8 + slot / slots::FANOUT).at)?;
+        if low != 0 {
+            self.mem.verify(low, slots::LOW_LEN)?;
+        }
         Ok((low != 0).then(|| low_cell(low, slot % slots::FANOUT)))
     }
 
@@ -889,8 +894,9 @@ pub(crate) fn check_lengths(key: &Key<'_>, value_len: u64) -> Result<()> {
 /// [`StoreError::Corrupt`] when it is not one.
 pub(crate) fn check_root(mem: &Mem, at: Offset) -> Result<()> {
     if at != 0 {
-        expect(mem, at, kind::ROOT, "the root of all databases")?;
         mem.bytes(at, root::LEN)?;
+        mem.verify(at, root::LEN)?;
+        expect(mem, at, kind::ROOT, "the root of all databases")?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@
 //! - slab records and superblocks are touched by the committer alone once the pool is open.
 
 use crate::error::{Result, StoreError};
-use crate::layout::pool::{BLOCK_CRC, HEADER};
+use crate::layout::pool::{BIRTH_MASK, BLOCK_CRC, CLASS_BY_WORDS, CLASS_BYTES, HEADER};
 use crate::media::{Media, Medium};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -19,6 +19,12 @@ pub struct Mem {
     /// The medium's length, beside `base` so that a bounds check costs one load.
     len: AtomicU64,
     failed: AtomicBool,
+    /// Blocks below this offset need no check: they were found whole, or this run wrote them.
+    trusted_below: AtomicU64,
+    /// Epochs up to this one were written by earlier runs.
+    before: AtomicU64,
+    /// The epoch that is being written.
+    now: AtomicU64,
     /// Held while slab records are read by the writer or wiped by the committer.
     pub(crate) records: parking_lot::Mutex<()>,
 }
@@ -34,7 +40,16 @@ impl Mem {
     pub fn new(media: Box<dyn Media>) -> Mem {
         let (base, len) = (media.base(), AtomicU64::new(media.len()));
         let failed = AtomicBool::new(false);
-        Mem { media, base, len, failed, records: parking_lot::Mutex::new(()) }
+        Mem {
+            media,
+            base,
+            len,
+            failed,
+            trusted_below: AtomicU64::new(u64::MAX),
+            before: AtomicU64::new(0),
+            now: AtomicU64::new(u64::MAX),
+            records: parking_lot::Mutex::new(()),
+        }
     }
 
     /// The medium beneath.
@@ -200,9 +215,77 @@ impl Mem {
     /// # Errors
     /// [`StoreError::Corrupt`] when the range leaves the pool.
     pub fn block_is_sound(&self, offset: u64, len: usize) -> Result<bool> {
-        let mut block = self.bytes(offset, len)?.to_vec();
-        block[BLOCK_CRC..HEADER].fill(0);
-        Ok(crc_at(offset, &block) == self.half(offset + BLOCK_CRC as u64)?)
+        let block = self.bytes(offset, len)?;
+        let mut crc = crc32fast::Hasher::new_with_initial(offset as u32);
+        crc.update(&block[..BLOCK_CRC]);
+        crc.update(&[0; HEADER - BLOCK_CRC]);
+        crc.update(&block[HEADER..]);
+        Ok(crc.finalize() == self.half(offset + BLOCK_CRC as u64)?)
+    }
+
+    /// From now on blocks that were written in epochs up to `before` are checked whenever they are
+    /// met, until [`Mem::trust`] says that they need not be.
+    pub(crate) fn distrust(&self, before: u64) {
+        self.before.store(before, Ordering::Relaxed);
+        self.trusted_below.store(0, Ordering::Relaxed);
+    }
+
+    /// Blocks below `offset` have been checked.
+    pub(crate) fn trust(&self, offset: u64) {
+        self.trusted_below.store(offset, Ordering::Relaxed);
+    }
+
+    /// Whether the block at `offset` need not be checked.
+    #[inline]
+    pub(crate) fn trusts(&self, offset: u64) -> bool {
+        offset < self.trusted_below.load(Ordering::Relaxed)
+    }
+
+    /// Whether there are blocks that are checked when they are met.
+    pub(crate) fn is_trusted(&self) -> bool {
+        self.trusted_below.load(Ordering::Relaxed) == u64::MAX
+    }
+
+    /// The last epoch that earlier runs wrote.
+    pub(crate) fn before(&self) -> u64 {
+        self.before.load(Ordering::Relaxed)
+    }
+
+    /// A new epoch has begun.
+    pub(crate) fn set_now(&self, epoch: u64) {
+        self.now.store(epoch, Ordering::Relaxed);
+    }
+
+    /// Makes sure that a block of `len` bytes is as it was written: one that an earlier run wrote,
+    /// while nobody has checked it.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when it is not.
+    #[inline]
+    pub(crate) fn verify(&self, block: u64, len: usize) -> Result<()> {
+        if self.trusts(block) {
+            return Ok(());
+        }
+        self.verify_block(block, len)
+    }
+
+    #[cold]
+    fn verify_block(&self, block: u64, len: usize) -> Result<()> {
+        let birth = self.word(block)? & BIRTH_MASK;
+        if birth > self.now.load(Ordering::Relaxed) {
+            return Err(StoreError::corrupt("a block from an epoch that has not come yet", block));
+        }
+        if birth > self.before() {
+            // This run wrote it; its CRC may still be to come.
+            return Ok(());
+        }
+        let class = CLASS_BY_WORDS.get(len.div_ceil(8)).map(|&class| CLASS_BYTES[class as usize]);
+        if let Some(bytes) = class
+            && self.block_is_sound(block, bytes as usize)?
+        {
+            return Ok(());
+        }
+        Err(StoreError::corrupt("a block whose checksum does not fit", block))
     }
 
     /// Notes bytes for the next fence.

@@ -66,6 +66,7 @@ fn words(mem: &Mem, block: Offset, word: usize) -> Result<u64> {
 }
 
 fn link(mem: &Mem, at: Offset) -> Result<Link> {
+    name_of(mem, at)?;
     let dropped = expect(mem, at, kind::SNAPSHOT, "a snapshot")?.aux == DROPPED;
     Ok(Link { at, epoch: words(mem, at, EPOCH)?, root: words(mem, at, ROOT)?, dropped })
 }
@@ -75,6 +76,7 @@ fn name_of(mem: &Mem, at: Offset) -> Result<&[u8]> {
     if len > NAME_MAX {
         return Err(StoreError::corrupt("a snapshot with a name longer than any can be", at));
     }
+    mem.verify(at, LEN + len)?;
     mem.bytes(at + LEN as u64, len)
 }
 
@@ -223,6 +225,7 @@ impl Store {
             return Ok(links);
         }
         let mem = &self.heap.mem;
+        mem.verify(self.catalogue, CATALOGUE_LEN)?;
         expect(mem, self.catalogue, kind::CATALOGUE, "the catalogue of snapshots")?;
         let mut at = words(mem, self.catalogue, NEWEST)?;
         while at != 0 {
@@ -483,6 +486,7 @@ impl Store {
         }
         let mut at = words(mem, self.catalogue, GARBAGE)?;
         while at != 0 {
+            mem.verify(at, GARBAGE_LEN)?;
             expect(mem, at, kind::GARBAGE, "garbage of a snapshot")?;
             parts.blocks.push((at, GARBAGE_LEN));
             let alive_upto = words(mem, at, GARBAGE_ALIVE)?;
@@ -525,6 +529,7 @@ impl Parts {
 }
 
 fn page_count(mem: &Mem, page: Offset) -> Result<usize> {
+    mem.verify(page, PAGE_LEN)?;
     let count = expect(mem, page, kind::KEPT, "a page of kept blocks")?.count as usize;
     if count > PAGE_ENTRIES {
         return Err(StoreError::corrupt("an overfull page of kept blocks", page));

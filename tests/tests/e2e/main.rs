@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod clients;
+mod damage;
 mod differential;
 mod kill9;
 mod refusals;

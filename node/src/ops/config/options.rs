@@ -184,6 +184,23 @@ pub static OPTIONS: &[OptionRow] = &[
         get: |s| s.epoch_ops.map_or_else(|| "auto".into(), |ops| ops.to_string()),
     },
     OptionRow {
+        name: "scrub-rate",
+        config_name: "scrub-rate",
+        group: Group::Storage,
+        value_name: "MIB",
+        default: "200",
+        help: "MiB a second at which the pool is read and checked after a start, in the background; \
+               later passes take twenty times as long. Until the first is through, whatever a read \
+               or write meets is checked. 0 never scrubs, and always checks",
+        change: Change::AtStart,
+        several: false,
+        set: |s, text| {
+            s.scrub_mib = integer(text, 0, 100_000)?;
+            Ok(())
+        },
+        get: |s| s.scrub_mib.to_string(),
+    },
+    OptionRow {
         name: "databases",
         config_name: "databases",
         group: Group::Storage,

@@ -46,6 +46,8 @@ pub struct Settings {
     pub durability: Durability,
     pub epoch_ms: Option<u64>,
     pub epoch_ops: Option<u64>,
+    /// Scrubbing, in MiB a second.
+    pub scrub_mib: u64,
     pub databases: u16,
     pub bind: Vec<IpAddr>,
     pub port: u16,
@@ -84,6 +86,7 @@ impl Settings {
             durability: Durability::Always,
             epoch_ms: None,
             epoch_ops: None,
+            scrub_mib: 200,
             databases: 16,
             bind: Vec::new(),
             port: 0,

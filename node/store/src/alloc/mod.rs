@@ -147,6 +147,18 @@ impl Alloc {
         }
     }
 
+    /// Class and bitmap of a slab in use, if it was loaded; loaded and unused, an empty one.
+    pub(crate) fn loaded(&self, slab: u64) -> Option<(u8, &[u64])> {
+        let extent = self.extents.get((slab / SLABS_PER_EXTENT) as usize)?.as_ref()?;
+        let slab = &extent[(slab % SLABS_PER_EXTENT) as usize];
+        Some((slab.class, &slab.bits))
+    }
+
+    /// Which records count of slabs that were not loaded yet.
+    pub(crate) fn committed(&self) -> &Committed {
+        &self.committed
+    }
+
     /// Data extents in the file.
     pub fn extents(&self) -> u64 {
         self.extents.len() as u64

@@ -61,7 +61,11 @@ pub fn read(mem: &Mem, slab: u64, committed: &Committed) -> Result<Option<Record
     let _records = mem.records.lock();
     let mut newest = None;
     for copy in 0..2 {
-        let epoch = mem.word(record_at(slab, copy) + record::EPOCH as u64)?;
+        let at = record_at(slab, copy);
+        let epoch = mem.word(at + record::EPOCH as u64)?;
+        if mem.word(at + record::EPOCH_AGAIN as u64)? != epoch {
+            return Err(StoreError::corrupt("a damaged slab record", at));
+        }
         if committed.holds(epoch) && newest.is_none_or(|(best, _)| epoch > best) {
             newest = Some((epoch, copy));
         }
@@ -108,6 +112,7 @@ pub fn write(
 ) -> Result<()> {
     let mut bytes = [0u8; RECORD];
     bytes[record::EPOCH..record::EPOCH + 8].copy_from_slice(&epoch.to_le_bytes());
+    bytes[record::EPOCH_AGAIN..record::EPOCH_AGAIN + 8].copy_from_slice(&epoch.to_le_bytes());
     bytes[record::CLASS] = class;
     for (bytes, word) in bytes[record::BITMAP..].chunks_exact_mut(8).zip(bits.iter()) {
         bytes.copy_from_slice(&word.to_le_bytes());

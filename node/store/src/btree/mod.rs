@@ -23,7 +23,7 @@ pub use write::{Cut, Side};
 
 use crate::error::{Result, StoreError};
 use crate::heap::{Offset, expect};
-use crate::layout::pool::btree::WORDS;
+use crate::layout::pool::btree::{NODE_LEN, WORDS};
 use crate::layout::pool::{HEADER, OFFSET_BITS, OFFSET_MASK, kind};
 use crate::persist::Mem;
 use way::Way;
@@ -63,6 +63,7 @@ impl<const K: usize, const V: usize> Btree<K, V> {
     const INNER_MAX: usize = WORDS / (K + 2);
 
     fn node(mem: &Mem, at: Offset) -> Result<Node> {
+        mem.verify(at, NODE_LEN)?;
         let head = crate::heap::head(mem, at)?;
         let leaf = match head.kind {
             kind::TREE_LEAF => true,
@@ -287,5 +288,7 @@ impl<const K: usize, const V: usize> Btree<K, V> {
 /// # Errors
 /// [`StoreError::Corrupt`] when it is not.
 pub fn chunk_len(mem: &Mem, at: Offset) -> Result<usize> {
-    Ok(expect(mem, at, kind::CHUNK, "a chunk")?.count as usize)
+    let len = expect(mem, at, kind::CHUNK, "a chunk")?.count as usize;
+    mem.verify(at, HEADER + len)?;
+    Ok(len)
 }

@@ -1,6 +1,10 @@
 //! Walking a pool that no node has open: is everything that can be reached sound, counted right
 //! and marked in use, and is nothing else?
 
+mod scrub;
+
+pub use scrub::Scrubbed;
+
 use crate::alloc::record::{self, Bits, Committed};
 use crate::alloc::{Alloc, slab_of};
 use crate::blob::{Chunks, Record, Roots, Type, Value};

@@ -81,6 +81,7 @@ impl Store {
     }
 
     fn page_count(&self, page: Offset) -> Result<usize> {
+        self.mem().verify(page, dropped::LEN)?;
         let head = expect(self.mem(), page, kind::DROPPED, "a page of dropped trees")?;
         if head.count as usize > dropped::ENTRIES {
             return Err(StoreError::corrupt("an overfull page of dropped trees", page));
@@ -182,11 +183,13 @@ impl Store {
             dropped::ROOT => self.below_root(at, &mut below)?,
             dropped::PAGES => self.below_page(at, &mut below)?,
             dropped::SLOTS_HIGH => {
+                mem.verify(at, slots::HIGH_LEN)?;
                 expect(mem, at, kind::SLOTS_HIGH, "a block of slots")?;
                 self.below_slots(at, 1, dropped::SLOTS_LOW, &mut below)?;
                 slots::HIGH_LEN
             }
             dropped::SLOTS_LOW => {
+                mem.verify(at, slots::LOW_LEN)?;
                 expect(mem, at, kind::SLOTS_LOW, "a block of slots")?;
                 self.below_slots(at, slots::ENTRY_WORDS, dropped::KEYS, &mut below)?;
                 slots::LOW_LEN
@@ -248,6 +251,7 @@ impl Store {
 
     /// Trees of all databases, and those dropped under a root.
     fn below_root(&self, at: Offset, below: &mut Vec<(u64, u64)>) -> Result<usize> {
+        self.mem().verify(at, root::LEN)?;
         expect(self.mem(), at, kind::ROOT, "the root of all databases")?;
         for db in 0..root::DATABASES {
             for (word, what) in

@@ -91,11 +91,13 @@ impl<'a> View<'a> {
         let mut slot = slot;
         while high != 0 && slot < SLOTS {
             let fanout = slots::FANOUT as u64;
+            self.mem.verify(high, slots::HIGH_LEN)?;
             let low = self.mem.word(Cell::new(high, HEADER / 8 + (slot / fanout) as usize).at)?;
             if low == 0 {
                 slot = (slot / fanout + 1) * fanout;
                 continue;
             }
+            self.mem.verify(low, slots::LOW_LEN)?;
             let trie = self.mem.word(super::low_cell(low, (slot % fanout) as usize).at)?;
             if trie != 0 {
                 return Ok(Some((slot, trie)));

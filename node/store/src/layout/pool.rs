@@ -110,6 +110,8 @@ pub mod sb {
 ///  8  crc32 u32        of bytes 0..8 and 12..288
 /// 12  class u8         index into CLASS_BYTES
 /// 13  reserved
+/// 16  epoch u64        again: a tear leaves both alike, for they lie in one sector; damage does not
+/// 24  reserved
 /// 32  bitmap           256 B, bit i = block i is live in that epoch
 /// ```
 pub const RECORD: usize = 288;
@@ -119,6 +121,7 @@ pub mod record {
     pub const EPOCH: usize = 0;
     pub const CRC: usize = 8;
     pub const CLASS: usize = 12;
+    pub const EPOCH_AGAIN: usize = 16;
     pub const BITMAP: usize = 32;
     pub const BITMAP_BYTES: usize = 256;
     const _: () = assert!(BITMAP + BITMAP_BYTES == super::RECORD);

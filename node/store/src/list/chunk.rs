@@ -125,6 +125,7 @@ impl Chunk {
     /// Reads the chunk that `pointer` points to; its tag says how many elements are there.
     pub fn read(mem: &Mem, pointer: u64) -> Result<Chunk> {
         let (at, count) = (pointer & OFFSET_MASK, pointer >> OFFSET_BITS);
+        mem.verify(at, layout::LEN)?;
         let head = expect(mem, at, kind::LIST_CHUNK, "a chunk of a list")?;
         let word = mem.word(at + layout::PLACE as u64)?;
         let (start, end) = (word & 0xffff, word >> 16 & 0xffff);

@@ -124,6 +124,20 @@ impl FileMedia {
         }
     }
 
+    /// Reads a range ahead and maps it.
+    fn populate(&self, offset: u64, len: u64) {
+        const MADV_POPULATE_READ: libc::c_int = 22;
+        let mapped = self.len.load(Ordering::Acquire);
+        if offset.checked_add(len).is_none_or(|end| end > mapped) {
+            return;
+        }
+        for advice in [libc::MADV_WILLNEED, MADV_POPULATE_READ] {
+            // SAFETY: the range lies in the mapping (checked); advice does not change its contents.
+            // A kernel that refuses it costs only that the pages are read when they are met.
+            unsafe { libc::madvise(self.base.add(offset as usize).cast(), len as usize, advice) };
+        }
+    }
+
     fn allocate(&self, offset: u64, len: u64) -> Result<()> {
         // SAFETY: a plain system call on an owned descriptor.
         let refused = unsafe {
@@ -179,6 +193,10 @@ unsafe impl Media for FileMedia {
 
     fn len(&self) -> u64 {
         self.len.load(Ordering::Acquire)
+    }
+
+    fn warm(&self, offset: u64, len: u64) {
+        self.populate(offset, len);
     }
 
     fn grow(&self, file_bytes: u64, backed: &[(u64, u64)]) -> Result<()> {

@@ -74,6 +74,10 @@ pub unsafe trait Media: Send + Sync {
     /// # Errors
     /// [`crate::StoreError::Io`]: final, for a retried sync can report success for lost pages.
     fn fence(&self) -> Result<()>;
+    /// Has `len` bytes at `offset` read and mapped, where that takes time.
+    fn warm(&self, offset: u64, len: u64) {
+        let _ = (offset, len);
+    }
     /// The file behind it, for messages.
     fn path(&self) -> Option<&Path> {
         None

@@ -144,8 +144,12 @@ impl Store {
         let chosen = choose(&mem)?;
         check_length(&mem, &chosen.superblock)?;
         let superblock = chosen.superblock;
-        check_root(&mem, superblock.root & OFFSET_MASK)?;
         let committed = committed_of(&superblock);
+        if superblock.root | superblock.snapshots != 0 {
+            mem.distrust(superblock.epoch);
+        }
+        mem.set_now(superblock.ceiling + 1);
+        check_root(&mem, superblock.root & OFFSET_MASK)?;
         let mut store = Store::new(mem.clone(), &superblock, &committed, options);
         store.find_newest_snapshot()?;
         let opened = Opened {
@@ -323,6 +327,7 @@ impl Store {
             self.sealed.push((self.heap.epoch, events));
         }
         self.heap.epoch += 1;
+        self.heap.mem.set_now(self.heap.epoch);
     }
 
     /// Holds what is there now for a long read that needs no lock.

@@ -95,6 +95,7 @@ fn leaf_word(leaf: Offset, index: usize) -> Cell {
 }
 
 fn leaf_count(mem: &Mem, leaf: Offset) -> Result<usize> {
+    mem.verify(leaf, LEAF_LEN)?;
     let count = expect(mem, leaf, kind::LEAF, "a trie leaf")?.count as usize;
     if count > LEAF_ENTRIES {
         return Err(StoreError::corrupt(format!("a trie leaf of {count} entries"), leaf));
@@ -142,6 +143,7 @@ pub fn find<E: Entries>(mem: &Mem, root: u64, hash: u64, entries: &E) -> Result<
                 if depth + bits > HASH_BITS {
                     return Err(StoreError::corrupt("a trie deeper than its hash", directory));
                 }
+                mem.verify(directory, directory_len(bits))?;
                 word = mem.word(directory_word(directory, index_in(hash, depth, bits)).at)?;
                 depth += bits;
                 k = bits;

@@ -68,6 +68,7 @@ fn locate(mem: &Mem, root: u64, hash: u64) -> Result<(Option<Offset>, u32)> {
                         directory,
                     ));
                 }
+                mem.verify(directory, directory_len(bits))?;
                 word = mem.word(directory_word(directory, index_in(hash, depth, bits)).at)?;
                 depth += bits;
                 k = bits;
@@ -96,6 +97,7 @@ pub fn node(mem: &Mem, pointer: u64) -> Result<Option<Node>> {
     match Pointer::of(pointer)? {
         Pointer::Nothing => Ok(None),
         Pointer::Directory(at, k) => {
+            mem.verify(at, directory_len(k))?;
             expect(mem, at, kind::DIRECTORY, "a trie directory")?;
             let mut nodes: Vec<u64> = Vec::new();
             for index in 0..1usize << k {
