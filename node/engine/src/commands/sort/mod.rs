@@ -20,6 +20,9 @@ use crate::keyspace::{ReadContext, Touch, WriteContext};
 use order::sorted;
 use pattern::Pattern;
 
+/// How much may be gathered before it is asked again whether there is room.
+const ASKED_AHEAD_BYTES: u64 = 1 << 20;
+
 /// What is asked for.
 struct Options<'a> {
     by: Option<Pattern<'a>>,
@@ -47,12 +50,22 @@ pub(super) fn sort(cx: &mut WriteContext<'_>, argv: Argv<'_>, w: &mut Writer<'_>
     };
     let mut result = Gathered::default();
     let chosen = Chosen::find(&mut source, &argv[1], &options)?;
-    chosen.show(&mut source, &options, &mut |value| match value {
-        Some(value) => Ok(result.push_value(value)?),
-        None => {
-            result.push(b"");
-            Ok(())
+    // A short list may ask for a huge value again and again: what there is no room for is not
+    // gathered first.
+    let (mut cost, mut admitted) = (0u64, 0);
+    chosen.show(&mut source, &options, &mut |value| {
+        cost = cost.saturating_add(Store::element_cost(value.map_or(0, |value| value.len())));
+        if cost > admitted {
+            if !cx.store.room_for(cost) {
+                return Err(WireError::OutOfMemory.into());
+            }
+            admitted = cost.saturating_add(ASKED_AHEAD_BYTES);
         }
+        match value {
+            Some(value) => result.push_value(value)?,
+            None => result.push(b""),
+        }
+        Ok(())
     })?;
     let read = source.effects;
     cx.effects += read;
@@ -269,6 +282,25 @@ mod tests {
             ("SET str v", "+OK"),
         ]);
         bench
+    }
+
+    #[test]
+    fn a_value_asked_for_again_and_again_is_stored_only_where_there_is_room() {
+        let mut bench = Bench::full_at(1 << 20);
+        let large = vec![b'9'; 50_000];
+        bench.run(&[b"SET", b"w_1", &large]);
+        bench.run(&[&[&b"RPUSH"[..], b"l"][..], &[&b"1"[..]; 100]].concat());
+        bench.check(&[
+            ("SET d v", "+OK"),
+            (
+                "SORT l BY nosort GET w_* STORE d",
+                "-OOM command not allowed when used memory > 'maxmemory'.",
+            ),
+            ("GET d", "$1|v"),
+            ("SORT l BY w_* ALPHA LIMIT 0 1", "*1|$1|1"),
+            ("SORT l BY nosort GET w_* LIMIT 0 2 STORE d", ":2"),
+            ("LLEN d", ":2"),
+        ]);
     }
 
     #[test]

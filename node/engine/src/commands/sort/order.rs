@@ -1,8 +1,10 @@
 //! The order that SORT brings elements into.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
 use cairn_protocol::number::parse_f64;
+use cairn_store::Value;
 
 use super::Options;
 use super::pattern::Pattern;
@@ -24,17 +26,14 @@ pub(super) fn sorted(
     match (options.alphabetic, by) {
         (true, None) => places.sort_by(|&a, &b| directed(element(a).cmp(element(b)))),
         (true, Some(by)) => {
-            let keys = keys_of(cx, elements, by)?;
-            places.sort_by(|&a, &b| directed(keys[a as usize].cmp(&keys[b as usize])));
+            let (of, keys) = keys_of(cx, elements, by)?;
+            let key = |place: u32| &keys[of[place as usize]];
+            places.sort_by(|&a, &b| directed(key(a).cmp(key(b))));
         }
         (false, by) => {
             let scores = match by {
                 None => elements.iter().map(score).collect::<Outcome<Vec<f64>>>()?,
-                Some(by) => {
-                    let keys = keys_of(cx, elements, by)?;
-                    let score = |key: &Option<Vec<u8>>| key.as_deref().map_or(Ok(0.0), score);
-                    keys.iter().map(score).collect::<Outcome<Vec<f64>>>()?
-                }
+                Some(by) => scores_of(cx, elements, by)?,
             };
             places.sort_by(|&a, &b| {
                 // No score is NaN, and -0 is 0.
@@ -47,20 +46,46 @@ pub(super) fn sorted(
     Ok(())
 }
 
-/// What the pattern means for each element; nothing comes before anything.
+/// What the pattern means for elements; nothing comes before anything.
+type Keys = Vec<Option<Vec<u8>>>;
+
+/// What the pattern means, and for each element where that is.
+/// Elements that are equal share it: of a huge value that a long list asks for again and again
+/// there is one copy.
 fn keys_of(
     cx: &mut ReadContext<'_>,
     elements: &Gathered,
     by: &Pattern<'_>,
-) -> Outcome<Vec<Option<Vec<u8>>>> {
-    let mut keys = Vec::with_capacity(elements.len());
+) -> Outcome<(Vec<usize>, Keys)> {
+    let (mut of, mut keys) = (Vec::with_capacity(elements.len()), Vec::new());
+    let mut known = BTreeMap::new();
+    for element in elements.iter() {
+        let place = *known.entry(element).or_insert(keys.len());
+        if place == keys.len() {
+            by.look_up(cx, element, &mut |value| {
+                keys.push(value.map(|value| value.to_vec()).transpose()?);
+                Ok(())
+            })?;
+        }
+        of.push(place);
+    }
+    Ok((of, keys))
+}
+
+/// The numbers that the pattern means for each element; nothing is 0.
+fn scores_of(cx: &mut ReadContext<'_>, elements: &Gathered, by: &Pattern<'_>) -> Outcome<Vec<f64>> {
+    let mut scores = Vec::with_capacity(elements.len());
     for element in elements.iter() {
         by.look_up(cx, element, &mut |value| {
-            keys.push(value.map(|value| value.to_vec()).transpose()?);
+            scores.push(match value {
+                None => 0.0,
+                Some(Value::Inline(text)) => score(text)?,
+                Some(value) => score(&value.to_vec()?)?,
+            });
             Ok(())
         })?;
     }
-    Ok(keys)
+    Ok(scores)
 }
 
 /// The number that `strtod` reads from a whole text, which C ends at the first zero byte.
