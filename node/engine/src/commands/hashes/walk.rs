@@ -61,7 +61,8 @@ pub(crate) fn hscan(cx: &mut ReadContext<'_>, argv: Argv<'_>, w: &mut Writer<'_>
     };
     let hash = Members::of(&cx.view, &record, Type::Hash)?;
     let options = Options::of_members(Args::new(argv, 3))?;
-    cx.may_take(options.count.min(hash.len()))?;
+    let stepwise = record.encoding() == Encoding::Hashtable;
+    cx.may_take(if stepwise { options.count.min(hash.len()) } else { hash.len() })?;
     let mut seen = 0;
     let mut visit = |field: &[u8], value: cairn_store::Value<'_>| {
         seen += 1;
@@ -71,7 +72,7 @@ pub(crate) fn hscan(cx: &mut ReadContext<'_>, argv: Argv<'_>, w: &mut Writer<'_>
         }
         Ok(seen < options.count)
     };
-    let next = if record.encoding() == Encoding::Hashtable {
+    let next = if stepwise {
         hash.scan(cursor, &mut visit)?
     } else {
         hash.for_each(&mut |field, value| visit(field, value).map(|_| true))?;
@@ -87,6 +88,7 @@ mod tests {
 
     use cairn_protocol::resp::Proto;
 
+    use crate::commands::internal::encode_limits;
     use crate::commands::test::Bench;
 
     #[test]
@@ -155,6 +157,24 @@ mod tests {
         seen.retain(|name| name.starts_with("field:"));
         assert_eq!(seen, names);
         assert!((40..=100).contains(&steps), "{steps}");
+    }
+
+    #[test]
+    fn a_large_listpack_shown_at_once_is_a_long_read() {
+        let mut bench = Bench::new();
+        // Hashes and sets of up to 5000 stay listpacks.
+        bench.internal(|out| encode_limits(out, &[(0, 5000), (3, 5000)]));
+        for n in 0..1500 {
+            let name = format!("name:{n}");
+            bench.run(&[b"HSET", b"hash", name.as_bytes(), b"v"]);
+            bench.run(&[b"SADD", b"set", name.as_bytes()]);
+        }
+        bench.check(&[
+            ("OBJECT ENCODING hash", "$8|listpack"),
+            ("OBJECT ENCODING set", "$8|listpack"),
+        ]);
+        assert!(bench.defers("HSCAN hash 0 COUNT 10"));
+        assert!(bench.defers("SSCAN set 0 COUNT 10"));
     }
 
     #[test]

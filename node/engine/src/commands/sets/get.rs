@@ -61,8 +61,8 @@ pub(crate) fn sscan(cx: &mut ReadContext<'_>, argv: Argv<'_>, w: &mut Writer<'_>
     };
     let set = Members::of(&cx.view, &record, Type::Set)?;
     let options = Options::of_members(Args::new(argv, 3))?;
-    cx.may_take(options.count.min(set.len()))?;
     let stepwise = record.encoding() == Encoding::Hashtable;
+    cx.may_take(if stepwise { options.count.min(set.len()) } else { set.len() })?;
     let (next, mut seen) = (if stepwise { cursor } else { 0 }, 0);
     let next = set.scan(next, &mut |member, _| {
         seen += 1;
