@@ -11,7 +11,7 @@ use cairn_protocol::command::TABLE;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::ops::config::{Config, Durability, Settings};
+use crate::ops::config::{Config, Durability, MEMORY_MIN, Settings};
 use crate::ops::lock_file::LockFile;
 use crate::ops::metrics::{Metrics, Shard as Stats};
 use crate::ops::telemetry::LogControl;
@@ -19,7 +19,7 @@ use crate::ops::{clock, entropy, host, telemetry};
 use crate::raft::epoch::{Flusher, Pace};
 use crate::raft::recover::{self, Found, Recovery};
 use crate::raft::scrub::Scrubber;
-use crate::raft::{Group, Submission, expiry};
+use crate::raft::{Group, Submission, eviction, expiry};
 use crate::server::io_thread::IoThread;
 use crate::server::listener::{accept_all, bind};
 use crate::server::registry::{Filter, Registry};
@@ -31,8 +31,6 @@ use crate::server::{Identity, Shared, cron};
 const DRAIN: Duration = Duration::from_secs(5);
 /// Descriptors the node needs beside those of its clients.
 const OWN_FILES: u64 = 128;
-/// The least memory that a pool is any use with.
-const LEAST_MEMORY: u64 = 16 << 20;
 
 /// A node that serves.
 pub struct Node {
@@ -84,6 +82,7 @@ impl Node {
         if let Some(reason) = found.halted.clone() {
             group.halt(reason);
         }
+        group.set_eviction(settings.eviction());
         let pace = Pace::new(medium.is_memory(), settings.epoch_ms, settings.epoch_ops);
         let flusher = Flusher::start(Arc::clone(&group), committer, pace)
             .map_err(|error| format!("cannot start the thread that commits: {error}"))?;
@@ -207,6 +206,7 @@ impl Node {
             if shared.active_expire.load(Ordering::Relaxed) {
                 expiry::reclaim(&shared.group, &submission, &self.stats).await;
             }
+            eviction::relieve(&shared.group, &submission).await;
             if tick % 10 == 0 {
                 cron::sweep(shared, &self.stats, now);
             }
@@ -254,7 +254,7 @@ fn capacity_bytes(settings: &Settings, dir: &Path) -> Result<u64, String> {
         let half_of_medium = there / 2;
         host::memory_bytes().map_or(half_of_medium, |ram| half_of_medium.min(ram / 2))
     });
-    if chosen < LEAST_MEMORY {
+    if chosen < MEMORY_MIN {
         return Err(format!(
             "--memory {chosen} bytes is too little, 16mb is the least; {} has {free} bytes free",
             dir.display()

@@ -299,7 +299,7 @@ mod tests {
             expired,
             hits,
             misses,
-            deferred: false,
+            ..Effects::default()
         };
         let mut bench = Bench::new();
         let rows: &[(&[&[u8]], Effects)] = &[

@@ -7,6 +7,8 @@ pub struct Effects {
     pub changed: u32,
     /// Keys deleted because their deadline had passed.
     pub expired: u32,
+    /// Keys deleted to make room.
+    pub evicted: u32,
     /// Keys that a lookup found (`keyspace_hits`).
     pub hits: u32,
     /// Keys that a lookup missed (`keyspace_misses`).
@@ -20,6 +22,7 @@ impl std::ops::AddAssign for Effects {
     fn add_assign(&mut self, other: Effects) {
         self.changed = self.changed.saturating_add(other.changed);
         self.expired = self.expired.saturating_add(other.expired);
+        self.evicted = self.evicted.saturating_add(other.evicted);
         self.hits = self.hits.saturating_add(other.hits);
         self.misses = self.misses.saturating_add(other.misses);
         self.deferred = self.deferred || other.deferred;

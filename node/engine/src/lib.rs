@@ -15,6 +15,7 @@ mod apply;
 mod commands;
 mod data;
 mod effects;
+mod eviction;
 mod expiry;
 mod failure;
 mod keyspace;
@@ -26,10 +27,13 @@ mod transaction;
 mod watch;
 
 pub use apply::{At, ENGINE_VERSION, Engine};
-pub use commands::internal::{encode_drop_stages, encode_limits, encode_reclaim, encode_stage};
+pub use commands::internal::{
+    encode_drop_stages, encode_evict, encode_limits, encode_memory, encode_reclaim, encode_stage,
+};
 pub use commands::keys::database_index;
 pub use data::limits::{LIMITS, Limit, LimitKind, Limits};
 pub use effects::Effects;
+pub use eviction::{Eviction, EvictionPolicy, Victims};
 pub use failure::Fatal;
 pub use read::read_view;
 pub use recency::{CELLS as RECENCY_CELLS, Recency, RecencyPolicy};

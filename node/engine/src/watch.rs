@@ -73,12 +73,15 @@ impl Watched {
     /// Whether `op` names one of the keys, in whichever database, or means all there are.
     fn concerned_by(&self, op: &OpRef<'_>) -> bool {
         use CommandId::{
-            InternalDropStages, InternalExec, InternalLimits, InternalReclaim, InternalStage,
+            InternalDropStages, InternalEvict, InternalExec, InternalLimits, InternalMemory,
+            InternalReclaim, InternalStage,
         };
         let (spec, argv) = (op.command.spec(), op.argv());
         match op.command {
             // Expired keys are told by their deadlines; a stage is no key.
-            InternalStage | InternalDropStages | InternalReclaim | InternalLimits => false,
+            InternalStage | InternalDropStages | InternalReclaim | InternalLimits
+            | InternalMemory => false,
+            InternalEvict => argv.iter().skip(2).any(|name| self.places.contains_key(name)),
             InternalExec => operations(argv.get(1).unwrap_or_default())
                 .any(|part| part.is_ok_and(|part| self.concerned_by(&part))),
             _ if spec.place != Place::Write => false,
@@ -222,7 +225,7 @@ mod tests {
 
     use super::*;
     use crate::commands::test::Bench;
-    use crate::{encode_exec, encode_reclaim};
+    use crate::{encode_evict, encode_exec, encode_reclaim};
 
     struct Watcher {
         bench: Bench,
@@ -374,5 +377,11 @@ mod tests {
         let mut reclaim = Vec::new();
         encode_reclaim(&mut reclaim, 9);
         assert!(!may(&reclaim));
+        let mut evict = Vec::new();
+        encode_evict(&mut evict, Db(0), false, [&b"l"[..]]);
+        assert!(!may(&evict));
+        evict.clear();
+        encode_evict(&mut evict, Db(0), false, [&b"l"[..], b"k"]);
+        assert!(may(&evict));
     }
 }

@@ -68,6 +68,8 @@ counters! {
     keyspace_misses,
     /// Keys removed because their time had passed.
     expired_keys,
+    /// Keys removed to make room.
+    evicted_keys,
     /// Clients closed for too much unparsed input.
     client_query_buffer_limit_disconnections,
     /// Clients closed for replies they did not read.

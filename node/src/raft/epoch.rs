@@ -190,6 +190,7 @@ impl Worker {
 
     fn work(&mut self) -> Result<(), StoreError> {
         self.commit()?;
+        self.relieve()?;
         let pool_bytes = self.group.read().store().usage().extents_bytes;
         self.group.set_epoch_ops(self.pace.epoch_ops(pool_bytes));
         self.group.resume();
@@ -219,6 +220,17 @@ impl Worker {
         self.stats.last_us.store(us, Ordering::Relaxed);
         self.stats.max_us.fetch_max(us, Ordering::Relaxed);
         self.stats.applied_index.store(applied.0, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Gets back what has died, when space is short: the fall-back root holds it for one commit more.
+    fn relieve(&mut self) -> Result<(), StoreError> {
+        if self.group.read().store().is_tight() {
+            self.commit()?;
+            while self.group.recycle() {
+                std::thread::yield_now();
+            }
+        }
         Ok(())
     }
 

@@ -15,25 +15,28 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use cairn_engine::{ENGINE_VERSION, Engine, Fatal};
+use cairn_engine::{ENGINE_VERSION, Engine, Eviction, Fatal};
 use cairn_protocol::ids::{LogIndex, ShardId, Term};
 use cairn_protocol::op::{ENTRY_HEADER_BYTES, EntryHeader, encode_entry_header};
 use cairn_store::log::{Entry, EntryKind, Log, LogError};
 use cairn_store::{Published, Sealed, StoreError};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use super::eviction::{self, Foreseen};
 use super::long_read::Pinned;
 use super::propose::{Guard, Submission};
 use super::turn::Turn;
 use crate::ops::clock;
 use crate::ops::entropy::Seeds;
-use crate::ops::metrics::{Hold, Shard as Stats};
+use crate::ops::metrics::{Counter, Hold, Shard as Stats};
 
 /// Bytes of operations after which an entry takes no further submission.
 const ENTRY_BYTES: usize = 1 << 20;
 /// Operations after which it takes none, so that an epoch ends about when it should.
 const ENTRY_OPS: u32 = 1024;
 
+/// Places of dead blocks made free under one hold: some 100 us.
+const RECYCLE_BLOCKS: usize = 1024;
 /// Nodes of dropped trees freed between two looks at the clock, and for how long under one hold.
 const RECLAIM_NODES: usize = 8;
 const RECLAIM_NANOS: u64 = 100_000;
@@ -61,6 +64,7 @@ struct InFlight {
     seed: u64,
     /// Those whose operations it holds, in order.
     submissions: Vec<Arc<Submission>>,
+    foreseen: Foreseen,
 }
 
 /// What the holder of the driver's lock works with.
@@ -119,6 +123,7 @@ pub struct Group {
     /// Whoever applies an entry has let go of the engine in the middle of it.
     half_applied: AtomicBool,
     pace: OnceLock<Pace>,
+    eviction: Mutex<Eviction>,
     /// Counted into by whoever holds the driver's lock.
     stats: Arc<Stats>,
     /// Counted into by the thread that commits.
@@ -181,6 +186,7 @@ impl Group {
             paused: AtomicBool::new(false),
             half_applied: AtomicBool::new(false),
             pace: OnceLock::new(),
+            eviction: Mutex::default(),
             stats,
             upkeep,
         })
@@ -255,6 +261,15 @@ impl Group {
         Ok(more)
     }
 
+    /// Makes some places free again that commits have released; says whether there are more.
+    pub(super) fn recycle(&self) -> bool {
+        let mut engine = self.engine.write();
+        let start = clock::now();
+        let more = engine.store_mut().recycle_dead(RECYCLE_BLOCKS);
+        self.upkeep.hold(Hold::Write, clock::nanos_since(start));
+        more
+    }
+
     /// The shard's number.
     pub fn shard(&self) -> ShardId {
         self.shard
@@ -286,6 +301,17 @@ impl Group {
         let pace = Pace { ops: AtomicU64::new(ops), bytes, hurry };
         // A second pace would be a mistake in the composition root; the first one stays.
         let _ = self.pace.set(pace);
+    }
+
+    /// How keys are chosen that go when memory is full.
+    pub fn eviction(&self) -> Eviction {
+        *self.eviction.lock()
+    }
+
+    /// Changes it, and what the sketch counts.
+    pub fn set_eviction(&self, rules: Eviction) {
+        *self.eviction.lock() = rules;
+        self.read().recency().set_policy(rules.policy.recency());
     }
 
     /// Changes how many operations an epoch may hold.
@@ -344,6 +370,11 @@ impl Group {
         let mut submissions = driver.spare.pop().unwrap_or_default();
         let (mut bytes, mut count, mut work) = (0, 0u32, 0u32);
         driver.last_ms = driver.last_ms.max(clock::wall_ms());
+        let (evicting, foreseen) = self.make_room(driver);
+        if let Some(evicting) = evicting {
+            count += evicting.batch().write_count();
+            submissions.push(evicting);
+        }
         while bytes < ENTRY_BYTES
             && work < ENTRY_OPS
             && let Some(submission) = driver.taken.pop_front()
@@ -367,7 +398,27 @@ impl Group {
         driver.header.clear();
         encode_entry_header(&mut driver.header, &header);
         driver.next_index += u64::from(!submissions.is_empty());
-        InFlight { index, now_ms, seed, submissions }
+        InFlight { index, now_ms, seed, submissions, foreseen }
+    }
+
+    /// Room for the next entry, where keys may be given up for it.
+    fn make_room(&self, driver: &mut Driver) -> (Option<Arc<Submission>>, Foreseen) {
+        let rules = self.eviction();
+        if !rules.is_on() {
+            return (None, Foreseen::default());
+        }
+        let draw = (driver.last_ms, driver.seeds.next_seed());
+        let engine = self.engine.read();
+        let (mut bytes, mut work) = (0, 0);
+        // As `stamp` will take them.
+        let entry = driver.taken.iter().map_while(|submission| {
+            let batch = submission.batch();
+            let is_full = bytes >= ENTRY_BYTES || work >= ENTRY_OPS;
+            (bytes, work) = (bytes + batch.write_bytes(), work + batch.work());
+            (!is_full).then(|| eviction::need(&engine, &batch))
+        });
+        let in_flight = driver.in_flight.iter().map(|entry| &entry.foreseen);
+        eviction::make_room(&engine, rules, draw, entry, in_flight)
     }
 
     /// Gives an entry to the log. A lone submission's bytes go there as they lie.
@@ -454,6 +505,9 @@ impl Group {
             seed = seed.wrapping_add(batch.write_count().into());
             bytes += batch.write_bytes() as u64;
             ops += u64::from(batch.work());
+            if batch.evicted() > 0 {
+                self.stats.count(Counter::evicted_keys, batch.evicted().into());
+            }
             batch.set_apply_nanos(turn.lap());
             drop(batch);
             if at + 1 < entry.submissions.len() {

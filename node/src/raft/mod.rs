@@ -7,11 +7,12 @@
 //! [`long_read`] answers what would hold others up from a pinned root.
 //! [`types`] and [`log_store`] are openraft's side of it, which more voters will use.
 //! [`epoch`] commits the pool in the background, [`scrub`] looks for damage in it, [`expiry`]
-//! proposes the reclaiming of expired keys.
+//! proposes the reclaiming of expired keys, [`eviction`] what goes when memory is full.
 //!
 //! Imports `ops`, the engine, the store and the protocol; never the server.
 
 pub mod epoch;
+pub mod eviction;
 pub mod expiry;
 pub mod group;
 pub mod log_store;

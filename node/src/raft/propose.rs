@@ -332,6 +332,11 @@ impl Batch {
         self.apply_nanos = nanos;
     }
 
+    /// Keys that its operations deleted to make room.
+    pub(super) fn evicted(&self) -> u32 {
+        self.effects.evicted
+    }
+
     /// The commands that ran (writes and reads), in order.
     pub fn commands(&self) -> &[&'static Spec] {
         &self.commands

@@ -8,10 +8,12 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::time::Instant;
 
-use cairn_engine::{At, ENGINE_VERSION, Engine};
+use cairn_engine::{At, ENGINE_VERSION, Engine, encode_memory};
 use cairn_protocol::command::CommandId;
 use cairn_protocol::ids::{LogIndex, NodeId, ShardId, Term};
-use cairn_protocol::op::{EntryHeader, EntryRef as Operations, OpRef, operations};
+use cairn_protocol::op::{
+    EntryHeader, EntryRef as Operations, OpRef, encode_entry_header, operations,
+};
 use cairn_protocol::resp::Writer;
 use cairn_store::log::{Entry, EntryKind, EntryRef, Log, LogId, LogKind, LogOptions, Recovered};
 use cairn_store::media::Medium;
@@ -123,7 +125,7 @@ pub fn recover(options: Options<'_>) -> Result<Recovery, String> {
     let start = take_term(&mut engine, &log, &recovered)?;
     watch.lap("term taken");
     let mut recovery = Recovery { engine, committer, log, start, found };
-    set_limits(&mut recovery, options.capacity_bytes)?;
+    propose_limit(&mut recovery, options.capacity_bytes)?;
     Ok(recovery)
 }
 
@@ -357,18 +359,33 @@ fn wait(start: impl FnOnce(cairn_store::log::Done)) -> Result<(), String> {
     }
 }
 
-/// Applies the operator's memory limit from here on. The limit decides what writes are admitted,
-/// and so what a replay makes of them: a changed one is committed before the first new write.
-fn set_limits(recovery: &mut Recovery, capacity_bytes: u64) -> Result<(), String> {
-    let store = recovery.engine.store_mut();
+/// Has the log say what the operator's memory limit is from here on: it decides what writes are
+/// admitted, and so what a replay makes of them.
+fn propose_limit(recovery: &mut Recovery, capacity_bytes: u64) -> Result<(), String> {
+    let Recovery { engine, committer, log, start, .. } = recovery;
+    let store = engine.store_mut();
     store.set_capacity_bytes(capacity_bytes);
     if store.limit_bytes() == capacity_bytes {
         return Ok(());
     }
-    store.set_limit_bytes(capacity_bytes);
-    if let Some(sealed) = store.seal() {
-        let published = recovery.committer.commit(sealed).map_err(|error| error.to_string())?;
-        recovery.engine.store_mut().release(published);
+    let now_ms = store.clock_ms();
+    let header = EntryHeader { engine_version: ENGINE_VERSION, count: 1, now_ms, seed: 0 };
+    let mut payload = Vec::new();
+    encode_entry_header(&mut payload, &header);
+    encode_memory(&mut payload, capacity_bytes);
+    let index = LogIndex(start.last_index.0 + 1);
+    let pending = Pending { term: start.term, index, kind: EntryKind::Normal, payload };
+    let parts = [pending.payload.as_slice()];
+    let Pending { term, kind, .. } = pending;
+    let entry = Entry { shard: SHARD, term, index, kind, payload: &parts };
+    wait(|done| log.append(&[entry], done))?;
+    start.last_index = index;
+    apply(engine, &pending, &mut Found::default())?;
+    // A pool that was created now holds an entry of its log from here on, so that the one is never
+    // taken for complete without the other.
+    if let Some(sealed) = engine.store_mut().seal() {
+        let published = committer.commit(sealed).map_err(|error| error.to_string())?;
+        engine.store_mut().release(published);
     }
     Ok(())
 }

@@ -26,7 +26,7 @@ use parking_lot::{MutexGuard, RwLockReadGuard};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-use super::commands::{self, After, Context};
+use super::commands::{self, After, Context, SharedSettings};
 use super::io_thread::{Scratch, Thread};
 use super::queue::is_immediate;
 use super::registry::{Activity, Client};
@@ -36,7 +36,7 @@ use super::slowlog::{SlowEntry, cut_args};
 use super::staging;
 use crate::ops::clock;
 use crate::ops::metrics::{Counter, Hold};
-use crate::raft::{Batch, LongRead, Prefetch, Submission, error_code, first_key};
+use crate::raft::{Batch, LongRead, Prefetch, Submission, error_code, eviction, first_key};
 
 /// Room for one read from a socket.
 pub(super) const READ_BYTES: usize = 32 << 10;
@@ -532,8 +532,8 @@ impl Connection {
                 tokio::time::sleep(duration).await;
                 Ok(())
             }
-            After::Limits(changes) => {
-                self.change_limits(scratch, from, &changes).await;
+            After::Change(changes) => {
+                self.change(scratch, from, &changes).await;
                 Ok(())
             }
             After::Close => Err(Gone),
@@ -552,15 +552,26 @@ impl Connection {
         outcome
     }
 
-    /// Proposes a change of limits; the reply that stands from `from` on becomes the error, if there
-    /// is one.
-    async fn change_limits(&self, scratch: &mut Scratch, from: usize, changes: &[(usize, i64)]) {
-        let (group, submission) = (&self.thread.shared.group, &scratch.submission);
-        let spec = CommandId::InternalLimits.spec();
-        submission.batch().push_encoded(spec, |out| encode_limits(out, changes));
-        staging::run(group, submission).await;
+    /// Proposes a change of what all replicas share; the reply that stands from `from` on becomes
+    /// the error, if there is one.
+    async fn change(&self, scratch: &mut Scratch, from: usize, changes: &SharedSettings) {
+        let (group, submission) = (&self.thread.shared.group, Arc::clone(&scratch.submission));
+        if !changes.limits.is_empty() {
+            let spec = CommandId::InternalLimits.spec();
+            submission.batch().push_encoded(spec, |out| encode_limits(out, &changes.limits));
+            staging::run(group, &submission).await;
+            self.replace_by_error(scratch, from);
+        }
+        if let Some(limit_bytes) = changes.memory {
+            eviction::set_limit(group, &submission, limit_bytes).await;
+            self.replace_by_error(scratch, from);
+        }
+    }
+
+    /// Takes the replies of a batch of the node's own: if they are an error, that is the answer.
+    fn replace_by_error(&self, scratch: &mut Scratch, from: usize) {
         let mut reply = Vec::new();
-        submission.batch().take_replies(&mut reply);
+        scratch.submission.batch().take_replies(&mut reply);
         if error_code(&reply).is_some() {
             scratch.out.truncate(from);
             scratch.out.extend_from_slice(&reply);

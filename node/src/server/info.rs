@@ -48,6 +48,7 @@ pub struct Snapshot {
     pub anonymous_bytes: u64,
     pub system_memory: u64,
     pub maxmemory: u64,
+    pub maxmemory_policy: &'static str,
     pub keyspace: Vec<Keys>,
     pub totals: Totals,
     pub rates: Instantaneous,
@@ -98,6 +99,7 @@ pub fn gather(shared: &Shared) -> Snapshot {
         used_memory_rss: host::resident_bytes(),
         anonymous_bytes: host::anonymous_bytes(),
         system_memory: host::memory_bytes().unwrap_or(0),
+        maxmemory_policy: settings.maxmemory_policy.name(),
         totals: shared.metrics.totals(),
         rates: shared.metrics.instantaneous(),
         cpu: host::cpu_seconds(),
@@ -133,7 +135,7 @@ fn from_store(shared: &Shared, databases: u16, snapshot: &mut Snapshot) {
     snapshot.used_memory = usage.live_bytes;
     snapshot.dead_bytes = usage.dead_bytes;
     snapshot.pool_bytes = usage.extents_bytes;
-    snapshot.maxmemory = usage.capacity_bytes;
+    snapshot.maxmemory = store.limit_bytes();
     snapshot.epoch = store.epoch().0;
     snapshot.committed_epoch = store.committed_epoch().0;
     snapshot.lazyfree = store.has_dropped();
@@ -254,7 +256,7 @@ fn memory(s: &Snapshot, lines: &mut Lines) {
     lines.field("used_memory_overhead", s.anonymous_bytes);
     lines.bytes("total_system_memory", s.system_memory);
     lines.bytes("maxmemory", s.maxmemory);
-    lines.field("maxmemory_policy", "noeviction");
+    lines.field("maxmemory_policy", s.maxmemory_policy);
     let ratio = s.used_memory_rss as f64 / s.used_memory.max(1) as f64;
     lines.field("mem_fragmentation_ratio", format_args!("{ratio:.2}"));
     lines.field("mem_allocator", "cairn-pool");
@@ -291,7 +293,7 @@ fn stats(s: &Snapshot, lines: &mut Lines) {
     lines.field("sync_partial_ok", 0);
     lines.field("sync_partial_err", 0);
     count(lines, C::expired_keys);
-    lines.field("evicted_keys", 0);
+    count(lines, C::evicted_keys);
     count(lines, C::keyspace_hits);
     count(lines, C::keyspace_misses);
     lines.field("pubsub_channels", 0);

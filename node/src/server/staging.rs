@@ -13,6 +13,7 @@ use cairn_protocol::command::keys::keys_of;
 use cairn_protocol::command::{CommandId, Place, Spec};
 use cairn_protocol::op::{OpRef, encode_op, encode_op_staged, operations};
 use cairn_protocol::resp::{Argv, Proto};
+use cairn_store::admitted_bytes;
 
 use crate::ops::entropy;
 use crate::raft::{Group, Submission};
@@ -52,6 +53,7 @@ pub(super) async fn propose(
     submission: &Arc<Submission>,
     write: Write<'_>,
 ) -> Result<(), WireError> {
+    check_fits(group, write.argv.total_bytes())?;
     let positions = positions(&[(write.spec, write.argv)]).ok_or_else(|| {
         WireError::Custom(format!(
             "ERR a command of {} bytes in {} arguments is too long for one log record: split it",
@@ -86,6 +88,7 @@ pub(super) async fn stage_transaction(
     submission: &Arc<Submission>,
     body: &[u8],
 ) -> Result<(Vec<u8>, Vec<(usize, u64)>), WireError> {
+    check_fits(group, body.len())?;
     let ops: Vec<OpRef<'_>> = operations(body).flatten().collect();
     let commands: Vec<_> = ops.iter().map(|op| (op.command.spec(), op.argv())).collect();
     let positions = positions(&commands).ok_or_else(|| {
@@ -112,6 +115,13 @@ pub(super) async fn stage_transaction(
         }
     }
     Ok((shorter, all))
+}
+
+/// Refuses what an empty shard would have no room for, before anything else is evicted for it.
+fn check_fits(group: &Group, len_bytes: usize) -> Result<(), WireError> {
+    let limit_bytes = group.read().store().limit_bytes();
+    let fits = limit_bytes == 0 || len_bytes as u64 <= admitted_bytes(limit_bytes);
+    if fits { Ok(()) } else { Err(WireError::OutOfMemory) }
 }
 
 /// Which arguments of each command to stage: the longest, as many as are needed. Never keys, which

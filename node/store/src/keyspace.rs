@@ -57,6 +57,11 @@ impl Db {
     }
 }
 
+/// What a key counts as beside its blob: an entry in a leaf two thirds full, and the directory above.
+const KEY_BYTES: u64 = 16;
+/// What a deadline counts as in the tree of them.
+const DEADLINE_BYTES: u64 = 48;
+
 /// Blobs of a trie, looked up by key.
 pub(crate) struct ByKey<'a> {
     pub(crate) key: &'a [u8],
@@ -842,27 +847,38 @@ impl Store {
         (0..=Db::COUNT)
             .map(|db| {
                 let row = |word| self.view().row_word(Db(db), word).unwrap_or(0);
-                // An entry in a leaf two thirds full, and the directory above it.
-                row(root::BYTES) + row(root::KEYS) * 16 + row(root::EXPIRES) * 48
+                let entries = row(root::KEYS) * KEY_BYTES + row(root::EXPIRES) * DEADLINE_BYTES;
+                row(root::BYTES) + entries
             })
             .sum()
     }
 
-    /// Upper bound of what a put of such a key adds to [`Store::content_bytes`].
-    pub fn cost(key_len: usize, value_len: u64) -> u64 {
-        content_bytes(key_len, value_len, true) + 64
+    /// What a key counts as, its entries beside it included.
+    pub fn counted_bytes(record: &Record<'_>) -> u64 {
+        record.bytes() + KEY_BYTES + record.deadline_ms().map_or(0, |_| DEADLINE_BYTES)
     }
 
-    /// Whether `bytes` more of content are admitted. What the limit keeps back is for copies that
-    /// copy-on-write holds on to, for fragments, and for deletes when the pool is full.
+    /// Upper bound of what a put of such a key adds to [`Store::content_bytes`].
+    pub fn cost(key_len: usize, value_len: u64) -> u64 {
+        content_bytes(key_len, value_len, true) + KEY_BYTES + DEADLINE_BYTES
+    }
+
+    /// Whether `bytes` more of content are admitted.
     pub fn room_for(&self, bytes: u64) -> bool {
-        self.limit_bytes == 0
-            || self.content_bytes().saturating_add(bytes) <= admitted_bytes(self.limit_bytes)
+        self.overflow_bytes(self.limit_bytes, bytes) == 0
+    }
+
+    /// How much content is too much under a limit (0: none), were there `more_bytes` of it. What a
+    /// limit keeps back is for copies that copy-on-write holds on to, for fragments, and for deletes
+    /// when the pool is full.
+    pub fn overflow_bytes(&self, limit_bytes: u64, more_bytes: u64) -> u64 {
+        let admitted = if limit_bytes == 0 { u64::MAX } else { admitted_bytes(limit_bytes) };
+        self.content_bytes().saturating_add(more_bytes).saturating_sub(admitted)
     }
 }
 
 /// Content that a limit admits: 85 % of it less 4 MiB.
-fn admitted_bytes(limit_bytes: u64) -> u64 {
+pub fn admitted_bytes(limit_bytes: u64) -> u64 {
     (limit_bytes / 100 * 85).saturating_sub(4 << 20)
 }
 

@@ -27,7 +27,7 @@ pub mod trie;
 pub use blob::{Encoding, Meta, Record, Type, Value};
 pub use collection::{Edit, PACKED_MAX, Tree};
 pub use error::{Corrupt, Result, StoreError};
-pub use keyspace::{Db, Key, View};
+pub use keyspace::{Db, Key, View, admitted_bytes};
 pub use order::Bound;
 pub use pool::{Committer, Opened, Pin, PoolOptions, Published, Sealed, Store};
 pub use snapshot::{Snapshot, SnapshotOutcome};

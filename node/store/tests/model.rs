@@ -907,6 +907,10 @@ unsafe impl cairn_store::media::Media for Shared {
     fn len(&self) -> u64 {
         self.0.len()
     }
+    fn reserved(&self) -> u64 {
+        self.0.reserved()
+    }
+
     fn grow(&self, file_bytes: u64, backed: &[(u64, u64)]) -> cairn_store::Result<()> {
         self.0.grow(file_bytes, backed)
     }

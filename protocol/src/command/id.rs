@@ -419,6 +419,10 @@ command_ids! {
     InternalExec = 65283,
     /// Changes when encodings change: number, value, ...
     InternalLimits = 65284,
+    /// Changes how much memory the shard may take: bytes
+    InternalMemory = 65285,
+    /// Deletes the named keys, to make room: whether only those with a deadline, key ...
+    InternalEvict = 65286,
 }
 
 impl CommandId {

@@ -5,6 +5,7 @@ mod bad_input;
 mod clients;
 mod damage;
 mod differential;
+mod eviction;
 mod kill9;
 mod refusals;
 mod replicas;

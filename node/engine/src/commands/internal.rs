@@ -1,4 +1,5 @@
-//! Operations that only a node proposes: staging large arguments, reclaiming expired keys.
+//! Operations that only a node proposes: staging large arguments, reclaiming expired keys, the
+//! memory limit and what it costs.
 //!
 //! An argument too large for one log record is sent ahead in pieces, each an operation of its own
 //! that appends to a key of the hidden database 16; the command's own operation then names the
@@ -51,6 +52,59 @@ pub fn encode_limits(out: &mut Vec<u8>, changes: &[(usize, i64)]) {
     let argv: Vec<&[u8]> =
         std::iter::once(&b"_limits"[..]).chain(words.iter().map(|word| &word[..])).collect();
     encode_op(out, CommandId::InternalLimits, 0, Argv::from(&argv[..]));
+}
+
+/// Appends the operation that sets the shard's memory limit. The reply is OK.
+pub fn encode_memory(out: &mut Vec<u8>, limit_bytes: u64) {
+    let argv = [&b"_memory"[..], &limit_bytes.to_le_bytes()];
+    encode_op(out, CommandId::InternalMemory, 0, Argv::from(&argv));
+}
+
+/// Appends the operation that deletes the keys `names` of `db` to make room, with `only_expiring`
+/// those of them that still have a deadline. The reply, and
+/// [`Effects::evicted`](crate::Effects::evicted), count them.
+pub fn encode_evict<'a>(
+    out: &mut Vec<u8>,
+    db: Db,
+    only_expiring: bool,
+    names: impl IntoIterator<Item = &'a [u8]>,
+) {
+    let head = [&b"_evict"[..], if only_expiring { b"1" } else { b"0" }];
+    let argv: Vec<&[u8]> = head.into_iter().chain(names).collect();
+    encode_op(out, CommandId::InternalEvict, db.0, Argv::from(&argv[..]));
+}
+
+/// _MEMORY bytes
+///
+/// What this replica's pool may take follows when that is less. It is never lowered while running:
+/// what is there must be copied even to be deleted.
+pub(super) fn memory(cx: &mut WriteContext<'_>, argv: Argv<'_>, w: &mut Writer<'_>) -> Outcome {
+    let limit_bytes = number(&argv[1])?;
+    cx.store.set_limit_bytes(limit_bytes);
+    if limit_bytes > cx.store.usage().capacity_bytes {
+        cx.store.set_capacity_bytes(limit_bytes);
+    }
+    cx.room.forget();
+    w.ok();
+    Ok(())
+}
+
+/// _EVICT only_expiring [key ...]
+pub(super) fn evict(cx: &mut WriteContext<'_>, argv: Argv<'_>, w: &mut Writer<'_>) -> Outcome {
+    let only_expiring = &argv[1] == b"1";
+    let before = cx.effects.evicted;
+    for name in argv.iter().skip(2) {
+        let key = cx.key(name);
+        // One whose time has passed goes as well, as evicted.
+        let found = cx.store.get(cx.db, &key)?;
+        let expires = found.map(|record| record.deadline_ms().is_some());
+        if expires.is_some_and(|expires| expires || !only_expiring) {
+            cx.remove(&key)?;
+            cx.effects.evicted += 1;
+        }
+    }
+    w.int((cx.effects.evicted - before).into());
+    Ok(())
 }
 
 /// _LIMITS [number value ...]

@@ -193,6 +193,8 @@ pub(crate) fn handler(command: CommandId) -> Handler {
         Id::InternalReclaim => Write(internal::reclaim),
         Id::InternalExec => Several,
         Id::InternalLimits => Write(internal::limits),
+        Id::InternalMemory => Write(internal::memory),
+        Id::InternalEvict => Write(internal::evict),
 
         Id::Select
         | Id::Object

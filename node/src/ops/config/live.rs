@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn get_matches_globs_once_each_and_keeps_the_case_of_a_literal() {
         let config = config();
-        assert_eq!(names(&config, &[b"maxmem*", b"maxmemory"]).len(), 3);
+        assert_eq!(names(&config, &[b"maxmem*", b"maxmemory"]).len(), 4);
         assert_eq!(names(&config, &[b"MaxClients"]), ["MaxClients"]);
         assert_eq!(names(&config, &[b"nothing"]), [""; 0]);
         assert_eq!(config.matching(&[b"save"]), [(b"save".to_vec(), String::new())]);

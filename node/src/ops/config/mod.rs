@@ -13,4 +13,4 @@ pub use cli::{CheckArgs, CommandLineError, HealthArgs, Invocation, parse_command
 pub use live::{Config, SetError};
 pub use load::ConfigError;
 pub use options::{Change, Group, OPTIONS, OptionRow};
-pub use settings::{Durability, OutputLimit, Settings};
+pub use settings::{Durability, MEMORY_MIN, OutputLimit, Settings};

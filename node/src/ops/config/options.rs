@@ -3,6 +3,8 @@
 use std::net::{IpAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
+use cairn_engine::EvictionPolicy;
+
 use super::settings::{Durability, OutputLimit, Settings};
 use crate::ops::host;
 use crate::ops::telemetry::LogLevel;
@@ -102,8 +104,9 @@ pub static OPTIONS: &[OptionRow] = &[
         group: Group::Storage,
         value_name: "BYTES",
         default: "auto",
-        help: "Capacity of the pool, all data and indexes included, such as 512mb or 8gb. `auto` is \
-               half of RAM, or of what the medium has free if that is less",
+        help: "Capacity of the pool, all data and indexes included, such as 512mb or 8gb; CONFIG SET \
+               maxmemory changes it until the next start. `auto` is half of RAM, or of what the \
+               medium has free if that is less",
         change: Change::AtStart,
         several: false,
         set: |s, text| {
@@ -118,12 +121,32 @@ pub static OPTIONS: &[OptionRow] = &[
         group: Group::Storage,
         value_name: "POLICY",
         default: "noeviction",
-        help: "What to do when the pool is full: noeviction (writes answer OOM, deletes work). \
-               No other policy is supported yet",
+        help: "What goes when the pool is full: nothing (noeviction: writes answer OOM, deletes \
+               work), or keys by last use, frequency or at random, of all (allkeys-lru, allkeys-lfu, \
+               allkeys-random) or of those with a deadline (volatile-lru, volatile-lfu, \
+               volatile-random, volatile-ttl)",
         change: Change::Live,
         several: false,
-        set: |_, text| only("noeviction", text, "Cairn evicts nothing yet"),
-        get: |_| "noeviction".into(),
+        set: |s, text| {
+            s.maxmemory_policy = one_of(text, &EvictionPolicy::NAMES)?;
+            Ok(())
+        },
+        get: |s| s.maxmemory_policy.name().into(),
+    },
+    OptionRow {
+        name: "maxmemory-samples",
+        config_name: "maxmemory-samples",
+        group: Group::Storage,
+        value_name: "N",
+        default: "5",
+        help: "Keys to look at for each that is evicted, 1 to 64: more choose better and slower",
+        change: Change::Live,
+        several: false,
+        set: |s, text| {
+            s.maxmemory_samples = integer(text, 1, 64)?;
+            Ok(())
+        },
+        get: |s| s.maxmemory_samples.to_string(),
     },
     OptionRow {
         name: "durability",
@@ -514,13 +537,6 @@ fn one_of<T: Copy>(text: &str, names: &[(&str, T)]) -> Result<T, String> {
     })
 }
 
-fn only(wanted: &str, text: &str, why: &str) -> Result<(), String> {
-    if text.eq_ignore_ascii_case(wanted) {
-        return Ok(());
-    }
-    Err(format!("only '{wanted}' is supported: {why}"))
-}
-
 fn addresses(text: &str) -> Result<Vec<IpAddr>, String> {
     let mut all = Vec::new();
     for word in text.split([' ', ',']).filter(|word| !word.is_empty()) {
@@ -594,8 +610,10 @@ mod tests {
             ("durability", "never", "argument(s) must be one of the following: always, everysec"),
             (
                 "maxmemory-policy",
-                "allkeys-lru",
-                "only 'noeviction' is supported: Cairn evicts nothing yet",
+                "lru",
+                "argument(s) must be one of the following: volatile-lru, volatile-lfu, \
+                 volatile-random, volatile-ttl, allkeys-lru, allkeys-lfu, allkeys-random, \
+                 noeviction",
             ),
             ("bind", "", "argument must name at least one address"),
         ] {

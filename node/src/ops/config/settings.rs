@@ -3,8 +3,13 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use cairn_engine::{Eviction, EvictionPolicy};
+
 use super::options::OPTIONS;
 use crate::ops::telemetry::LogLevel;
+
+/// The least memory that a pool is any use with, in bytes.
+pub const MEMORY_MIN: u64 = 16 << 20;
 
 /// When a write counts as durable on file media.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +48,8 @@ pub struct Settings {
     pub dir: PathBuf,
     /// Bytes; None until the composition root has asked the machine.
     pub memory: Option<u64>,
+    pub maxmemory_policy: EvictionPolicy,
+    pub maxmemory_samples: usize,
     pub durability: Durability,
     pub epoch_ms: Option<u64>,
     pub epoch_ops: Option<u64>,
@@ -78,11 +85,18 @@ impl Settings {
         settings
     }
 
+    /// How keys are chosen that go when memory is full.
+    pub fn eviction(&self) -> Eviction {
+        Eviction { policy: self.maxmemory_policy, samples: self.maxmemory_samples }
+    }
+
     /// Something for the rows to write their defaults into; never seen outside.
     fn blank() -> Settings {
         Settings {
             dir: PathBuf::new(),
             memory: None,
+            maxmemory_policy: EvictionPolicy::NoEviction,
+            maxmemory_samples: 1,
             durability: Durability::Always,
             epoch_ms: None,
             epoch_ops: None,

@@ -6,15 +6,27 @@ use cairn_protocol::glob;
 use cairn_protocol::number::parse_i64;
 use cairn_protocol::resp::{Argv, Writer};
 
-use super::{After, Context};
-use crate::ops::config::SetError;
+use super::{After, Context, SharedSettings};
+use crate::ops::config::{MEMORY_MIN, SetError};
+use crate::ops::host;
 use crate::ops::units::parse_bytes;
+
+/// The one setting of Redis's that is a limit of the shard's pool.
+const MAXMEMORY: &str = "maxmemory";
 
 /// CONFIG GET pattern ...
 pub(super) fn get(cx: &Context<'_>, argv: Argv<'_>, w: &mut Writer<'_>) {
     let patterns: Vec<&[u8]> = argv.iter().skip(2).collect();
     let mut found = cx.shared.config.matching(&patterns);
-    let limits = *cx.shared.group.read().limits();
+    let (limits, memory) = {
+        let engine = cx.shared.group.read();
+        (*engine.limits(), engine.store().limit_bytes())
+    };
+    for (name, value) in &mut found {
+        if name.eq_ignore_ascii_case(MAXMEMORY.as_bytes()) {
+            *value = memory.to_string();
+        }
+    }
     for (number, limit) in LIMITS.iter().enumerate() {
         let value = limits.get(number).unwrap_or(limit.default).to_string();
         for name in [Some(limit.name), limit.alias].into_iter().flatten() {
@@ -41,18 +53,57 @@ pub(super) fn set(
         return Err(WireError::Syntax);
     }
     let args: Vec<&[u8]> = argv.iter().skip(2).collect();
-    let (mut own, mut shared) = (Vec::new(), Vec::new());
+    let (mut own, mut shared) = (Vec::new(), SharedSettings::default());
     for pair in args.chunks_exact(2) {
         match limit_of(pair[0]) {
-            Some((number, limit)) => shared.push((number, limit_value(limit, pair)?)),
+            _ if pair[0].eq_ignore_ascii_case(MAXMEMORY.as_bytes()) => {
+                if shared.memory.replace(memory_value(cx, pair[1])?).is_some() {
+                    return Err(refused(MAXMEMORY.as_bytes(), "duplicate parameter".to_owned()));
+                }
+            }
+            Some((number, limit)) => shared.limits.push((number, limit_value(limit, pair)?)),
             None => own.push((pair[0], pair[1])),
         }
     }
     let changed =
         cx.shared.config.set(&own).map_err(|refusal| WireError::Custom(refusal.text()))?;
     cx.shared.log.set(changed.log_level);
+    cx.shared.group.set_eviction(changed.eviction());
     w.ok();
-    Ok(if shared.is_empty() { After::Continue } else { After::Limits(shared) })
+    let is_own = shared == SharedSettings::default();
+    Ok(if is_own { After::Continue } else { After::Change(shared) })
+}
+
+/// The memory limit that `text` asks for, if this node can give as much.
+fn memory_value(cx: &Context<'_>, text: &[u8]) -> Result<u64, WireError> {
+    let refuse = |reason: String| Err(refused(MAXMEMORY.as_bytes(), reason));
+    let Some(bytes) = parse_bytes(&String::from_utf8_lossy(text)) else {
+        return refuse("argument must be a memory value".to_owned());
+    };
+    let (limit, usage, most) = {
+        let engine = cx.shared.group.read();
+        let store = engine.store();
+        (store.limit_bytes(), store.usage(), store.capacity_bytes_max())
+    };
+    if bytes < MEMORY_MIN {
+        return refuse(format!("a pool needs {MEMORY_MIN} bytes at least; it cannot be unlimited"));
+    }
+    if bytes > most {
+        return refuse(format!(
+            "this process reserved addresses for {most} bytes: restart with a larger --memory"
+        ));
+    }
+    let dir = &cx.shared.identity.dir;
+    let there = host::free_bytes(dir).unwrap_or(u64::MAX).saturating_add(usage.extents_bytes);
+    if bytes > limit && bytes > there {
+        return refuse(format!("{} has room for {there} bytes", dir.display()));
+    }
+    Ok(bytes)
+}
+
+fn refused(name: &[u8], reason: String) -> WireError {
+    let name = String::from_utf8_lossy(name).to_ascii_lowercase();
+    WireError::Custom(SetError::Refused { name, reason }.text())
 }
 
 /// The limit of that name, and its number.
@@ -63,10 +114,7 @@ fn limit_of(name: &[u8]) -> Option<(usize, &'static Limit)> {
 
 /// The value that `pair` asks for.
 fn limit_value(limit: &Limit, pair: &[&[u8]]) -> Result<i64, WireError> {
-    let refuse = |reason: String| {
-        let name = String::from_utf8_lossy(pair[0]).to_ascii_lowercase();
-        WireError::Custom(SetError::Refused { name, reason }.text())
-    };
+    let refuse = |reason| refused(pair[0], reason);
     let no_integer = || refuse("argument couldn't be parsed into an integer".to_owned());
     let (low, high) = match limit.kind {
         LimitKind::Count | LimitKind::Bytes => (0, i64::MAX),

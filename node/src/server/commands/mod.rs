@@ -29,6 +29,15 @@ pub(super) struct Context<'a> {
     pub client: &'a Arc<Client>,
 }
 
+/// Settings that lie in the shard's own state.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct SharedSettings {
+    /// Limits of encodings, by number.
+    pub limits: Vec<(usize, i64)>,
+    /// The memory limit in bytes.
+    pub memory: Option<u64>,
+}
+
 /// What the connection does once the reply is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum After {
@@ -38,8 +47,8 @@ pub(super) enum After {
     Close,
     /// Goes on after a while.
     Sleep(Duration),
-    /// Changes these limits, which all replicas share. The reply stands if that succeeds.
-    Limits(Vec<(usize, i64)>),
+    /// Changes what all replicas share. The reply stands if that succeeds.
+    Change(SharedSettings),
 }
 
 /// Whether a command's reply depends neither on the writes before it nor on the protocol that one

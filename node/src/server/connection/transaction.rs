@@ -226,7 +226,7 @@ impl Connection {
             let from = scratch.out.len();
             let mut cx = self.context(&thread);
             match commands::execute(&mut cx, spec, argv, &mut scratch.out) {
-                After::Limits(changes) => self.change_limits(scratch, from, &changes).await,
+                After::Change(changes) => self.change(scratch, from, &changes).await,
                 then if after == After::Continue => after = then,
                 _ => {}
             }

@@ -499,6 +499,17 @@ impl Alloc {
         Ok(())
     }
 
+    /// Bytes of slabs that blocks of any size can still be put in; as many as there can be while not
+    /// all slabs have been looked at.
+    pub fn free_slab_bytes(&self) -> u64 {
+        if self.unloaded < self.extents.len() {
+            return u64::MAX;
+        }
+        let allowed = self.capacity_bytes / (EXTENT + RECORDS_PER_EXTENT_BYTES);
+        let growth = allowed.saturating_sub(self.extents()) * EXTENT;
+        growth + self.free_slabs.len() as u64 * SLAB
+    }
+
     /// Bytes that can still be allocated, at the least: what the pool may grow by and its free
     /// slabs.
     pub fn free_bytes(&self) -> u64 {

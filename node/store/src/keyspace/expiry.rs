@@ -65,7 +65,7 @@ impl Store {
     }
 }
 
-impl View<'_> {
+impl<'a> View<'a> {
     /// The key with the earliest deadline at or before `now_ms`, over all databases.
     ///
     /// # Errors
@@ -81,13 +81,29 @@ impl View<'_> {
                 earliest = Some((entry, db));
             }
         }
-        let Some(([deadline_ms, slot, hash], db)) = earliest else { return Ok(None) };
+        let Some((entry, db)) = earliest else { return Ok(None) };
+        Ok(Some((db, self.by_deadline(db, entry)?.key().to_vec())))
+    }
+
+    /// The key of a database that has `rank` deadlines before its own. Keys that agree in deadline,
+    /// slot and hash share a rank, of which only one is shown.
+    ///
+    /// # Errors
+    /// As [`View::next_expired`].
+    pub fn expiring(&self, db: Db, rank: u64) -> Result<Option<Record<'a>>> {
+        let tree = self.row_word(db, root::EXPIRY)?;
+        match Deadlines::select(self.mem, tree, rank)? {
+            Some((entry, ..)) => self.by_deadline(db, entry).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn by_deadline(&self, db: Db, [deadline_ms, slot, hash]: [u64; 3]) -> Result<Record<'a>> {
         let slot = SlotId::new(slot as u16)
             .ok_or_else(|| StoreError::corrupt("a deadline in a slot that cannot be", self.root))?;
         let by_deadline = ByDeadline { hash, deadline_ms, hash_key: self.hash_key };
-        let found = trie::find(self.mem, self.trie_of(db, slot)?, hash, &by_deadline)?;
-        match found {
-            Some(at) => Ok(Some((db, Record::read(self.mem, at)?.key().to_vec()))),
+        match trie::find(self.mem, self.trie_of(db, slot)?, hash, &by_deadline)? {
+            Some(at) => Record::read(self.mem, at),
             None => Err(StoreError::corrupt("a deadline without its key", self.root)),
         }
     }

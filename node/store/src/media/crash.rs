@@ -217,6 +217,10 @@ unsafe impl Media for CrashMedia {
         self.heap.len()
     }
 
+    fn reserved(&self) -> u64 {
+        self.heap.reserved()
+    }
+
     fn grow(&self, file_bytes: u64, backed: &[(u64, u64)]) -> Result<()> {
         self.heap.grow(file_bytes, backed)
     }

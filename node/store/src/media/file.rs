@@ -199,6 +199,10 @@ unsafe impl Media for FileMedia {
         self.populate(offset, len);
     }
 
+    fn reserved(&self) -> u64 {
+        self.reserved as u64
+    }
+
     fn grow(&self, file_bytes: u64, backed: &[(u64, u64)]) -> Result<()> {
         if file_bytes > self.reserved as u64 {
             return Err(StoreError::Full);

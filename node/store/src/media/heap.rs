@@ -72,6 +72,10 @@ unsafe impl Media for HeapMedia {
         self.len.load(Ordering::Acquire)
     }
 
+    fn reserved(&self) -> u64 {
+        self.layout.size() as u64
+    }
+
     fn grow(&self, file_bytes: u64, _backed: &[(u64, u64)]) -> Result<()> {
         if file_bytes > self.layout.size() as u64 {
             return Err(StoreError::Full);

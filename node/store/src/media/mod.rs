@@ -61,6 +61,8 @@ pub unsafe trait Media: Send + Sync {
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
+    /// How far it may ever grow: the addresses that are reserved for it.
+    fn reserved(&self) -> u64;
     /// Makes bytes up to `file_bytes` available, with space allocated for the ranges
     /// (offset, length) in `backed`; the rest may be a hole.
     ///

@@ -27,6 +27,8 @@ use std::sync::Arc;
 const EPOCHS_AHEAD: u64 = 1 << 24;
 /// Kept blocks noted in memory before they are entered under their snapshot.
 const KEPT_AT_ONCE: usize = 512;
+/// What a pool has to spare for the largest entries, and what dies of them until a commit.
+const LITTLE_BYTES: u64 = 3 << 20;
 /// Address space reserved beyond the limit, so that `--memory` can be raised while running.
 const RESERVE_FACTOR: u64 = 4;
 
@@ -260,6 +262,12 @@ impl Store {
         self.heap.alloc.set_capacity(capacity_bytes);
     }
 
+    /// The most that [`set_capacity_bytes`](Self::set_capacity_bytes) can make use of before the
+    /// pool is opened anew.
+    pub fn capacity_bytes_max(&self) -> u64 {
+        self.heap.mem.media().reserved()
+    }
+
     /// The pool's identity.
     pub fn uuid(&self) -> [u8; 16] {
         self.uuid
@@ -293,13 +301,25 @@ impl Store {
     /// Whether so little is left that a commit should be waited for, to get the dead back.
     pub fn is_tight(&self) -> bool {
         let usage = self.heap.alloc.usage();
-        usage.dead_bytes > 0 && self.heap.alloc.free_bytes() < usage.capacity_bytes / 16
+        let little = (usage.capacity_bytes / 16).max(LITTLE_BYTES.min(usage.capacity_bytes / 5));
+        let alloc = &self.heap.alloc;
+        usage.dead_bytes > 0
+            && (alloc.free_bytes() < little || alloc.free_slab_bytes() < LITTLE_BYTES)
+    }
+
+    /// Makes up to `budget` places free again that commits have released; says whether there are
+    /// more.
+    pub fn recycle_dead(&mut self, budget: usize) -> bool {
+        self.recycle(budget);
+        !self.dead.is_empty()
     }
 
     /// Ends the current epoch for a commit. `None` when nothing has changed since the last one.
     pub fn seal(&mut self) -> Option<Sealed> {
         self.end_generation();
-        if self.sealed.is_empty() && self.applied == self.sealed_applied {
+        let is_new = !self.sealed.is_empty() || self.applied != self.sealed_applied;
+        // What died under the last commit comes back with the next, be that empty.
+        if !is_new && (self.dying.is_empty() || !self.is_tight()) {
             return None;
         }
         self.sealed_applied = self.applied;

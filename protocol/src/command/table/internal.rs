@@ -12,4 +12,6 @@ pub(super) const ROWS: &[Spec] = &[
     Spec::new(Id::InternalDropStages, "_dropstages", -1, Place::Write),
     Spec::new(Id::InternalExec, "_exec", 2, Place::Write),
     Spec::new(Id::InternalLimits, "_limits", -1, Place::Write),
+    Spec::new(Id::InternalMemory, "_memory", 2, Place::Write),
+    Spec::new(Id::InternalEvict, "_evict", -2, Place::Write),
 ];

@@ -1,0 +1,140 @@
+//! Makes room under an evicting `maxmemory-policy`: the keys that go are chosen here, by the
+//! leader, and named in the log before the writes that need their room.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cairn_engine::{Engine, Eviction, Victims, encode_memory};
+use cairn_protocol::command::CommandId;
+use cairn_protocol::op::operations;
+use cairn_store::{Db, admitted_bytes};
+
+use super::group::Group;
+use super::propose::{Batch, Submission};
+use crate::ops::clock;
+use crate::ops::entropy;
+
+/// The part of a limit that is given up ahead of need, so that not every entry evicts, and that
+/// writes find which ask for more than was foreseen.
+const AHEAD: u64 = 64;
+const AHEAD_BYTES: std::ops::RangeInclusive<u64> = (64 << 10)..=(4 << 20);
+/// Content that one proposal of [`shrink`] gives up.
+const SHRINK_BYTES: u64 = 1 << 20;
+/// How long the house-keeping may evict between two ticks: as for expired keys.
+const AT_MOST: Duration = Duration::from_millis(25);
+
+/// What an entry that is not applied yet will do to the content.
+#[derive(Debug, Default)]
+pub(super) struct Foreseen {
+    /// Bytes that its writes may add.
+    pub need: u64,
+    /// Bytes that its evictions free.
+    pub freed: u64,
+    /// The keys that they delete.
+    pub victims: BTreeSet<(Db, u64)>,
+}
+
+/// Room for the operations in `writes`, ahead of which are the entries `in_flight`: the batch that
+/// evicts, if one is needed and possible, and what is foreseen of this entry.
+pub(super) fn make_room<'a>(
+    engine: &Engine,
+    rules: Eviction,
+    (now_ms, seed): (u64, u64),
+    writes: impl Iterator<Item = u64>,
+    in_flight: impl Iterator<Item = &'a Foreseen> + Clone,
+) -> (Option<Arc<Submission>>, Foreseen) {
+    let store = engine.store();
+    let whole = admitted_bytes(store.limit_bytes());
+    let mut foreseen = Foreseen { need: writes.sum::<u64>().min(whole), ..Foreseen::default() };
+    if foreseen.need == 0 {
+        return (None, foreseen);
+    }
+    let ahead = (whole / AHEAD).clamp(*AHEAD_BYTES.start(), *AHEAD_BYTES.end());
+    let coming: u64 = in_flight.clone().map(|entry| entry.need).sum();
+    let going: u64 = in_flight.clone().map(|entry| entry.freed).sum();
+    let more = (foreseen.need + ahead).min(whole).saturating_add(coming);
+    let short = store.overflow_bytes(store.limit_bytes(), more).saturating_sub(going);
+    if short == 0 {
+        return (None, foreseen);
+    }
+    let but = in_flight.flat_map(|entry| entry.victims.iter().copied()).collect();
+    // Damage is told by whatever next meets it while applying.
+    let victims = engine.choose_victims(rules, short + ahead, (now_ms, seed), &but);
+    let Some(victims) = victims.ok().filter(|victims| !victims.is_empty()) else {
+        return (None, foreseen);
+    };
+    let submission = Submission::new();
+    push_evictions(&mut submission.batch(), &victims);
+    foreseen.freed = victims.bytes();
+    foreseen.victims = victims.into_hashes();
+    (Some(submission), foreseen)
+}
+
+/// The room that a batch may need.
+pub(super) fn need(engine: &Engine, batch: &Batch) -> u64 {
+    engine.room_needed(operations(batch.writes()))
+}
+
+fn push_evictions(batch: &mut Batch, victims: &Victims) {
+    let spec = CommandId::InternalEvict.spec();
+    victims.encode(|encode| batch.push_encoded(spec, encode));
+}
+
+/// Gives up keys until the content is what `limit_bytes` admits, as far as the policy allows, for
+/// `at_most` so long.
+async fn shrink(
+    group: &Arc<Group>,
+    submission: &Arc<Submission>,
+    limit_bytes: u64,
+    at_most: Option<Duration>,
+) {
+    let start = clock::now();
+    while at_most.is_none_or(|most| start.elapsed() < most) {
+        let victims = too_much(group, limit_bytes);
+        if victims.is_empty() {
+            return;
+        }
+        push_evictions(&mut submission.batch(), &victims);
+        run(group, submission).await;
+        let effects = submission.batch().take_replies(&mut Vec::new());
+        if effects.evicted == 0 {
+            // The group has stopped, or they went another way.
+            return;
+        }
+    }
+}
+
+async fn run(group: &Arc<Group>, submission: &Arc<Submission>) {
+    group.submit(submission);
+    if !submission.is_done() {
+        submission.wait(group).await;
+    }
+}
+
+/// Keys that have to go under that limit, a part of them at a time.
+fn too_much(group: &Group, limit_bytes: u64) -> Victims {
+    let rules = group.eviction();
+    let engine = group.read();
+    let bytes = engine.store().overflow_bytes(limit_bytes, 0).min(SHRINK_BYTES);
+    if bytes == 0 || !rules.is_on() {
+        return Victims::default();
+    }
+    let draw = (clock::wall_ms(), entropy::random_u64());
+    engine.choose_victims(rules, bytes, draw, &BTreeSet::new()).unwrap_or_default()
+}
+
+/// House-keeping: gives up what is above the limit, as after a start with a lower one.
+pub async fn relieve(group: &Arc<Group>, submission: &Arc<Submission>) {
+    let limit_bytes = group.read().store().limit_bytes();
+    shrink(group, submission, limit_bytes, Some(AT_MOST)).await;
+}
+
+/// Changes the memory limit. Under an evicting policy what is too much for a lower one goes first,
+/// so that writes find room meanwhile and afterwards.
+pub async fn set_limit(group: &Arc<Group>, submission: &Arc<Submission>, limit_bytes: u64) {
+    shrink(group, submission, limit_bytes, None).await;
+    let spec = CommandId::InternalMemory.spec();
+    submission.batch().push_encoded(spec, |out| encode_memory(out, limit_bytes));
+    run(group, submission).await;
+}
