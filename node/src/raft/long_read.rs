@@ -27,9 +27,14 @@ impl Pinned {
         Pinned { clock_ms: store.clock_ms(), pin: store.pin(), recency }
     }
 
+    /// The time that a read sees which was asked for at `at`.
+    pub fn now_ms(&self, at: &At) -> u64 {
+        at.now_ms.max(self.clock_ms)
+    }
+
     /// Answers a read, however long it takes.
     pub fn read(&self, op: &OpRef<'_>, at: &At, w: &mut Writer<'_>) -> Effects {
-        let at = At { now_ms: at.now_ms.max(self.clock_ms), ..*at };
+        let at = At { now_ms: self.now_ms(at), ..*at };
         let (start, spec, argv) = (w.position(), op.command.spec(), op.argv());
         let read = read_view(self.pin.view(), &self.recency, spec, Db(op.db), argv, &at, w);
         read.unwrap_or_else(|fatal| {

@@ -78,6 +78,9 @@ pub struct Batch {
     apply_nanos: u64,
 }
 
+/// Bytes of replies from which a batch's reads are put off, to be made as the client takes them.
+const REPLY_BYTES: usize = 8 << 20;
+
 /// Capacity above which a batch's buffers are given back rather than kept for the next one.
 const KEEP_BYTES: usize = 256 << 10;
 
@@ -226,7 +229,8 @@ impl Batch {
     /// When the store is damaged or its medium fails: the replica must stop. Replies up to there
     /// are in place; whoever stops the group answers the rest with [`Batch::fail`].
     ///
-    /// A read that takes long is left to [`Batch::take_deferred`], on the root of this moment.
+    /// A read that takes long, or comes after many bytes of replies, is left to
+    /// [`Batch::take_deferred`], on the root of this moment.
     pub(super) fn apply(
         &mut self,
         turn: &mut Turn<'_>,
@@ -276,6 +280,9 @@ impl Batch {
                         let engine = turn.engine();
                         let mut writer = Writer::new(replies, self.proto);
                         let effects = match step.source {
+                            Source::Read if start >= REPLY_BYTES => {
+                                Effects { deferred: true, ..Effects::default() }
+                            }
                             Source::Read => read(engine, &op, key, &at, &mut writer)?,
                             _ => engine.apply_hashed(&op, key, &at, &mut writer)?,
                         };

@@ -337,6 +337,7 @@ impl Connection {
                 }
             };
             if self.session.queue.is_some() && !is_immediate(spec.id) {
+                self.close(&mut run, scratch, requests);
                 self.enqueue(scratch, spec, requests.argv(*at));
                 self.session.end_command();
                 *at += 1;
@@ -376,7 +377,8 @@ impl Connection {
                 }
                 Place::Write => {
                     self.close(&mut run, scratch, requests);
-                    if let Some(damage) = self.damage_below(spec, requests.argv(*at)) {
+                    let db = self.session.db;
+                    if let Some(damage) = self.damage_below(spec, db, requests.argv(*at)) {
                         self.refuse(scratch, &damage);
                         self.session.end_command();
                         *at += 1;
@@ -417,7 +419,7 @@ impl Connection {
     /// Damage that a write would meet on the way to its keys. While the pool has not been found
     /// whole it is better to look before the write is logged, for one that is logged and cannot be
     /// applied halts the shard.
-    fn damage_below(&self, spec: &'static Spec, argv: Argv<'_>) -> Option<WireError> {
+    fn damage_below(&self, spec: &'static Spec, db: u16, argv: Argv<'_>) -> Option<WireError> {
         let shared = &self.thread.shared;
         if shared.scrubbing.trusted.load(Ordering::Relaxed) {
             return None;
@@ -425,7 +427,7 @@ impl Connection {
         let engine = shared.group.read();
         let found = keys::keys_of(spec, argv).find_map(|position| {
             let key = engine.hash(&argv[position]);
-            engine.store().get(Db(self.session.db), &key).err()
+            engine.store().get(Db(db), &key).err()
         });
         found.map(|damage| WireError::Corrupt(damage.to_string()))
     }
@@ -617,6 +619,8 @@ impl Connection {
             scratch.out.extend_from_slice(&reply);
             return Ok(());
         }
+        // The client may be slow to take it: what was read must not be held so long.
+        drop(read);
         // As it lies, once the client has taken what is before it.
         self.flush(&mut scratch.out).await?;
         self.flush(&mut reply).await
@@ -687,6 +691,9 @@ impl Connection {
             scratch.out.extend_from_slice(&replies[from..at]);
             from = at;
             self.answer_long(scratch, read).await?;
+            if scratch.out.len() >= FLUSH_BYTES {
+                self.flush(&mut scratch.out).await?;
+            }
         }
         scratch.out.extend_from_slice(&replies[from..]);
         Ok(())

@@ -72,6 +72,11 @@ impl Queue {
         self.failed
     }
 
+    /// The database of the next command.
+    pub fn db(&self) -> u16 {
+        self.db
+    }
+
     /// How many commands there are.
     pub fn len(&self) -> usize {
         self.commands.len()

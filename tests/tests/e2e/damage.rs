@@ -53,6 +53,10 @@ fn a_damaged_value_is_an_error_and_the_rest_is_served() {
             assert!(reply.starts_with("CORRUPT"), "{write:?}: {reply}");
             assert!(reply.contains("at byte") && reply.contains("cairn check --deep"), "{reply}");
         }
+        assert_eq!(text(&mut conn, &["MULTI"]), "OK");
+        assert_eq!(text(&mut conn, &["SET", "key:776", "new"]), "QUEUED");
+        assert!(text(&mut conn, &["SET", "key:777", "new"]).starts_with("CORRUPT"));
+        assert!(text(&mut conn, &["EXEC"]).starts_with("EXECABORT"));
         for i in (0..KEYS).filter(|i| *i != 777) {
             conn.queue(&["GET", &format!("key:{i}")]);
         }

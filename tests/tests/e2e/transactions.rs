@@ -183,3 +183,40 @@ fn a_client_that_goes_takes_its_watches_along() {
     }
     node.stop();
 }
+
+#[test]
+fn long_replies_behind_a_write_come_in_order_and_are_not_gathered() {
+    const READS: usize = 100;
+    let scratch = Scratch::new(Medium::Memory);
+    let node = NodeOptions::new(scratch.path()).start();
+    let mut conn = node.connect();
+    let long = "x".repeat(1 << 20);
+    ask(&mut conn, &["SET", "long", &long]);
+    ask(&mut conn, &["SET", "n", "0"]);
+    let before = resident_mib(node.pid());
+    conn.queue(&["INCR", "n"]);
+    for _ in 0..READS {
+        for request in [&["GET", "long"][..], &["INCR", "n"], &["GET", "n"], &["PING"]] {
+            conn.queue(request);
+        }
+    }
+    conn.flush().expect("the node reads");
+    assert_eq!(conn.receive().expect("a reply").int(), Some(1));
+    let gathered = resident_mib(node.pid()).saturating_sub(before);
+    assert!(gathered < READS as u64 / 2, "{gathered} MiB for {READS} replies of 1 MiB");
+    for n in 2..READS + 2 {
+        assert_eq!(conn.receive().expect("a reply").text(), long);
+        assert_eq!(conn.receive().expect("a reply").int(), Some(n as i64));
+        assert_eq!(conn.receive().expect("a reply").text(), n.to_string());
+        assert_eq!(conn.receive().expect("a reply").text(), "PONG");
+    }
+    node.stop();
+}
+
+/// What a process holds of memory that is no file's.
+fn resident_mib(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    let kib = line.and_then(|line| line.split_whitespace().next());
+    kib.and_then(|kib| kib.parse::<u64>().ok()).expect("a number of kB") >> 10
+}

@@ -142,8 +142,12 @@ fn greet(cx: &Context<'_>, w: &mut Writer<'_>) {
 
 /// RESET
 pub(super) fn reset(cx: &mut Context<'_>, out: &mut Vec<u8>) -> Result<(), WireError> {
-    *cx.session = Session::new(&cx.shared.config.get());
-    cx.session.replies = ReplyMode::On;
+    // A CLIENT REPLY SKIP before it still means its own reply, as in Redis.
+    let replies = match cx.session.replies {
+        ReplyMode::Skipping => ReplyMode::Skipping,
+        _ => ReplyMode::On,
+    };
+    *cx.session = Session { replies, ..Session::new(&cx.shared.config.get()) };
     cx.client.set_names(|names| names.name.clear());
     cx.client.set_no_evict(false);
     cx.client.set_no_touch(false);

@@ -61,6 +61,12 @@ impl Connection {
     /// Queues a command that came after MULTI.
     pub(super) fn enqueue(&mut self, scratch: &mut Scratch, spec: &'static Spec, argv: Argv<'_>) {
         let databases = self.thread.settings().databases;
+        let Some(db) = self.session.queue.as_ref().map(|queue| queue.db()) else { return };
+        let write = spec.place == Place::Write;
+        if let Some(damage) = write.then(|| self.damage_below(spec, db, argv)).flatten() {
+            let damage = self.spoil(damage);
+            return self.refuse(scratch, &damage);
+        }
         let Some(queue) = &mut self.session.queue else { return };
         match queue.push(spec, argv, databases) {
             Ok(()) => self.place(scratch, |w| w.simple("QUEUED")),
@@ -189,7 +195,7 @@ impl Connection {
         }
         if parts.is_none() {
             let pinned = group.pin(&self.thread.stats);
-            if is_broken(at.now_ms) {
+            if is_broken(pinned.now_ms(&at)) {
                 return Executed::Broken;
             }
             let ops = queue.ops().to_vec();
