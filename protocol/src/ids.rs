@@ -44,6 +44,33 @@ id! {
     Term(u64)
 }
 
+/// A cluster: drawn once at its birth. Nodes that belong to none yet say [`ClusterId::NONE`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClusterId(pub [u8; 16]);
+
+impl ClusterId {
+    /// Of no cluster yet.
+    pub const NONE: Self = Self([0; 16]);
+
+    /// Whether a node under this id belongs to no cluster yet.
+    #[must_use]
+    pub fn is_none(self) -> bool {
+        self == Self::NONE
+    }
+}
+
+/// Thirty-two hexadecimal digits.
+impl fmt::Display for ClusterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl ShardId {
+    /// Stands where a message concerns a node, not one of its shards.
+    pub const NONE: Self = Self(u32::MAX);
+}
+
 impl LogIndex {
     /// The position after this one.
     #[must_use]
@@ -64,5 +91,7 @@ mod tests {
         assert_eq!(LogIndex(2).next(), LogIndex(3));
         assert_eq!(Term::default(), Term(0));
         assert_eq!(Epoch::from(9), Epoch(9));
+        assert_eq!(ClusterId([0xa5; 16]).to_string(), "a5".repeat(16));
+        assert!(ClusterId::default().is_none() && !ClusterId([1; 16]).is_none());
     }
 }

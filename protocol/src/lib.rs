@@ -5,6 +5,7 @@
 //! state beyond that of a half-read message.
 #![forbid(unsafe_code)]
 
+pub mod cluster;
 pub mod command;
 pub mod error;
 #[doc(hidden)]
