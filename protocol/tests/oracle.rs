@@ -9,6 +9,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use cairn_protocol::command::spec::{Group, Spec};
 use cairn_protocol::command::{CommandId, TABLE, describe, lookup_full, resolve};
 use cairn_protocol::resp::encode::push_request;
 use cairn_protocol::resp::{
@@ -100,7 +101,11 @@ fn ours(words: &[&str]) -> Value {
 const NEWER: [CommandId; 2] = [CommandId::ClientSetInfo, CommandId::ClientNoTouch];
 
 fn names() -> impl Iterator<Item = &'static str> {
-    TABLE.iter().filter(|s| !s.is_internal() && !NEWER.contains(&s.id)).map(|s| s.name)
+    let is_known = |spec: &&Spec| {
+        let ours_alone = matches!(spec.docs.group, Group::Cairn | Group::Internal);
+        !ours_alone && !NEWER.contains(&spec.id)
+    };
+    TABLE.iter().filter(is_known).map(|spec| spec.name)
 }
 
 /// Commands that 7.2 gave another argument.

@@ -8,6 +8,7 @@ pub mod hashes;
 pub mod keys;
 pub mod lists;
 pub mod sets;
+pub mod snapshots;
 pub mod sort;
 pub mod strings;
 pub mod transactions;

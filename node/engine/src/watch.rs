@@ -74,13 +74,13 @@ impl Watched {
     fn concerned_by(&self, op: &OpRef<'_>) -> bool {
         use CommandId::{
             InternalDropStages, InternalEvict, InternalExec, InternalLimits, InternalMemory,
-            InternalReclaim, InternalStage,
+            InternalReclaim, InternalStage, SnapshotCreate, SnapshotDrop,
         };
         let (spec, argv) = (op.command.spec(), op.argv());
         match op.command {
-            // Expired keys are told by their deadlines; a stage is no key.
+            // Expired keys are told by their deadlines; a stage is no key, nor is a snapshot.
             InternalStage | InternalDropStages | InternalReclaim | InternalLimits
-            | InternalMemory => false,
+            | InternalMemory | SnapshotCreate | SnapshotDrop => false,
             InternalEvict => argv.iter().skip(2).any(|name| self.places.contains_key(name)),
             InternalExec => operations(argv.get(1).unwrap_or_default())
                 .any(|part| part.is_ok_and(|part| self.concerned_by(&part))),
@@ -151,6 +151,13 @@ impl Watches {
     #[cold]
     fn touch_watched(&self, db: Db, hash: u64) {
         for watch in self.by_key.lock().get(&(db, hash)).into_iter().flatten() {
+            watch.touched.store(true, Ordering::Release);
+        }
+    }
+
+    /// Takes note that all there is may have changed.
+    pub(crate) fn touch_every_one(&self) {
+        for watch in self.by_key.lock().values().flatten() {
             watch.touched.store(true, Ordering::Release);
         }
     }

@@ -29,6 +29,7 @@ fn lines(container: CommandId) -> &'static [&'static str] {
         CommandId::Memory => &MEMORY,
         CommandId::Object => &OBJECT,
         CommandId::SlowLog => &SLOWLOG,
+        CommandId::Snapshot => &SNAPSHOT,
         _ => &[],
     }
 }
@@ -143,6 +144,22 @@ const SLOWLOG: [&str; 9] = [
     "    Return the length of the slowlog.",
     "RESET",
     "    Reset the slowlog.",
+];
+
+const SNAPSHOT: [&str; 13] = [
+    "CREATE <name>",
+    "    Keep the data of all databases as they are now under <name>.",
+    "DROP <name>",
+    "    Forget the snapshot <name>; what only it kept is freed in the background.",
+    "INFO [<name>]",
+    "    Return what is known of the snapshot <name>, or of all together: how many,",
+    "    and how many bytes are kept for them alone.",
+    "LIST",
+    "    Return the snapshots, the newest first.",
+    "ROLLBACK <name> [DROPLATER]",
+    "    Make the data those of the snapshot <name> again, which stays. What was",
+    "    written since is lost. Snapshots that were taken later stand in the way,",
+    "    unless DROPLATER drops them.",
 ];
 
 #[cfg(test)]

@@ -7,8 +7,7 @@ macro_rules! command_ids {
         /// The numbers lie in logs on media and travel between nodes of different releases: they
         /// are never changed and never given to another command. Ranges: 1 strings, 100 keys,
         /// 200 hashes, 240 lists, 280 sets, 320 sorted sets, 400 transactions, 500 connection,
-        /// 600 server, 65280 (0xff00)
-        /// operations that only a node proposes.
+        /// 600 server, 700 Cairn's own, 65280 (0xff00) operations that only a node proposes.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(u16)]
         pub enum CommandId {
@@ -408,6 +407,20 @@ command_ids! {
     MemoryUsage = 624,
     /// `MEMORY HELP`
     MemoryHelp = 625,
+    /// `CAIRN.SNAPSHOT`
+    Snapshot = 700,
+    /// `CAIRN.SNAPSHOT CREATE`
+    SnapshotCreate = 701,
+    /// `CAIRN.SNAPSHOT DROP`
+    SnapshotDrop = 702,
+    /// `CAIRN.SNAPSHOT ROLLBACK`
+    SnapshotRollback = 703,
+    /// `CAIRN.SNAPSHOT LIST`
+    SnapshotList = 704,
+    /// `CAIRN.SNAPSHOT INFO`
+    SnapshotInfo = 705,
+    /// `CAIRN.SNAPSHOT HELP`
+    SnapshotHelp = 706,
 
     /// A piece of a large argument, kept until the operation that names it: id, offset, bytes
     InternalStage = 65280,

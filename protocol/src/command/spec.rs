@@ -301,6 +301,8 @@ pub enum Group {
     Connection,
     /// The server.
     Server,
+    /// What only Cairn has.
+    Cairn,
     /// Operations a node proposes to itself.
     Internal,
 }
@@ -319,6 +321,7 @@ impl Group {
             Self::Transactions => "transactions",
             Self::Connection => "connection",
             Self::Server => "server",
+            Self::Cairn => "cairn",
             Self::Internal => "internal",
         }
     }

@@ -12,6 +12,7 @@ pub(crate) mod keys;
 mod lists;
 mod object;
 mod sets;
+mod snapshots;
 mod sort;
 mod strings;
 #[cfg(test)]
@@ -188,6 +189,12 @@ pub(crate) fn handler(command: CommandId) -> Handler {
         Id::ObjectHelp => Read(object::help),
         Id::MemoryUsage => Read(object::memory_usage),
 
+        Id::SnapshotCreate => Write(snapshots::create),
+        Id::SnapshotDrop => Write(snapshots::drop_one),
+        Id::SnapshotRollback => Write(snapshots::roll_back),
+        Id::SnapshotList => Read(snapshots::list),
+        Id::SnapshotInfo => Read(snapshots::info),
+
         Id::InternalStage => Write(internal::stage),
         Id::InternalDropStages => Write(internal::drop_stages),
         Id::InternalReclaim => Write(internal::reclaim),
@@ -197,6 +204,8 @@ pub(crate) fn handler(command: CommandId) -> Handler {
         Id::InternalEvict => Write(internal::evict),
 
         Id::Select
+        | Id::Snapshot
+        | Id::SnapshotHelp
         | Id::Object
         | Id::Wait
         | Id::Multi

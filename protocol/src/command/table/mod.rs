@@ -2,8 +2,9 @@
 //!
 //! A new command is a row here (and its number in [`CommandId`]) and a handler; arity checks,
 //! routing, ACL categories, COMMAND and its documentation follow from the row.
-//! Source: the command reference of Redis 7.2.
+//! Source: the command reference of Redis 7.2, for all but `cairn`.
 
+mod cairn;
 mod connection;
 mod hashes;
 mod internal;
@@ -28,6 +29,7 @@ const FAMILIES: &[&[Spec]] = &[
     zsets::ROWS,
     connection::ROWS,
     server::ROWS,
+    cairn::ROWS,
     internal::ROWS,
 ];
 
@@ -117,6 +119,8 @@ mod tests {
             (CommandId::ZScan, 351),
             (CommandId::Hello, 500),
             (CommandId::Command, 600),
+            (CommandId::Snapshot, 700),
+            (CommandId::SnapshotHelp, 706),
             (CommandId::InternalStage, 0xff00),
             (CommandId::InternalDropStages, 0xff02),
         ];
@@ -146,9 +150,16 @@ mod tests {
             assert!(!spec.docs.since.is_empty(), "{} has no version", spec.name);
             assert_ne!(spec.arity, 0, "{}", spec.name);
             if spec.place == Place::Write && spec.keys.is_empty() {
-                let whole_database =
-                    matches!(spec.id, CommandId::FlushDb | CommandId::FlushAll | CommandId::SwapDb);
-                assert!(whole_database, "{} writes, but to which keys?", spec.name);
+                let of_all = matches!(
+                    spec.id,
+                    CommandId::FlushDb
+                        | CommandId::FlushAll
+                        | CommandId::SwapDb
+                        | CommandId::SnapshotCreate
+                        | CommandId::SnapshotDrop
+                        | CommandId::SnapshotRollback
+                );
+                assert!(of_all, "{} writes, but to which keys?", spec.name);
             }
         }
     }
