@@ -1,6 +1,7 @@
 //! The cairn node. Its rooms, bottom up; each imports only rooms above it in this list:
 //!
 //! - [`ops`]: options, counters, logging, the machine, the clock;
+//! - [`transport`]: what one node asks of another, over QUIC or within one process;
 //! - [`raft`]: the shard's group: from a batch to agreed, durable, applied entries;
 //! - [`server`]: listeners, connections, sessions, and the commands about them;
 //! - [`node`]: the composition root, with no logic of its own; [`tools`]: the commands beside it.
@@ -13,3 +14,4 @@ pub mod ops;
 pub mod raft;
 pub mod server;
 pub mod tools;
+pub mod transport;

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use cairn_protocol::command::TABLE;
+use cairn_store::layout::pool::capacity_within;
+use cairn_store::media::{Dax, Medium, device_bytes, is_device};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -17,9 +19,10 @@ use crate::ops::metrics::{Metrics, Shard as Stats};
 use crate::ops::telemetry::LogControl;
 use crate::ops::{clock, entropy, host, telemetry};
 use crate::raft::epoch::{Flusher, Pace};
-use crate::raft::recover::{self, Found, Recovery};
+use crate::raft::place;
+use crate::raft::recover::{self, Found};
 use crate::raft::scrub::Scrubber;
-use crate::raft::{Group, Submission, eviction, expiry};
+use crate::raft::{self, Attendant, Submission, eviction, expiry};
 use crate::server::io_thread::IoThread;
 use crate::server::listener::{accept_all, bind};
 use crate::server::registry::{Filter, Registry};
@@ -37,6 +40,7 @@ pub struct Node {
     shared: Arc<Shared>,
     threads: Arc<Vec<IoThread>>,
     flusher: Flusher,
+    attendant: Attendant,
     scrubber: Scrubber,
     listeners: Vec<std::net::TcpListener>,
     addresses: Vec<SocketAddr>,
@@ -60,15 +64,19 @@ impl Node {
             format!("cannot make the directory {}: {error}; choose another --dir", dir.display())
         })?;
         let lock = LockFile::acquire(&dir).map_err(|refusal| refusal.to_string())?;
+        if let Some(device) = &settings.pool {
+            place::link_device(&dir, device)?;
+        }
         let capacity = capacity_bytes(&settings, &dir)?;
         settings.memory = Some(capacity);
         settings.maxclients = affordable_clients(settings.maxclients);
         let durability = settings.durability;
         let options = recover::Options { dir: &dir, durability, capacity_bytes: capacity };
-        let Recovery { engine, committer, log: raft_log, start, found } =
-            recover::recover(options)?;
-        found.notes.iter().for_each(|note| tracing::warn!("{note}"));
-        let medium = engine.store().mem_arc().medium();
+        let recovery = recover::recover(options)?;
+        recovery.found.notes.iter().for_each(|note| tracing::warn!("{note}"));
+        let mem = recovery.engine.store().mem_arc();
+        let (medium, dax) = (mem.medium(), mem.media().dax());
+        let log_medium = recovery.log_medium;
 
         let metrics = Metrics::new(TABLE.len());
         let stop = Arc::<Stop>::default();
@@ -76,27 +84,28 @@ impl Node {
         let on_stop = Box::new(move |error: &crate::raft::GroupError| {
             asked.ask(Why::Failed(error.to_string()));
         });
-        let raft_log = Arc::new(raft_log);
         let stats = [metrics.shard(), metrics.shard()];
-        let group = Group::new(recover::SHARD, engine, raft_log, start, stats, on_stop);
-        if let Some(reason) = found.halted.clone() {
-            group.halt(reason);
-        }
+        let (group, committer, found) = raft::start::start(recovery, capacity, stats, on_stop)?;
         group.set_eviction(settings.eviction());
         let pace = Pace::new(medium.is_memory(), settings.epoch_ms, settings.epoch_ops);
         let flusher = Flusher::start(Arc::clone(&group), committer, pace)
             .map_err(|error| format!("cannot start the thread that commits: {error}"))?;
+        let attendant = Attendant::start(Arc::clone(&group))
+            .map_err(|error| format!("cannot start the thread of the group: {error}"))?;
         let scrubber = Scrubber::start(Arc::clone(&group), settings.scrub_mib << 20)
             .map_err(|error| format!("cannot start the thread that scrubs: {error}"))?;
         let (listeners, addresses) = bind_all(&settings)?;
-        let ready = ready_line(&addresses, medium.name(), &dir, &found, started);
+        let ready =
+            ready_line(&addresses, &medium_text(medium, dax, log_medium), &dir, &found, started);
         let io_threads = settings.io_threads;
         let identity = Identity {
             run_id: entropy::run_id(),
             started,
             port: addresses.first().map_or(settings.port, SocketAddr::port),
             medium: medium.name(),
-            durability: durability_on(medium.is_memory(), durability),
+            log_medium: log_medium.name(),
+            dax,
+            durability: durability_on(log_medium, durability),
             dir,
             found,
             ready_us: clock::nanos_since(started) / 1000,
@@ -123,6 +132,7 @@ impl Node {
             shared,
             threads,
             flusher,
+            attendant,
             scrubber,
             listeners,
             addresses,
@@ -235,6 +245,8 @@ impl Node {
         }
         self.scrubber.stop();
         let committed = self.flusher.stop();
+        // It has the log purged behind the last commit.
+        self.attendant.stop();
         let closed = self.shared.group.log().close();
         if let Why::Failed(reason) = why {
             return Err(reason);
@@ -246,6 +258,10 @@ impl Node {
 
 /// `--memory`, or half of what there is.
 fn capacity_bytes(settings: &Settings, dir: &Path) -> Result<u64, String> {
+    let pool = dir.join(recover::POOL_FILE);
+    if is_device(&pool) {
+        return capacity_on_device(settings.memory, &pool);
+    }
     let pool = std::fs::metadata(dir.join(recover::POOL_FILE)).map_or(0, |meta| meta.len());
     let free = host::free_bytes(dir)
         .map_err(|error| format!("cannot ask for the free space of {}: {error}", dir.display()))?;
@@ -267,6 +283,27 @@ fn capacity_bytes(settings: &Settings, dir: &Path) -> Result<u64, String> {
         );
     }
     Ok(chosen)
+}
+
+/// `--memory`, or all that a devdax device has room for.
+fn capacity_on_device(wanted: Option<u64>, device: &Path) -> Result<u64, String> {
+    let bytes = device_bytes(device).map_err(|error| error.to_string())?;
+    let there = capacity_within(bytes);
+    let chosen = wanted.unwrap_or(there);
+    match chosen {
+        _ if there < MEMORY_MIN => Err(format!(
+            "{} has {bytes} bytes, too few for a pool of 16mb: use another device",
+            device.display()
+        )),
+        _ if chosen < MEMORY_MIN => {
+            Err(format!("--memory {chosen} bytes is too little, 16mb is the least"))
+        }
+        _ if chosen > there => Err(format!(
+            "--memory {chosen} is more than {} has room for: give {there} at most, or leave it out",
+            device.display()
+        )),
+        _ => Ok(chosen),
+    }
 }
 
 /// As many clients as there may be open files, and no more than asked for.
@@ -320,12 +357,26 @@ fn ready_line(
     )
 }
 
+/// What pool and log lie on, for the ready line.
+fn medium_text(medium: Medium, dax: Option<Dax>, log_medium: Medium) -> String {
+    let mut text = medium.name().to_owned();
+    if let Some(Dax { map_sync, instruction }) = dax {
+        let granted = if map_sync { "MAP_SYNC" } else { "no MAP_SYNC" };
+        text.push_str(&format!(" ({granted}, {instruction})"));
+    }
+    if log_medium != medium {
+        text.push_str(&format!(", log on {}", log_medium.name()));
+    }
+    text
+}
+
 /// What an acknowledged write survives, for INFO.
-fn durability_on(is_memory: bool, durability: Durability) -> &'static str {
-    match (is_memory, durability) {
-        (true, _) => "memory (survives the process, not the machine)",
-        (false, Durability::Always) => "always (synced before the answer)",
-        (false, Durability::EverySec) => "everysec (power loss may take the last second)",
+fn durability_on(log_medium: Medium, durability: Durability) -> &'static str {
+    match (log_medium, durability) {
+        (Medium::Dax, _) => "always (in persistent memory before the answer)",
+        (Medium::Tmpfs, _) => "memory (survives the process, not the machine)",
+        (_, Durability::Always) => "always (synced before the answer)",
+        (_, Durability::EverySec) => "everysec (power loss may take the last second)",
     }
 }
 

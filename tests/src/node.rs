@@ -239,6 +239,14 @@ impl Node {
         self.options.clone()
     }
 
+    /// Waits for it to end by itself; how it did, and what it logged.
+    pub fn wait(mut self) -> (NodeOptions, ExitStatus, String) {
+        let status = process::wait(&mut self.child, PATIENCE).expect("the node ends by itself");
+        // The collector sees the end of the pipe a moment after the process ended.
+        std::thread::sleep(Duration::from_millis(50));
+        (self.options.clone(), status, self.log())
+    }
+
     /// Asks it to stop in order and waits until it has.
     pub fn stop(mut self) -> (NodeOptions, ExitStatus) {
         process::terminate(self.pid());

@@ -33,6 +33,11 @@ impl Seeds {
         Seeds(random_u64())
     }
 
+    /// The stream of `seed`, for simulations.
+    pub fn from_seed(seed: u64) -> Seeds {
+        Seeds(seed)
+    }
+
     /// The next seed.
     pub fn next_seed(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -43,7 +43,7 @@ impl std::fmt::Display for LockError {
             ),
             LockError::Io { path, source } => write!(
                 f,
-                "cannot lock {}: {source}; the directory must be writable by this user",
+                "cannot lock {}: {source}; the directory must be there and writable by this user",
                 path.display()
             ),
         }
@@ -60,6 +60,25 @@ impl LockFile {
             TryLockError::WouldBlock => LockError::Held { pid: holder(&path), path },
             TryLockError::Error(source) => LockError::Io { path, source },
         })
+    }
+
+    /// Locks the directory `dir` for somebody who only looks: no file is made, and one that may not
+    /// be written is held all the same. None where no node has left a lock file.
+    ///
+    /// # Errors
+    /// [`LockError::Held`] while a node runs there.
+    pub fn acquire_to_look(dir: &Path) -> Result<Option<LockFile>, LockError> {
+        let path = dir.join(LOCK_FILE);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(LockError::Io { path, source }),
+        };
+        match file.try_lock() {
+            Ok(()) => Ok(Some(LockFile { _file: file })),
+            Err(TryLockError::WouldBlock) => Err(LockError::Held { pid: holder(&path), path }),
+            Err(TryLockError::Error(source)) => Err(LockError::Io { path, source }),
+        }
     }
 
     fn open_and_lock(path: &Path) -> Result<LockFile, TryLockError> {

@@ -64,14 +64,25 @@ impl LogControl {
     }
 }
 
+/// What is logged at `level`. What libraries tell at INFO is of use to whoever works on them: that
+/// is Redis's "verbose".
+fn filter(level: LogLevel) -> EnvFilter {
+    let filter = EnvFilter::default();
+    match (level, "cairn=info".parse()) {
+        (LogLevel::Notice, Ok(ours)) => {
+            filter.add_directive(LevelFilter::WARN.into()).add_directive(ours)
+        }
+        _ => filter.add_directive(level.filter().into()),
+    }
+}
+
 /// Starts logging to standard error. A second call leaves the first one's log in place.
 pub fn start(level: LogLevel) -> LogControl {
-    let filter = EnvFilter::default().add_directive(level.filter().into());
     let builder = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
-        .with_env_filter(filter)
+        .with_env_filter(filter(level))
         .with_filter_reloading();
     let handle = builder.reload_handle();
     if builder.try_init().is_err() {
@@ -80,7 +91,7 @@ pub fn start(level: LogLevel) -> LogControl {
     LogControl {
         reload: Box::new(move |level| {
             // Fails only when the subscriber is gone, and then there is nobody to tell.
-            let _ = handle.reload(EnvFilter::default().add_directive(level.filter().into()));
+            let _ = handle.reload(filter(level));
         }),
     }
 }

@@ -1,13 +1,14 @@
 //! Commits the pool in the background: seals an epoch under the lock, makes it durable outside of
-//! it, purges the log behind it, and frees what FLUSHALL and its like have dropped.
+//! it, purges the log behind it, and frees what FLUSHALL and its like have dropped. In between, it
+//! evacuates slabs that are nearly empty.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cairn_store::log::LogId;
-use cairn_store::{Committer, StoreError};
+use cairn_store::{Committer, Evacuated, Evacuation, Progress, StoreError};
 use parking_lot::{Condvar, Mutex};
 
 use super::group::Group;
@@ -83,6 +84,10 @@ pub struct CommitStats {
     pub max_us: AtomicU64,
     /// The last log entry that is in a durable root.
     pub applied_index: AtomicU64,
+    /// What evacuation has done.
+    pub evacuated: Mutex<Evacuated>,
+    /// Whether a pass of evacuation is under way.
+    pub evacuating: AtomicBool,
 }
 
 /// What the thread is asked to do.
@@ -105,6 +110,11 @@ pub struct Flusher {
     handle: JoinHandle<Result<(), StoreError>>,
 }
 
+/// Between two slices of evacuation that nobody waits for: it takes a fifth of a core at most.
+const EVACUATION_PAUSE: Duration = Duration::from_micros(400);
+/// Commits in a row after which evacuation still has no room, and is given up.
+const EVACUATION_WAITS: u32 = 4;
+
 /// Extents swept of an interrupted commit's records between two commits.
 const SWEEP_EXTENTS: u64 = 16;
 
@@ -122,8 +132,14 @@ impl Flusher {
         };
         let ops = pace.epoch_ops(group.read().store().usage().extents_bytes);
         group.set_pace(ops, EPOCH_BYTES, Box::new(hurry));
-        let mut worker =
-            Worker { group, committer, pace, bell: Arc::clone(&bell), stats: Arc::clone(&stats) };
+        let mut worker = Worker {
+            group,
+            committer,
+            pace,
+            bell: Arc::clone(&bell),
+            stats: Arc::clone(&stats),
+            pass: Evacuation::default(),
+        };
         let thread = std::thread::Builder::new().name("cairn-epochs".into());
         let handle = thread.spawn(move || worker.run())?;
         Ok(Flusher { bell, stats, handle })
@@ -155,37 +171,108 @@ struct Worker {
     pace: Pace,
     bell: Arc<Bell>,
     stats: Arc<CommitStats>,
+    pass: Evacuation,
 }
 
 impl Worker {
     fn run(&mut self) -> Result<(), StoreError> {
         loop {
-            let stopping = self.wait();
+            let waited = self.wait();
             if self.group.stop_reason().is_some() {
                 // What is in memory may be half an operation: the log has what counts.
                 return Ok(());
             }
-            if let Err(error) = self.work() {
+            let worked = waited.and_then(|is_last| self.work().map(|()| is_last));
+            if let Err(error) = worked {
                 self.group.stop(format!(
                     "the pool could not be committed: {error}; what was acknowledged is in the log: \
                      restart the node on a working medium"
                 ));
                 return Err(error);
             }
-            if stopping && self.group.stop_reason().is_none() {
+            if matches!(worked, Ok(true)) && self.group.stop_reason().is_none() {
                 return self.committer.close();
             }
         }
     }
 
-    /// Waits for the time or the word to commit; true when it is the last one.
-    fn wait(&self) -> bool {
+    /// Waits for the time or the word to commit, and evacuates meanwhile; true when it is the last
+    /// one.
+    fn wait(&mut self) -> Result<bool, StoreError> {
+        let until = clock::now() + self.pace.every;
+        let mut pause = self.pace.every;
+        loop {
+            if let Some(is_last) = self.is_asked(until, pause) {
+                return Ok(is_last);
+            }
+            let has_more = self.group.stop_reason().is_none() && self.evacuate_some()?;
+            pause = if has_more { EVACUATION_PAUSE } else { self.pace.every };
+        }
+    }
+
+    /// Waits for `pause`, and no longer than `until`; whether it is the last time, if the time has
+    /// come or the word.
+    fn is_asked(&self, until: Instant, pause: Duration) -> Option<bool> {
         let mut asked = self.bell.asked.lock();
         if !asked.commit && !asked.stop {
-            self.bell.ring.wait_for(&mut asked, self.pace.every);
+            let rest = until.saturating_duration_since(clock::now());
+            self.bell.ring.wait_for(&mut asked, pause.min(rest));
         }
-        asked.commit = false;
-        asked.stop
+        let is_due = asked.commit || asked.stop || clock::now() >= until;
+        asked.commit &= !is_due;
+        is_due.then_some(asked.stop)
+    }
+
+    /// A slice of evacuation, if it is worth its while; says whether more can be done at once.
+    fn evacuate_some(&mut self) -> Result<bool, StoreError> {
+        if !self.pass.is_running() && !self.group.read().store().should_evacuate() {
+            return Ok(false);
+        }
+        let progress = self.group.evacuate(&mut self.pass, false)?;
+        self.tell_evacuated();
+        if progress == Progress::Waits {
+            self.recycle();
+        }
+        Ok(progress != Progress::Waits)
+    }
+
+    /// Evacuates until there are slabs again, or none can be had, while writers wait.
+    fn evacuate_now(&mut self) -> Result<(), StoreError> {
+        let mut waits = 0;
+        while self.group.read().store().is_cramped()
+            && waits < EVACUATION_WAITS
+            && self.group.stop_reason().is_none()
+        {
+            let can_help = self.pass.is_running() || self.group.read().store().should_evacuate();
+            if !can_help {
+                return Ok(());
+            }
+            match self.group.evacuate(&mut self.pass, true)? {
+                Progress::Waits => {
+                    waits += 1;
+                    self.commit()?;
+                    self.recycle();
+                }
+                _ => waits = 0,
+            }
+            std::thread::yield_now();
+        }
+        if waits == EVACUATION_WAITS {
+            self.group.stop_evacuation(&mut self.pass);
+        }
+        self.tell_evacuated();
+        Ok(())
+    }
+
+    fn tell_evacuated(&self) {
+        *self.stats.evacuated.lock() = self.pass.done();
+        self.stats.evacuating.store(self.pass.is_running(), Ordering::Relaxed);
+    }
+
+    fn recycle(&self) {
+        while self.group.recycle() {
+            std::thread::yield_now();
+        }
     }
 
     fn work(&mut self) -> Result<(), StoreError> {
@@ -212,8 +299,7 @@ impl Worker {
         let applied = published.applied.1;
         self.group.release(published);
         if index.0 > 0 {
-            let purged = self.group.log().purge(self.group.shard(), LogId::new(term, index));
-            purged.map_err(|error| StoreError::Stopped(error.to_string()))?;
+            self.group.purge(LogId::new(term, index));
         }
         let us = clock::nanos_since(start) / 1000;
         self.stats.count.fetch_add(1, Ordering::Relaxed);
@@ -223,13 +309,13 @@ impl Worker {
         Ok(())
     }
 
-    /// Gets back what has died, when space is short: the fall-back root holds it for one commit more.
+    /// Gets back what has died, when space is short (the fall-back root holds it for one commit
+    /// more), and then what lies between the blocks.
     fn relieve(&mut self) -> Result<(), StoreError> {
         if self.group.read().store().is_tight() {
             self.commit()?;
-            while self.group.recycle() {
-                std::thread::yield_now();
-            }
+            self.recycle();
+            self.evacuate_now()?;
         }
         Ok(())
     }

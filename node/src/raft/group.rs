@@ -1,31 +1,46 @@
-//! A shard's group on a lone node: stamps what is submitted, logs it, applies it, answers it.
+//! A shard's group: stamps what is submitted, has openraft agree on it, applies it, answers it.
 //!
 //! **Flat combining.** Submissions go into a queue; whoever gets the driver's lock takes all that
-//! is queued, makes it one entry, appends that to the log and applies what is durable, for everyone.
-//! Whoever does not get the lock goes back to waiting: the holder looks at the queue once more after
-//! it let go, so nothing is left behind. On a memory log an entry is durable when `append` returns,
-//! and its submitter finds the answer without ever waiting. On a file the log's thread reports
-//! entries durable in order and wakes one waiter, which applies for all.
+//! is queued, makes entries of it, gives them to openraft and runs openraft's tasks, which append
+//! what is proposed and apply what is committed, for everyone. Whoever does not get the lock goes
+//! back to waiting: the holder looks once more after it let go, so nothing is left behind. On a
+//! memory log a group of one has applied an entry when its submitter's turn ends, and nobody waits.
+//! On a file the log's thread reports entries durable in order and wakes one waiter, which drives
+//! for all. What wakes openraft when nobody waits for a reply, its timers first of all, is driven
+//! by a thread of the group's own.
 //!
-//! Lock order: driver, then engine, then a submission's batch, then the queue (held for a push or a
-//! swap only). Readers take the engine's lock alone.
+//! Lock order: driver, then engine, then a submission's batch, then what is in flight, then the
+//! queue (held for a push or a swap only). Readers take the engine's lock alone.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{OnceLock, Weak};
+use std::time::Duration;
 
-use cairn_engine::{ENGINE_VERSION, Engine, Eviction, Fatal};
-use cairn_protocol::ids::{LogIndex, ShardId, Term};
-use cairn_protocol::op::{ENTRY_HEADER_BYTES, EntryHeader, encode_entry_header};
-use cairn_store::log::{Entry, EntryKind, Log, LogError};
-use cairn_store::{Published, Sealed, StoreError};
+use bytes::Bytes;
+use cairn_engine::{At, ENGINE_VERSION, Engine, Eviction};
+use cairn_protocol::ids::{NodeId, ShardId, Term};
+use cairn_protocol::op::{
+    ENTRY_HEADER_BYTES, EntryHeader, EntryRef as Operations, encode_entry_header,
+};
+use cairn_protocol::resp::Writer;
+use cairn_store::log::{Log, LogError, LogId};
+use cairn_store::{Evacuation, Progress, Published, Sealed, StoreError};
+use futures_util::FutureExt;
+use openraft::EntryPayload;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use super::consensus::{self, Raft};
 use super::eviction::{self, Foreseen};
+use super::log_store::LogStore;
 use super::long_read::Pinned;
+use super::outcome::Outcome;
 use super::propose::{Guard, Submission};
+use super::runtime::Executor;
+use super::state_machine::{Member, StateMachine};
 use super::turn::Turn;
+use super::types::{Batch, Entry, Payload, encode_applied_membership, store_id};
 use crate::ops::clock;
 use crate::ops::entropy::Seeds;
 use crate::ops::metrics::{Counter, Hold, Shard as Stats};
@@ -40,6 +55,8 @@ const RECYCLE_BLOCKS: usize = 1024;
 /// Nodes of dropped trees freed between two looks at the clock, and for how long under one hold.
 const RECLAIM_NODES: usize = 8;
 const RECLAIM_NANOS: u64 = 100_000;
+/// Blocks that evacuation looks at between two looks at the clock.
+const EVACUATE_BLOCKS: usize = 56;
 
 /// Why a group takes no more writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,11 +73,11 @@ impl std::fmt::Display for GroupError {
 
 impl std::error::Error for GroupError {}
 
-/// An entry that was given to the log and is not applied yet.
+/// An entry that was proposed here and is not applied yet.
 #[derive(Debug)]
 struct InFlight {
-    index: u64,
     now_ms: u64,
+    /// What its operations draw from; no other entry of this node's has it.
     seed: u64,
     /// Those whose operations it holds, in order.
     submissions: Vec<Arc<Submission>>,
@@ -70,43 +87,43 @@ struct InFlight {
 /// What the holder of the driver's lock works with.
 #[derive(Debug)]
 struct Driver {
-    term: Term,
-    next_index: u64,
     /// Time in a shard never runs backwards.
     last_ms: u64,
     seeds: Seeds,
     /// What was taken from the queue and has no entry yet.
     taken: VecDeque<Arc<Submission>>,
-    in_flight: VecDeque<InFlight>,
-    /// Vectors of applied entries, for the next ones.
-    spare: Vec<Vec<Arc<Submission>>>,
-    header: Vec<u8>,
-    payload: Vec<u8>,
 }
 
-/// Where a group starts: after recovery.
-#[derive(Clone, Copy, Debug)]
-pub struct Start {
-    /// The term it leads in.
-    pub term: Term,
-    /// The last index in log and engine.
-    pub last_index: LogIndex,
+/// What a group is made of: after recovery.
+pub struct Parts {
+    /// The shard.
+    pub shard: ShardId,
+    /// This node.
+    pub node: NodeId,
+    /// This boot of the machine, or zeros.
+    pub boot_id: [u8; 16],
+    /// The engine, at an entry that the log holds or purged.
+    pub engine: Engine,
+    /// The log.
+    pub log: Arc<Log>,
 }
 
 /// One shard's group.
 pub struct Group {
     shard: ShardId,
-    /// A lone node leads in one term.
-    term: Term,
+    /// The term of the last entry applied: that of its leader.
+    term: AtomicU64,
     engine: RwLock<Engine>,
     log: Arc<Log>,
     queue: Mutex<VecDeque<Arc<Submission>>>,
     driver: Mutex<Driver>,
-    /// The last index that the log reported durable.
-    durable: AtomicU64,
-    /// The first index in flight, `u64::MAX` when there is none: lets others see whether there is
-    /// anything to apply without the driver's lock.
-    first_in_flight: AtomicU64,
+    /// What was proposed here, in order.
+    in_flight: Mutex<VecDeque<InFlight>>,
+    /// openraft's tasks.
+    executor: Arc<Executor>,
+    raft: OnceLock<Raft>,
+    /// The log may be purged up to there: the root that a damaged superblock falls back to.
+    purge_upto: Mutex<Option<LogId>>,
     stopped: AtomicBool,
     reason: OnceLock<GroupError>,
     on_stop: Box<dyn Fn(&GroupError) + Send + Sync>,
@@ -144,37 +161,78 @@ impl std::fmt::Debug for Group {
 }
 
 impl Group {
-    /// A group of which this node is the only voter. `on_stop` is told once when the group stops
-    /// because its log or its pool failed; `stats` take the holds of the write lock, the first those
-    /// of applying, the second those of the thread that commits.
-    pub fn new(
+    /// A group, started. `on_stop` is told once when it stops because its log or its pool failed;
+    /// `stats` take the holds of the write lock, the first those of applying, the second those of
+    /// the thread that commits. When this returns it leads, and has applied what its log holds.
+    ///
+    /// # Errors
+    /// It could not start, or not elect itself.
+    pub fn start(
+        parts: Parts,
+        stats: [Arc<Stats>; 2],
+        on_stop: Box<dyn Fn(&GroupError) + Send + Sync>,
+    ) -> Result<Arc<Group>, String> {
+        let Parts { shard, node, boot_id, engine, log } = parts;
+        let group = Group::new(shard, engine, Arc::clone(&log), stats, on_stop);
+        group.hear_the_bell();
+        let weak = Arc::downgrade(&group);
+        let on_error = Arc::new(move |index: u64, error: &LogError| {
+            if let Some(group) = weak.upgrade() {
+                group.stop(format!(
+                    "log entry {index} could not be made durable: {error}; writes are refused \
+                     until the node is restarted on a working medium"
+                ));
+            }
+        });
+        let log = LogStore::new(log, shard, boot_id, on_error);
+        let weak: Weak<Group> = Arc::downgrade(&group);
+        let machine = StateMachine::new(weak);
+        // Nobody else runs the tasks while the driver's lock is held.
+        let driver = group.driver.lock();
+        group.executor.block_on(async {
+            let raft = consensus::start(node, log, machine).await?;
+            consensus::lead_alone(&raft).await?;
+            // It is set here alone.
+            let _ = group.raft.set(raft);
+            Ok::<(), String>(())
+        })?;
+        drop(driver);
+        Ok(group)
+    }
+
+    /// A group for reading alone: its log cannot be applied, for `reason`.
+    pub fn halted(
+        parts: Parts,
+        stats: [Arc<Stats>; 2],
+        on_stop: Box<dyn Fn(&GroupError) + Send + Sync>,
+        reason: String,
+    ) -> Arc<Group> {
+        let Parts { shard, engine, log, .. } = parts;
+        let group = Group::new(shard, engine, log, stats, on_stop);
+        group.halt(reason);
+        group
+    }
+
+    fn new(
         shard: ShardId,
         engine: Engine,
         log: Arc<Log>,
-        start: Start,
         [stats, upkeep]: [Arc<Stats>; 2],
         on_stop: Box<dyn Fn(&GroupError) + Send + Sync>,
     ) -> Arc<Group> {
-        let driver = Driver {
-            term: start.term,
-            next_index: start.last_index.0 + 1,
-            last_ms: engine.store().clock_ms(),
-            seeds: Seeds::new(),
-            taken: VecDeque::new(),
-            in_flight: VecDeque::new(),
-            spare: Vec::new(),
-            header: Vec::with_capacity(ENTRY_HEADER_BYTES),
-            payload: Vec::new(),
-        };
+        let last_ms = engine.store().clock_ms();
+        let driver = Driver { last_ms, seeds: Seeds::new(), taken: VecDeque::new() };
         Arc::new(Group {
             shard,
-            term: start.term,
+            term: AtomicU64::new(engine.store().applied().0.0),
             engine: RwLock::new(engine),
             log,
             queue: Mutex::default(),
             driver: Mutex::new(driver),
-            durable: AtomicU64::new(start.last_index.0),
-            first_in_flight: AtomicU64::new(u64::MAX),
+            in_flight: Mutex::default(),
+            executor: Executor::new(),
+            raft: OnceLock::new(),
+            purge_upto: Mutex::default(),
             stopped: AtomicBool::new(false),
             reason: OnceLock::new(),
             on_stop,
@@ -190,6 +248,35 @@ impl Group {
             stats,
             upkeep,
         })
+    }
+
+    /// Has somebody drive when a task is woken from elsewhere: whoever waits for a reply, or else
+    /// the group's own thread.
+    fn hear_the_bell(self: &Arc<Self>) {
+        let (weak, executor) = (Arc::downgrade(self), Arc::downgrade(&self.executor));
+        self.executor.set_bell(Box::new(move || {
+            let waiting = weak.upgrade().and_then(|group| {
+                group.in_flight.lock().front().and_then(|entry| entry.submissions.first().cloned())
+            });
+            if !waiting.is_some_and(|waiting| waiting.wake())
+                && let Some(executor) = executor.upgrade()
+            {
+                executor.hurry();
+            }
+        }));
+    }
+
+    /// Waits for openraft's timers, or for what nobody else attends to, at most `longest`, and
+    /// drives. For the group's own thread.
+    pub(super) fn attend(self: &Arc<Self>, longest: Duration) {
+        self.executor.wait_for_timer(longest);
+        self.executor.fire();
+        self.drive();
+    }
+
+    /// Ends a wait in [`Group::attend`].
+    pub(super) fn hurry(&self) {
+        self.executor.hurry();
     }
 
     /// The engine for reading. Held for a bounded run of reads and never across an await.
@@ -261,6 +348,28 @@ impl Group {
         Ok(more)
     }
 
+    /// Does some of a pass of evacuation, beginning one if none is under way; with `last_resort` it
+    /// takes room that is otherwise left to writers.
+    pub(super) fn evacuate(
+        &self,
+        pass: &mut Evacuation,
+        last_resort: bool,
+    ) -> Result<Progress, StoreError> {
+        let mut engine = self.engine.write();
+        let start = clock::now();
+        let mut progress = Progress::More;
+        while progress == Progress::More && clock::nanos_since(start) < RECLAIM_NANOS {
+            progress = engine.store_mut().evacuate(pass, EVACUATE_BLOCKS, last_resort)?;
+        }
+        self.upkeep.hold(Hold::Write, clock::nanos_since(start));
+        Ok(progress)
+    }
+
+    /// Gives a pass of evacuation up.
+    pub(super) fn stop_evacuation(&self, pass: &mut Evacuation) {
+        self.engine.write().store_mut().stop_evacuation(pass);
+    }
+
     /// Makes some places free again that commits have released; says whether there are more.
     pub(super) fn recycle(&self) -> bool {
         let mut engine = self.engine.write();
@@ -280,9 +389,19 @@ impl Group {
         &self.log
     }
 
-    /// The term that it leads in.
+    /// The term of the last entry applied.
     pub fn term(&self) -> Term {
-        self.term
+        Term(self.term.load(Ordering::Acquire))
+    }
+
+    /// Has the log purged up to `upto`, of which a committed root and the one before it have no
+    /// more need.
+    pub(super) fn purge(&self, upto: LogId) {
+        *self.purge_upto.lock() = Some(upto);
+        if let Some(raft) = self.raft.get() {
+            // The channel is wider than anything that goes through it; the next commit asks again.
+            let _ = raft.trigger().snapshot().now_or_never();
+        }
     }
 
     /// Operations applied since the start.
@@ -321,32 +440,30 @@ impl Group {
         }
     }
 
-    /// Queues a batch and works on the queue. When this returns the batch may be done already
-    /// ([`Submission::is_done`]); otherwise [`Submission::wait`] tells when.
-    pub fn submit(self: &Arc<Self>, submission: &Arc<Submission>) {
+    /// Queues a batch; [`Submission::wait`] has it agreed on, applied and answered.
+    pub fn submit(&self, submission: &Arc<Submission>) {
         submission.start();
         if self.stopped.load(Ordering::Acquire) {
             return self.refuse(submission);
         }
         self.queue.lock().push_back(Arc::clone(submission));
-        self.drive();
     }
 
     /// Proposes and applies what there is, unless another thread is at it.
     pub fn drive(self: &Arc<Self>) {
         while self.has_work() {
             let Some(mut driver) = self.driver.try_lock() else { return };
-            self.propose_queued(&mut driver);
-            self.apply_durable(&mut driver);
+            self.executor.within(|| self.propose_queued(&mut driver));
+            self.executor.run();
         }
     }
 
     fn has_work(&self) -> bool {
-        !self.queue.lock().is_empty() && !self.paused.load(Ordering::SeqCst)
-            || self.first_in_flight.load(Ordering::Acquire) <= self.durable.load(Ordering::Acquire)
+        self.executor.has_ready()
+            || !self.paused.load(Ordering::SeqCst) && !self.queue.lock().is_empty()
     }
 
-    /// Makes entries of all that is queued and gives them to the log.
+    /// Makes entries of all that is queued and gives them to openraft.
     fn propose_queued(self: &Arc<Self>, driver: &mut Driver) {
         if self.paused.load(Ordering::SeqCst) {
             return;
@@ -357,17 +474,17 @@ impl Group {
                 driver.taken.drain(..).for_each(|submission| self.refuse(&submission));
                 return;
             }
-            let entry = self.stamp(driver);
+            let (entry, count) = self.stamp(driver);
             if !entry.submissions.is_empty() {
-                self.append(driver, entry);
+                self.propose(entry, count);
             }
         }
     }
 
-    /// Takes submissions for one entry and gives it time, seed and index. One without submissions
-    /// has no index: all that there were have been answered here.
-    fn stamp(&self, driver: &mut Driver) -> InFlight {
-        let mut submissions = driver.spare.pop().unwrap_or_default();
+    /// Takes submissions for one entry and gives it time and seed; returns it with the number of its
+    /// operations. One without submissions is none: all that there were have been answered here.
+    fn stamp(&self, driver: &mut Driver) -> (InFlight, u32) {
+        let mut submissions = Vec::new();
         let (mut bytes, mut count, mut work) = (0, 0u32, 0u32);
         driver.last_ms = driver.last_ms.max(clock::wall_ms());
         let (evicting, foreseen) = self.make_room(driver);
@@ -380,7 +497,7 @@ impl Group {
             && let Some(submission) = driver.taken.pop_front()
         {
             let mut batch = submission.batch();
-            if batch.guard().is_some_and(|guard| is_broken(guard, driver, &submissions)) {
+            if batch.guard().is_some_and(|guard| self.is_broken(guard, driver, &submissions)) {
                 batch.abort();
                 drop(batch);
                 submission.finish();
@@ -392,13 +509,8 @@ impl Group {
             drop(batch);
             submissions.push(submission);
         }
-        let (now_ms, index) = (driver.last_ms, driver.next_index);
-        let seed = driver.seeds.next_seed();
-        let header = EntryHeader { engine_version: ENGINE_VERSION, count, now_ms, seed };
-        driver.header.clear();
-        encode_entry_header(&mut driver.header, &header);
-        driver.next_index += u64::from(!submissions.is_empty());
-        InFlight { index, now_ms, seed, submissions, foreseen }
+        let (now_ms, seed) = (driver.last_ms, driver.seeds.next_seed());
+        (InFlight { now_ms, seed, submissions, foreseen }, count)
     }
 
     /// Room for the next entry, where keys may be given up for it.
@@ -417,81 +529,120 @@ impl Group {
             (bytes, work) = (bytes + batch.write_bytes(), work + batch.work());
             (!is_full).then(|| eviction::need(&engine, &batch))
         });
-        let in_flight = driver.in_flight.iter().map(|entry| &entry.foreseen);
+        let in_flight = self.in_flight.lock();
+        let in_flight = in_flight.iter().map(|entry| &entry.foreseen);
         eviction::make_room(&engine, rules, draw, entry, in_flight)
     }
 
-    /// Gives an entry to the log. A lone submission's bytes go there as they lie.
-    fn append(self: &Arc<Self>, driver: &mut Driver, in_flight: InFlight) {
-        driver.payload.clear();
-        let alone = match in_flight.submissions.as_slice() {
-            [alone] => Some(alone.batch()),
-            several => {
-                for submission in several {
-                    driver.payload.extend_from_slice(submission.batch().writes());
+    /// Gives an entry to openraft.
+    fn propose(self: &Arc<Self>, entry: InFlight, count: u32) {
+        let InFlight { now_ms, seed, ref submissions, .. } = entry;
+        let header = EntryHeader { engine_version: ENGINE_VERSION, count, now_ms, seed };
+        let bytes =
+            submissions.iter().map(|submission| submission.batch().write_bytes()).sum::<usize>();
+        let mut payload = Vec::with_capacity(ENTRY_HEADER_BYTES + bytes);
+        encode_entry_header(&mut payload, &header);
+        for submission in submissions {
+            payload.extend_from_slice(submission.batch().writes());
+        }
+        self.in_flight.lock().push_back(entry);
+        let group: Weak<Group> = Arc::downgrade(self);
+        let outcome = Outcome::new(group, seed);
+        if let Some(raft) = self.raft.get() {
+            // What finds no room in the channel is given up as it is dropped, like all that has no
+            // other end.
+            let batch = Batch(Bytes::from(payload));
+            let _ = raft.client_write_ff(batch, Some(outcome)).now_or_never();
+        }
+    }
+
+    fn take_in_flight(&self, seed: u64) -> Option<InFlight> {
+        let mut in_flight = self.in_flight.lock();
+        let at = in_flight.iter().position(|entry| entry.seed == seed)?;
+        in_flight.remove(at)
+    }
+
+    fn apply_payload(&self, id: LogId, payload: &Payload) -> Result<(), GroupError> {
+        match payload {
+            EntryPayload::Normal(Batch(payload)) => {
+                let operations = Operations::decode(payload);
+                let operations = operations.map_err(|error| self.halted_at(id.index.0, &error))?;
+                match self.take_in_flight(operations.header().seed) {
+                    Some(own) => self.apply_own(id, &own),
+                    None => self.apply_foreign(id, &operations, payload.len()),
                 }
-                None
             }
-        };
-        let body = alone.as_ref().map_or(driver.payload.as_slice(), |batch| batch.writes());
-        let parts = [driver.header.as_slice(), body];
-        let (term, index) = (driver.term, LogIndex(in_flight.index));
-        let entry =
-            Entry { shard: self.shard, term, index, kind: EntryKind::Normal, payload: &parts };
-        if self.log.is_immediate() {
-            let outcome = self.log.append_now(&[entry]);
-            self.appended(in_flight.index, outcome);
-        } else {
-            let (group, first) = (Arc::clone(self), in_flight.submissions.first().cloned());
-            let index = in_flight.index;
-            let done = move |outcome| {
-                group.appended(index, outcome);
-                match first {
-                    Some(first) => first.wake(),
-                    None => group.drive(),
-                }
-            };
-            self.log.append(&[entry], Box::new(done));
-        }
-        drop(alone);
-        if driver.in_flight.is_empty() {
-            self.first_in_flight.store(in_flight.index, Ordering::Release);
-        }
-        driver.in_flight.push_back(in_flight);
-    }
-
-    /// The log reports on an entry; it does so in order.
-    fn appended(&self, index: u64, outcome: Result<(), LogError>) {
-        match outcome {
-            Ok(()) => drop(self.durable.fetch_max(index, Ordering::Release)),
-            Err(error) => self.stop(format!(
-                "log entry {index} could not be made durable: {error}; writes are refused until \
-                 the node is restarted on a working medium"
-            )),
+            EntryPayload::Membership(membership) => {
+                let bytes = encode_applied_membership(id, membership);
+                let set = self.engine.write().store_mut().set_membership(&bytes);
+                set.map_err(|error| self.halted_at(id.index.0, &error))?;
+                self.apply_blank(id);
+                Ok(())
+            }
+            EntryPayload::Blank => {
+                self.apply_blank(id);
+                Ok(())
+            }
         }
     }
 
-    /// Applies in order what is durable; after a stop, answers everything with its reason.
-    fn apply_durable(&self, driver: &mut Driver) {
-        let durable = self.durable.load(Ordering::Acquire);
-        while let Some(entry) = driver.in_flight.front() {
-            let stopped = self.stopped.load(Ordering::Acquire);
-            if entry.index > durable && !stopped {
-                break;
-            }
-            let Some(mut entry) = driver.in_flight.pop_front() else { break };
-            match stopped {
-                true => entry.submissions.iter().for_each(|submission| self.refuse(submission)),
-                false => self.apply(driver.term, &entry),
-            }
-            entry.submissions.clear();
-            driver.spare.push(entry.submissions);
-        }
-        let next = driver.in_flight.front().map_or(u64::MAX, |entry| entry.index);
-        self.first_in_flight.store(next, Ordering::Release);
+    fn apply_blank(&self, id: LogId) {
+        let mut engine = self.engine.write();
+        let clock_ms = engine.store().clock_ms();
+        engine.finish_entry(id.term, id.index, clock_ms);
     }
 
-    fn apply(&self, term: Term, entry: &InFlight) {
+    /// Applies an entry that another node proposed, or an earlier run of this one.
+    fn apply_foreign(
+        &self,
+        id: LogId,
+        operations: &Operations<'_>,
+        bytes: usize,
+    ) -> Result<(), GroupError> {
+        let header = *operations.header();
+        if header.engine_version > ENGINE_VERSION {
+            return Err(self.halted_at(
+                id.index.0,
+                &format_args!(
+                    "it asks for engine version {}, this build has {ENGINE_VERSION}: start a newer \
+                     cairn",
+                    header.engine_version
+                ),
+            ));
+        }
+        let mut ops = 0;
+        let mut turn = Turn::begin(&self.engine, &self.half_applied, &self.stats);
+        for op in operations.ops() {
+            let op = op.map_err(|error| self.halted_at(id.index.0, &error))?;
+            let at = At { now_ms: header.now_ms, seed: header.seed.wrapping_add(ops) };
+            let applied = turn.engine().apply(&op, &at, &mut Writer::suppressed());
+            applied.map_err(|fatal| self.halted_at(id.index.0, &fatal))?;
+            turn.ran(op.command.spec(), bytes / header.count.max(1) as usize);
+            ops += 1;
+        }
+        turn.lap();
+        self.finish(turn, id, header.now_ms, (ops, bytes as u64));
+        Ok(())
+    }
+
+    fn finish(&self, mut turn: Turn<'_>, id: LogId, now_ms: u64, (ops, bytes): (u64, u64)) {
+        turn.engine().finish_entry(id.term, id.index, now_ms);
+        let tight = turn.engine().store().is_tight();
+        turn.end();
+        self.keep_pace(ops, bytes, tight);
+    }
+
+    /// Halts, because entry `index` cannot be applied; returns why.
+    fn halted_at(&self, index: u64, why: &dyn std::fmt::Display) -> GroupError {
+        let reason = format!(
+            "log entry {index} could not be applied: {why}; this shard serves no more writes"
+        );
+        self.halt(reason.clone());
+        GroupError { reason }
+    }
+
+    /// Applies an entry that was proposed here, and answers it.
+    fn apply_own(&self, id: LogId, entry: &InFlight) -> Result<(), GroupError> {
         let (mut seed, mut bytes, mut ops) = (entry.seed, 0, 0);
         let mut turn = Turn::begin(&self.engine, &self.half_applied, &self.stats);
         for (at, submission) in entry.submissions.iter().enumerate() {
@@ -499,8 +650,9 @@ impl Group {
             if let Err(fatal) = batch.apply(&mut turn, entry.now_ms, seed) {
                 drop(batch);
                 drop(turn);
-                self.halt(at_index(entry.index, &fatal));
-                return entry.submissions[at..].iter().for_each(|left| self.refuse(left));
+                let halted = self.halted_at(id.index.0, &fatal);
+                entry.submissions[at..].iter().for_each(|left| self.refuse(left));
+                return Err(halted);
             }
             seed = seed.wrapping_add(batch.write_count().into());
             bytes += batch.write_bytes() as u64;
@@ -515,11 +667,9 @@ impl Group {
                 turn.give_way();
             }
         }
-        turn.engine().finish_entry(term, LogIndex(entry.index), entry.now_ms);
-        let tight = turn.engine().store().is_tight();
-        turn.end();
+        self.finish(turn, id, entry.now_ms, (ops, bytes));
         entry.submissions.iter().for_each(|submission| submission.finish());
-        self.keep_pace(ops, bytes, tight);
+        Ok(())
     }
 
     /// Counts what was applied, and has the pool committed when an epoch is full or space is short.
@@ -575,9 +725,21 @@ impl Group {
         }
         self.stopped.store(true, Ordering::Release);
         self.paused.store(false, Ordering::SeqCst);
-        // Makes `has_work` true, so that whoever drives next answers what is in flight.
-        self.durable.store(u64::MAX - 1, Ordering::Release);
+        let in_flight = std::mem::take(&mut *self.in_flight.lock());
+        let queued = std::mem::take(&mut *self.queue.lock());
+        let in_flight = in_flight.into_iter().flat_map(|entry| entry.submissions);
+        in_flight.chain(queued).for_each(|submission| self.refuse(&submission));
         true
+    }
+
+    /// Whether what a transaction watched was changed, or may be by what is on its way before it.
+    fn is_broken(&self, guard: &Guard, driver: &Driver, ahead: &[Arc<Submission>]) -> bool {
+        let in_flight = self.in_flight.lock();
+        let in_flight = in_flight.iter().flat_map(|entry| &entry.submissions);
+        let mut before = in_flight.chain(ahead);
+        guard.term != self.term()
+            || guard.watch.is_broken(driver.last_ms)
+            || before.any(|submission| submission.batch().may_touch(&guard.watch))
     }
 
     fn refuse(&self, submission: &Arc<Submission>) {
@@ -587,17 +749,30 @@ impl Group {
     }
 }
 
-/// Whether what a transaction watched was changed, or may be by what is on its way before it.
-fn is_broken(guard: &Guard, driver: &Driver, ahead: &[Arc<Submission>]) -> bool {
-    let in_flight = driver.in_flight.iter().flat_map(|entry| &entry.submissions);
-    let mut before = in_flight.chain(ahead);
-    guard.term != driver.term
-        || guard.watch.is_broken(driver.last_ms)
-        || before.any(|submission| submission.batch().may_touch(&guard.watch))
-}
+impl Member for Group {
+    fn engine(&self) -> RwLockReadGuard<'_, Engine> {
+        self.read()
+    }
 
-fn at_index(index: u64, fatal: &Fatal) -> String {
-    format!("log entry {index} could not be applied: {fatal}; this shard serves no more writes")
+    fn apply(&self, entry: Entry) -> Result<(), GroupError> {
+        if let Some(stopped) = self.stop_reason() {
+            return Err(stopped.clone());
+        }
+        let id = store_id(entry.log_id);
+        self.apply_payload(id, &entry.payload)?;
+        self.term.store(id.term.0, Ordering::Release);
+        Ok(())
+    }
+
+    fn purge_upto(&self) -> Option<LogId> {
+        self.purge_upto.lock().or_else(|| self.log.purged(self.shard))
+    }
+
+    fn give_up(&self, proposal: u64, _leader: Option<u64>) {
+        if let Some(entry) = self.take_in_flight(proposal) {
+            entry.submissions.iter().for_each(|submission| self.refuse(submission));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -605,17 +780,20 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
     use std::time::Duration;
 
-    use super::super::recover::{self, Options, Recovery, SHARD};
+    use super::super::recover::{self, Options};
+    use super::super::start;
     use super::*;
     use crate::ops::config::Durability;
     use crate::ops::metrics::Metrics;
 
     fn group(dir: &std::path::Path) -> Arc<Group> {
-        let options = Options { dir, durability: Durability::Always, capacity_bytes: 64 << 20 };
-        let Recovery { engine, log, start, .. } = recover::recover(options).expect("recovers");
+        let capacity_bytes = 64 << 20;
+        let options = Options { dir, durability: Durability::Always, capacity_bytes };
+        let recovery = recover::recover(options).expect("recovers");
         let metrics = Metrics::new(0);
         let stats = [metrics.shard(), metrics.shard()];
-        Group::new(SHARD, engine, Arc::new(log), start, stats, Box::new(|_| ()))
+        let started = start::start(recovery, capacity_bytes, stats, Box::new(|_| ()));
+        started.expect("starts").0
     }
 
     #[test]

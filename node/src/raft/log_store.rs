@@ -4,6 +4,7 @@
 //! callback comes when they are durable, in order, and a truncation is durable before any append
 //! that follows it. Here its records become openraft's entries and votes, and back.
 
+use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, Range, RangeBounds};
@@ -15,6 +16,7 @@ use cairn_store::log::{self, EntryKind, Log, LogError, OwnedEntry};
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use openraft::type_config::TypeConfigExt;
 use openraft::{EntryPayload, OptionalSend};
+use parking_lot::Mutex;
 
 use super::types::{
     self, Batch, Entry, Payload, RaftLogId, RaftVote, TypeConfig, raft_id, store_id,
@@ -25,6 +27,13 @@ use super::vote::Vote;
 /// enough to let heartbeats through.
 const READ_BYTES: usize = 1 << 20;
 
+/// How many payload bytes of the newest entries are kept for those who read them next: who applies
+/// them, and followers that keep up.
+const RECENT_BYTES: usize = 4 << 20;
+
+/// Told the index from which on nothing could be made durable, and why.
+pub type OnError = Arc<dyn Fn(u64, &LogError) + Send + Sync>;
+
 /// One shard's part of the log. Clones are the same part, and are its readers.
 #[derive(Clone)]
 pub struct LogStore {
@@ -32,12 +41,75 @@ pub struct LogStore {
     shard: ShardId,
     /// Cast with every vote, so that a member can tell that its machine has started anew since.
     boot_id: [u8; 16],
+    recent: Arc<Mutex<Recent>>,
+    on_error: OnError,
+}
+
+/// The newest entries, without a gap.
+#[derive(Default)]
+struct Recent {
+    entries: VecDeque<Entry>,
+    bytes: usize,
+}
+
+impl Recent {
+    fn extend(&mut self, entries: Vec<Entry>) {
+        entries.into_iter().for_each(|entry| self.push(entry));
+    }
+
+    fn push(&mut self, entry: Entry) {
+        if self.entries.back().is_some_and(|last| last.log_id.index + 1 != entry.log_id.index) {
+            self.clear();
+        }
+        self.bytes += payload_bytes(&entry);
+        self.entries.push_back(entry);
+        while self.bytes > RECENT_BYTES && self.entries.len() > 1 {
+            let oldest = self.entries.pop_front();
+            self.bytes -= oldest.as_ref().map_or(0, payload_bytes);
+        }
+    }
+
+    fn truncate_after(&mut self, last: Option<u64>) {
+        while self.entries.back().is_some_and(|entry| last.is_none_or(|l| entry.log_id.index > l)) {
+            let newest = self.entries.pop_back();
+            self.bytes -= newest.as_ref().map_or(0, payload_bytes);
+        }
+    }
+
+    fn clear(&mut self) {
+        self.entries.clear();
+        self.bytes = 0;
+    }
+
+    /// The entries of `range`, as many as `max_bytes` hold but one at least; None unless all of
+    /// them are here.
+    fn get(&self, range: &Range<LogIndex>, max_bytes: usize) -> Option<Vec<Entry>> {
+        let (first, last) = (self.entries.front()?.log_id.index, self.entries.back()?.log_id.index);
+        if range.start.0 < first || range.end.0 > last + 1 {
+            return None;
+        }
+        let mut bytes = 0;
+        let wanted = self.entries.range((range.start.0 - first) as usize..);
+        let taken = wanted.take((range.end.0 - range.start.0) as usize).take_while(|entry| {
+            let fits = bytes < max_bytes;
+            bytes += payload_bytes(entry);
+            fits
+        });
+        Some(taken.cloned().collect())
+    }
+}
+
+fn payload_bytes(entry: &Entry) -> usize {
+    match &entry.payload {
+        EntryPayload::Normal(Batch(bytes)) => bytes.len(),
+        _ => 0,
+    }
 }
 
 impl LogStore {
     /// The part of `shard`. `boot_id` is this boot of the machine, or zeros.
-    pub fn new(log: Arc<Log>, shard: ShardId, boot_id: [u8; 16]) -> LogStore {
-        LogStore { log, shard, boot_id }
+    pub fn new(log: Arc<Log>, shard: ShardId, boot_id: [u8; 16], on_error: OnError) -> LogStore {
+        LogStore { log, shard, boot_id, recent: Arc::default(), on_error }
     }
 
     /// The part of `range` that the log holds: what was purged, and what is still to come, is no
@@ -65,6 +137,10 @@ impl LogStore {
             return Ok(Vec::new());
         }
         self.log.read(self.shard, range, max_bytes)
+    }
+
+    fn recent(&self, range: &Range<LogIndex>, max_bytes: usize) -> Option<Vec<Entry>> {
+        if range.is_empty() { None } else { self.recent.lock().get(range, max_bytes) }
     }
 }
 
@@ -102,12 +178,12 @@ fn raft_entry(entry: OwnedEntry) -> io::Result<Entry> {
 }
 
 /// An entry's kind and bytes in the log.
-fn record(payload: Payload) -> (EntryKind, Bytes) {
+fn record(payload: &Payload) -> (EntryKind, Bytes) {
     match payload {
         EntryPayload::Blank => (EntryKind::Blank, Bytes::new()),
-        EntryPayload::Normal(Batch(bytes)) => (EntryKind::Normal, bytes),
+        EntryPayload::Normal(Batch(bytes)) => (EntryKind::Normal, bytes.clone()),
         EntryPayload::Membership(membership) => {
-            (EntryKind::Membership, Bytes::from(types::encode_membership(&membership)))
+            (EntryKind::Membership, Bytes::from(types::encode_membership(membership)))
         }
     }
 }
@@ -131,7 +207,11 @@ impl RaftLogReader<TypeConfig> for LogStore {
         RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
     {
         loop {
-            match self.read(self.held(&range), usize::MAX) {
+            let held = self.held(&range);
+            if let Some(entries) = self.recent(&held, usize::MAX) {
+                return Ok(entries);
+            }
+            match self.read(held, usize::MAX) {
                 // Purged or truncated since it was looked up: what is held now is to be read.
                 Err(LogError::NotHeld { .. }) => {}
                 entries => return raft_entries(entries),
@@ -153,8 +233,12 @@ impl RaftLogReader<TypeConfig> for LogStore {
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
+        let range = LogIndex(start)..LogIndex(end);
+        if let Some(entries) = self.recent(&range, READ_BYTES) {
+            return Ok(entries);
+        }
         // All of it is wanted, so what is missing is an error here.
-        raft_entries(self.read(LogIndex(start)..LogIndex(end), READ_BYTES))
+        raft_entries(self.read(range, READ_BYTES))
     }
 }
 
@@ -188,12 +272,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let records: Vec<_> = entries
-            .into_iter()
-            .map(|entry| (store_id(entry.log_id), record(entry.payload)))
-            .collect();
+        let entries: Vec<Entry> = entries.into_iter().collect();
+        let records: Vec<_> =
+            entries.iter().map(|entry| (store_id(entry.log_id), record(&entry.payload))).collect();
         let parts: Vec<[&[u8]; 1]> = records.iter().map(|(_, (_, bytes))| [&bytes[..]]).collect();
-        let entries: Vec<_> = records
+        let appended: Vec<_> = records
             .iter()
             .zip(&parts)
             .map(|((id, (kind, _)), payload)| log::Entry {
@@ -204,14 +287,28 @@ impl RaftLogStorage<TypeConfig> for LogStore {
                 payload,
             })
             .collect();
-        let done = Box::new(move |outcome: log::Result<()>| {
+        let first = records.first().map_or(0, |(id, _)| id.index.0);
+        let on_error = Arc::clone(&self.on_error);
+        let done = move |outcome: log::Result<()>| {
+            if let Err(error) = &outcome {
+                on_error(first, error);
+            }
             callback.io_completed(outcome.map_err(failed));
-        });
-        self.log.append(&entries, done);
+        };
+        // They can be read as soon as this returns, durable or not.
+        if self.log.is_immediate() {
+            let outcome = self.log.append_now(&appended);
+            self.recent.lock().extend(entries);
+            done(outcome);
+        } else {
+            self.log.append(&appended, Box::new(done));
+            self.recent.lock().extend(entries);
+        }
         Ok(())
     }
 
     async fn truncate_after(&mut self, last: Option<RaftLogId>) -> io::Result<()> {
+        self.recent.lock().truncate_after(last.map(|last| last.index));
         durable(|done| self.log.truncate_after(self.shard, last.map(store_id), done)).await
     }
 
@@ -222,6 +319,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
 #[cfg(test)]
 mod tests {
+    use super::super::runtime::Executor;
     use super::*;
     use cairn_protocol::ids::NodeId;
     use cairn_store::log::{LogKind, LogOptions};
@@ -231,9 +329,8 @@ mod tests {
         EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot, SnapshotMeta,
     };
     use openraft::testing::log::{StoreBuilder, Suite};
-    use parking_lot::Mutex;
+    use types::StoredMembership;
 
-    type StoredMembership = openraft::StoredMembership<types::Leader, NodeId, openraft::BasicNode>;
     type Meta = SnapshotMeta<types::Leader, NodeId, openraft::BasicNode>;
     type MachineSnapshot = Snapshot<types::Leader, NodeId, openraft::BasicNode, ()>;
 
@@ -309,14 +406,13 @@ mod tests {
             let options =
                 LogOptions { segment_bytes: 64 << 10, ..LogOptions::new(dir.path(), self.0) };
             let (log, _) = Log::open(&options).expect("opens");
-            let store = LogStore::new(Arc::new(log), ShardId(5), [1; 16]);
+            let store = LogStore::new(Arc::new(log), ShardId(5), [1; 16], Arc::new(|_, _| ()));
             Ok((dir, store, Machine::default()))
         }
     }
 
     fn block_on<F: Future>(future: F) -> F::Output {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.expect("a runtime").block_on(future)
+        Executor::new().block_on(future)
     }
 
     #[test]
@@ -336,7 +432,7 @@ mod tests {
             let options = LogOptions::new(dir.path(), LogKind::File);
             let open = || {
                 let (log, _) = Log::open(&options).expect("opens");
-                LogStore::new(Arc::new(log), ShardId(0), [0; 16])
+                LogStore::new(Arc::new(log), ShardId(0), [0; 16], Arc::new(|_, _| ()))
             };
             let node = NodeId(7);
             let members = [(node, openraft::BasicNode::new("10.0.0.7:16379"))];

@@ -5,25 +5,34 @@
 //! when its own log has it; the rest of the path (entries with term and index, append completed by
 //! callback, apply in batches, votes, purge behind the committed epoch) is what more voters need too.
 //! [`long_read`] answers what would hold others up from a pinned root.
+//! [`place`] leads to a pool on a device.
 //! [`types`] and [`log_store`] are openraft's side of it, which more voters will use.
 //! [`epoch`] commits the pool in the background, [`scrub`] looks for damage in it, [`expiry`]
 //! proposes the reclaiming of expired keys, [`eviction`] what goes when memory is full.
 //!
 //! Imports `ops`, the engine, the store and the protocol; never the server.
 
+mod attendant;
+mod consensus;
 pub mod epoch;
 pub mod eviction;
 pub mod expiry;
 pub mod group;
 pub mod log_store;
 pub mod long_read;
+mod outcome;
+pub mod place;
 pub mod propose;
 pub mod recover;
+pub mod runtime;
 pub mod scrub;
+pub mod start;
+mod state_machine;
 mod turn;
 pub mod types;
-mod vote;
+pub mod vote;
 
-pub use group::{Group, GroupError, Start};
+pub use attendant::Attendant;
+pub use group::{Group, GroupError, Parts};
 pub use long_read::{LongRead, Pinned};
 pub use propose::{Batch, Guard, Prefetch, Submission, error_code, first_key};

@@ -558,20 +558,28 @@ impl Submission {
         self.wake();
     }
 
-    /// Wakes the owner, be it to apply what has become durable.
-    pub(super) fn wake(&self) {
+    /// Wakes the owner, be it to apply what has become durable; says whether it waits.
+    pub(super) fn wake(&self) -> bool {
         let waker = self.waker.lock().take();
+        let waits = waker.is_some();
         if let Some(waker) = waker {
             waker.wake();
         }
+        waits
     }
 
-    /// Waits until the submitted batch is answered. Whoever waits also helps: when woken it
-    /// applies what has become durable, for all.
+    /// Waits until the submitted batch is answered. Whoever waits also helps: it drives the group,
+    /// for all. It lets the tasks of its thread that are ready go first, so that what they submit
+    /// becomes part of the same entry, and most of them find their answers there.
     pub async fn wait(&self, group: &Arc<Group>) {
+        let mut yielded = false;
         std::future::poll_fn(|cx| {
             if self.is_done() {
                 return Poll::Ready(());
+            }
+            if !std::mem::replace(&mut yielded, true) {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
             *self.waker.lock() = Some(cx.waker().clone());
             group.drive();

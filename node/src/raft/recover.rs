@@ -4,32 +4,34 @@
 //! Nothing here is proportional to the data: the pool opens as it is, and the log holds what two
 //! epochs wrote at most.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::mpsc;
 use std::time::Instant;
 
-use cairn_engine::{At, ENGINE_VERSION, Engine, encode_memory};
+use cairn_engine::{At, ENGINE_VERSION, Engine};
 use cairn_protocol::command::CommandId;
 use cairn_protocol::ids::{LogIndex, NodeId, ShardId, Term};
-use cairn_protocol::op::{
-    EntryHeader, EntryRef as Operations, OpRef, encode_entry_header, operations,
-};
+use cairn_protocol::op::{EntryHeader, EntryRef as Operations, OpRef, operations};
 use cairn_protocol::resp::Writer;
-use cairn_store::log::{Entry, EntryKind, EntryRef, Log, LogId, LogKind, LogOptions, Recovered};
-use cairn_store::media::Medium;
+use cairn_store::log::{EntryKind, EntryRef, Log, LogId, LogKind, LogOptions, Recovered};
+use cairn_store::media::{Medium, medium_in};
 use cairn_store::{Committer, Db, Opened, PoolOptions, Store};
 
-use super::group::Start;
+use openraft::BasicNode;
+
 use super::propose::first_key;
-use super::vote::Vote;
+use super::types::{Membership, encode_applied_membership};
 use crate::ops::config::Durability;
 use crate::ops::{clock, entropy, host};
 
 /// The pool's file name inside `--dir`: shard 0's.
 pub const POOL_FILE: &str = "shard-0.pool";
 
+/// The log's directory inside `--dir`.
+pub const LOG_DIR: &str = "log";
+
 /// A lone node's id in its group.
-const LONE_NODE: NodeId = NodeId(1);
+pub const LONE_NODE: NodeId = NodeId(1);
 
 /// Bytes of entries that a replay holds at once.
 const REPLAY_BYTES: usize = 16 << 20;
@@ -44,8 +46,8 @@ pub struct Recovery {
     pub committer: Committer,
     /// The log.
     pub log: Log,
-    /// Where the group starts: in a new term, behind its first entry.
-    pub start: Start,
+    /// What the log lies on.
+    pub log_medium: Medium,
     /// What was there.
     pub found: Found,
 }
@@ -101,8 +103,8 @@ pub fn recover(options: Options<'_>) -> Result<Recovery, String> {
     let (store, committer, opened) =
         Store::open_file(&pool_path, &pool_options).map_err(|error| error.to_string())?;
     watch.lap("pool opened");
-    let medium = store.mem_arc().medium();
-    let (log, recovered) = open_log(&options, medium)?;
+    let log_medium = log_medium(&options, store.mem_arc().medium())?;
+    let (log, recovered) = open_log(&options, log_medium)?;
     watch.lap("log opened");
     check_pair(&options, &opened, &recovered, &log)?;
     let mut found = Found {
@@ -115,18 +117,25 @@ pub fn recover(options: Options<'_>) -> Result<Recovery, String> {
     let mut engine = Engine::new(store);
     let replayed = replay(&mut engine, &log, opened.applied, &mut found);
     found.keys = (0..=Db::COUNT).map(|db| engine.store().len(Db(db))).sum();
-    if found.halted.is_some() {
-        let (term, last_index) = engine.store().applied();
-        let start = Start { term, last_index };
-        return Ok(Recovery { engine, committer, log, start, found });
+    if found.halted.is_none() {
+        replayed?;
+        watch.lap(&format!("{} operations replayed", found.replayed_ops));
+        engine.store_mut().set_capacity_bytes(options.capacity_bytes);
+        be_alone(engine.store_mut())?;
     }
-    replayed?;
-    watch.lap(&format!("{} operations replayed", found.replayed_ops));
-    let start = take_term(&mut engine, &log, &recovered)?;
-    watch.lap("term taken");
-    let mut recovery = Recovery { engine, committer, log, start, found };
-    propose_limit(&mut recovery, options.capacity_bytes)?;
-    Ok(recovery)
+    Ok(Recovery { engine, committer, log, log_medium, found })
+}
+
+/// Makes this node the only member of its group, where the pool knows of none yet.
+fn be_alone(store: &mut Store) -> Result<(), String> {
+    if !store.membership().is_empty() {
+        return Ok(());
+    }
+    let nodes = BTreeMap::from([(LONE_NODE, BasicNode::default())]);
+    let alone = Membership::new(vec![BTreeSet::from([LONE_NODE])], nodes)
+        .map_err(|error| error.to_string())?;
+    let bytes = encode_applied_membership(LogId::new(Term(0), LogIndex(0)), &alone);
+    store.set_membership(&bytes).map_err(|error| error.to_string())
 }
 
 /// Tells the log, when verbose, what each step of a start took.
@@ -143,11 +152,28 @@ impl Watch {
 /// The one shard of a lone node.
 pub const SHARD: ShardId = ShardId(0);
 
+/// What the log lies on, or will: asked of its own directory, for the pool may lie on a device, and
+/// either may be a mount of its own.
+fn log_medium(options: &Options<'_>, pool: Medium) -> Result<Medium, String> {
+    let dir = options.dir.join(LOG_DIR);
+    let place = if dir.is_dir() { dir.as_path() } else { options.dir };
+    let medium = medium_in(place).map_err(|error| error.to_string())?;
+    if medium == Medium::Tmpfs && pool != Medium::Tmpfs {
+        return Err(format!(
+            "{} is memory that a restart of the machine empties, the pool is not: its log would be \
+             lost, and with it what the pool is worth; put --dir on a file system that lasts",
+            place.display()
+        ));
+    }
+    Ok(medium)
+}
+
 fn open_log(options: &Options<'_>, medium: Medium) -> Result<(Log, Recovered), String> {
-    let kind = match (medium.is_memory(), options.durability) {
-        (true, _) => LogKind::Memory,
-        (false, Durability::Always) => LogKind::File,
-        (false, Durability::EverySec) => LogKind::FileEverySec,
+    let kind = match (medium, options.durability) {
+        (Medium::Dax, _) => LogKind::Dax,
+        (Medium::Tmpfs, _) => LogKind::Memory,
+        (_, Durability::Always) => LogKind::File,
+        (_, Durability::EverySec) => LogKind::FileEverySec,
     };
     let mut log_options = LogOptions::new(options.dir, kind);
     log_options.uuid = random_16();
@@ -164,19 +190,17 @@ fn check_pair(
 ) -> Result<(), String> {
     let dir = options.dir.display();
     let (term, applied) = opened.applied;
-    let state = recovered.shards.get(&SHARD).cloned().unwrap_or_default();
-    let last = state.last.map_or(LogIndex(0), |last| last.index);
-    let first_needed = LogIndex(applied.0 + 1);
-    if last > applied && state.first.is_none_or(|first| first > first_needed) {
-        let first = state.first.map_or(last.0 + 1, |first| first.0);
-        return Err(format!(
-            "the pool {dir}/{POOL_FILE} holds entries up to {applied}, the log {dir}/log only those \
-             from {first}: the pool is missing or older than its log; restore both from one backup"
-        ));
-    }
-    if last >= applied {
-        return Ok(());
-    }
+    let last = match pairing(opened.applied, recovered) {
+        Pairing::Whole => return Ok(()),
+        Pairing::PoolTooOld { first } => {
+            return Err(format!(
+                "the pool {dir}/{POOL_FILE} holds entries up to {applied}, the log {dir}/log only \
+                 those from {first}: the pool is missing or older than its log; restore both from \
+                 one backup"
+            ));
+        }
+        Pairing::LogTooShort { last } => last,
+    };
     if options.durability == Durability::EverySec && !recovered.created {
         // The page cache took the log's end with it, not what the pool had synced.
         return log.purge(SHARD, LogId::new(term, applied)).map_err(|error| error.to_string());
@@ -186,6 +210,35 @@ fn check_pair(
          {applied}: the log was removed or is another's; restore both from one backup, or start \
          with --durability everysec once to give up what the log held"
     ))
+}
+
+/// Whether a pool and a log are of one piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pairing {
+    /// The log has all that the pool has not.
+    Whole,
+    /// Entries are missing between the pool and the log.
+    PoolTooOld {
+        /// The first entry that the log has.
+        first: LogIndex,
+    },
+    /// The pool has entries behind the log's end.
+    LogTooShort {
+        /// The last entry that the log has.
+        last: LogIndex,
+    },
+}
+
+/// Compares the last entry in a pool with what its log holds.
+pub fn pairing((_, applied): (Term, LogIndex), recovered: &Recovered) -> Pairing {
+    let state = recovered.shards.get(&SHARD).cloned().unwrap_or_default();
+    let last = state.last.map_or(LogIndex(0), |last| last.index);
+    let first_needed = LogIndex(applied.0 + 1);
+    if last > applied && state.first.is_none_or(|first| first > first_needed) {
+        let first = state.first.unwrap_or(LogIndex(last.0 + 1));
+        return Pairing::PoolTooOld { first };
+    }
+    if last >= applied { Pairing::Whole } else { Pairing::LogTooShort { last } }
 }
 
 fn notes(opened: &Opened, recovered: &Recovered) -> Vec<String> {
@@ -323,73 +376,6 @@ fn apply_operations(
     Ok(())
 }
 
-/// Votes for itself in a term above all before, and logs that term's first entry.
-fn take_term(engine: &mut Engine, log: &Log, recovered: &Recovered) -> Result<Start, String> {
-    let state = recovered.shards.get(&SHARD).cloned().unwrap_or_default();
-    let voted = match &state.vote {
-        Some(bytes) => {
-            Vote::decode(bytes)
-                .ok_or("the log holds a vote that this build cannot read: start a newer cairn")?
-                .term
-        }
-        None => Term(0),
-    };
-    let (applied_term, applied) = engine.store().applied();
-    let term = Term(voted.max(applied_term).0 + 1);
-    // Its own vote is the majority of one.
-    let vote = Vote { term, node: LONE_NODE, committed: true, boot_id: boot_id() };
-    wait(|done| log.save_vote(SHARD, &vote.encode(), done))?;
-    let index = LogIndex(applied.0 + 1);
-    let blank = Entry { shard: SHARD, term, index, kind: EntryKind::Blank, payload: &[] };
-    wait(|done| log.append(&[blank], done))?;
-    let clock_ms = engine.store().clock_ms();
-    engine.finish_entry(term, index, clock_ms);
-    Ok(Start { term, last_index: index })
-}
-
-fn wait(start: impl FnOnce(cairn_store::log::Done)) -> Result<(), String> {
-    let (sender, receiver) = mpsc::channel();
-    start(Box::new(move |outcome| {
-        // The receiver waits for exactly this.
-        let _ = sender.send(outcome);
-    }));
-    match receiver.recv() {
-        Ok(outcome) => outcome.map_err(|error| error.to_string()),
-        Err(_) => Err("the log went away without an answer".to_owned()),
-    }
-}
-
-/// Has the log say what the operator's memory limit is from here on: it decides what writes are
-/// admitted, and so what a replay makes of them.
-fn propose_limit(recovery: &mut Recovery, capacity_bytes: u64) -> Result<(), String> {
-    let Recovery { engine, committer, log, start, .. } = recovery;
-    let store = engine.store_mut();
-    store.set_capacity_bytes(capacity_bytes);
-    if store.limit_bytes() == capacity_bytes {
-        return Ok(());
-    }
-    let now_ms = store.clock_ms();
-    let header = EntryHeader { engine_version: ENGINE_VERSION, count: 1, now_ms, seed: 0 };
-    let mut payload = Vec::new();
-    encode_entry_header(&mut payload, &header);
-    encode_memory(&mut payload, capacity_bytes);
-    let index = LogIndex(start.last_index.0 + 1);
-    let pending = Pending { term: start.term, index, kind: EntryKind::Normal, payload };
-    let parts = [pending.payload.as_slice()];
-    let Pending { term, kind, .. } = pending;
-    let entry = Entry { shard: SHARD, term, index, kind, payload: &parts };
-    wait(|done| log.append(&[entry], done))?;
-    start.last_index = index;
-    apply(engine, &pending, &mut Found::default())?;
-    // A pool that was created now holds an entry of its log from here on, so that the one is never
-    // taken for complete without the other.
-    if let Some(sealed) = engine.store_mut().seal() {
-        let published = committer.commit(sealed).map_err(|error| error.to_string())?;
-        engine.store_mut().release(published);
-    }
-    Ok(())
-}
-
 fn random_16() -> [u8; 16] {
     let mut bytes = [0; 16];
     bytes[..8].copy_from_slice(&entropy::random_u64().to_le_bytes());
@@ -397,8 +383,8 @@ fn random_16() -> [u8; 16] {
     bytes
 }
 
-/// The boot's 128 bits; zeros where the kernel tells none.
-fn boot_id() -> [u8; 16] {
+/// The machine's boot, 128 bits; zeros where the kernel tells none.
+pub fn boot_id() -> [u8; 16] {
     let digits = host::boot_id().replace('-', "");
     u128::from_str_radix(&digits, 16).map(u128::to_be_bytes).unwrap_or_default()
 }

@@ -11,6 +11,7 @@
 //!     4  number of nodes, voters and learners
 //!        each: id u64, u32 length of its address, the address
 //! ```
+//! The pool's superblock keeps the last one applied behind the term (8) and index (8) of its entry.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -19,11 +20,12 @@ use bytes::Bytes;
 use cairn_protocol::ids::{LogIndex, NodeId, Term};
 use cairn_store::log;
 use openraft::impls::leader_id_std::LeaderId;
-use openraft::impls::{
-    BasicNode, BoxedErrorSource, InlineBatch, OneshotResponder, TokioRuntime, Vote,
-};
+use openraft::impls::{BasicNode, BoxedErrorSource, InlineBatch, Vote};
 use openraft::vote::RaftLeaderId;
 use openraft::{EntryPayload, OptionalSend, RaftTypeConfig};
+
+use super::outcome::Outcome;
+use super::runtime::GroupRuntime;
 
 /// The types of a shard's group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,9 +59,9 @@ impl RaftTypeConfig for TypeConfig {
     type Vote = RaftVote;
     type Payload = Payload;
     type Entry = Entry;
-    type AsyncRuntime = TokioRuntime;
+    type AsyncRuntime = GroupRuntime;
     type Responder<T>
-        = OneshotResponder<Self, T>
+        = Outcome<T>
     where
         T: OptionalSend + 'static;
     type Batch<T>
@@ -81,6 +83,8 @@ pub type Payload = EntryPayload<Batch, NodeId, BasicNode>;
 pub type Entry = openraft::Entry<Leader, Payload>;
 /// Who is in the group.
 pub type Membership = openraft::Membership<NodeId, BasicNode>;
+/// Who is in the group since which entry.
+pub type StoredMembership = openraft::StoredMembership<Leader, NodeId, BasicNode>;
 
 /// openraft's log id for the log's.
 pub fn raft_id(id: log::LogId) -> RaftLogId {
@@ -140,6 +144,23 @@ pub fn decode_membership(bytes: &[u8]) -> Option<Membership> {
         nodes.insert(id, BasicNode::new(addr));
     }
     if rest.is_empty() { Membership::new(configs, nodes).ok() } else { None }
+}
+
+/// The bytes of the membership that entry `id` brought, for the pool's superblock.
+pub fn encode_applied_membership(id: log::LogId, membership: &Membership) -> Vec<u8> {
+    let mut out = Vec::new();
+    out.extend_from_slice(&id.term.0.to_le_bytes());
+    out.extend_from_slice(&id.index.0.to_le_bytes());
+    out.extend_from_slice(&encode_membership(membership));
+    out
+}
+
+/// Reads what [`encode_applied_membership`] wrote; None for anything else.
+pub fn decode_applied_membership(bytes: &[u8]) -> Option<StoredMembership> {
+    let mut rest = bytes;
+    let (term, index) = (take_u64(&mut rest)?, take_u64(&mut rest)?);
+    let id = raft_id(log::LogId::new(Term(term), LogIndex(index)));
+    Some(StoredMembership::new(Some(id), decode_membership(rest)?))
 }
 
 fn take_u32(rest: &mut &[u8]) -> Option<u32> {

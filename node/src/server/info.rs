@@ -7,7 +7,8 @@ use std::fmt::Write;
 use std::sync::atomic::Ordering;
 
 use cairn_protocol::command::TABLE;
-use cairn_store::Db;
+use cairn_store::media::Dax;
+use cairn_store::{Db, Evacuated};
 
 use super::Shared;
 use crate::ops::metrics::{CommandTotals, Counter, Instantaneous, Totals};
@@ -54,6 +55,8 @@ pub struct Snapshot {
     pub rates: Instantaneous,
     pub cpu: (f64, f64),
     pub medium: &'static str,
+    pub log_medium: &'static str,
+    pub dax: Option<Dax>,
     pub durability: &'static str,
     pub epoch: u64,
     pub committed_epoch: u64,
@@ -63,6 +66,11 @@ pub struct Snapshot {
     pub clock_ms: u64,
     pub pool_bytes: u64,
     pub dead_bytes: u64,
+    pub snapshots: u64,
+    pub snapshots_kept_bytes: u64,
+    pub pool_used_bytes: u64,
+    pub evacuating: bool,
+    pub evacuated: Evacuated,
     pub committed_index: u64,
     pub commits: u64,
     pub commit_us_last: u64,
@@ -104,6 +112,8 @@ pub fn gather(shared: &Shared) -> Snapshot {
         rates: shared.metrics.instantaneous(),
         cpu: host::cpu_seconds(),
         medium: identity.medium,
+        log_medium: identity.log_medium,
+        dax: identity.dax,
         durability: identity.durability,
         recovered_entries: identity.found.replayed_entries,
         recovered_scanned_bytes: identity.found.scanned_bytes,
@@ -117,6 +127,8 @@ pub fn gather(shared: &Shared) -> Snapshot {
     snapshot.commits = commits.count.load(Ordering::Relaxed);
     snapshot.commit_us_last = commits.last_us.load(Ordering::Relaxed);
     snapshot.commit_us_max = commits.max_us.load(Ordering::Relaxed);
+    snapshot.evacuating = commits.evacuating.load(Ordering::Relaxed);
+    snapshot.evacuated = *commits.evacuated.lock();
     let scrubbing = &shared.scrubbing;
     snapshot.scrub_passes = scrubbing.passes.load(Ordering::Relaxed);
     snapshot.scrub_extents =
@@ -134,7 +146,11 @@ fn from_store(shared: &Shared, databases: u16, snapshot: &mut Snapshot) {
     let usage = store.usage();
     snapshot.used_memory = usage.live_bytes;
     snapshot.dead_bytes = usage.dead_bytes;
+    snapshot.snapshots_kept_bytes = usage.kept_bytes;
+    // A damaged catalogue is told by CAIRN.SNAPSHOT LIST; INFO has no place for an error.
+    snapshot.snapshots = store.snapshots().map_or(0, |snapshots| snapshots.len() as u64);
     snapshot.pool_bytes = usage.extents_bytes;
+    snapshot.pool_used_bytes = usage.used_bytes;
     snapshot.maxmemory = store.limit_bytes();
     snapshot.epoch = store.epoch().0;
     snapshot.committed_epoch = store.committed_epoch().0;
@@ -260,7 +276,7 @@ fn memory(s: &Snapshot, lines: &mut Lines) {
     let ratio = s.used_memory_rss as f64 / s.used_memory.max(1) as f64;
     lines.field("mem_fragmentation_ratio", format_args!("{ratio:.2}"));
     lines.field("mem_allocator", "cairn-pool");
-    lines.field("active_defrag_running", 0);
+    lines.field("active_defrag_running", u8::from(s.evacuating));
     lines.field("lazyfree_pending_objects", u8::from(s.lazyfree));
 }
 
@@ -362,14 +378,27 @@ fn keyspace(s: &Snapshot, lines: &mut Lines) {
 fn cairn(s: &Snapshot, lines: &mut Lines) {
     lines.field("cairn_version", env!("CARGO_PKG_VERSION"));
     lines.field("medium", s.medium);
+    lines.field("log_medium", s.log_medium);
+    if let Some(Dax { map_sync, instruction }) = s.dax {
+        lines.field("dax_map_sync", u8::from(map_sync));
+        lines.field("dax_write_back", instruction);
+    }
     lines.field("durability", s.durability);
     lines.field("dir", &s.dir);
     lines.field("epoch", s.epoch);
     lines.field("epoch_committed", s.committed_epoch);
     lines.field("epoch_commits", s.commits);
     lines.field("pool_bytes", s.pool_bytes);
+    lines.field("pool_used_bytes", s.pool_used_bytes);
     lines.field("pool_live_bytes", s.used_memory);
     lines.field("pool_dead_bytes", s.dead_bytes);
+    lines.field("snapshots", s.snapshots);
+    lines.field("snapshots_kept_bytes", s.snapshots_kept_bytes);
+    lines.field("evacuation_running", u8::from(s.evacuating));
+    lines.field("evacuation_passes", s.evacuated.passes);
+    lines.field("evacuated_blocks", s.evacuated.blocks);
+    lines.field("evacuated_bytes", s.evacuated.bytes);
+    lines.field("evacuation_damaged_blocks", s.evacuated.damaged);
     lines.field("raft_term", s.applied_term);
     lines.field("raft_applied_index", s.applied_index);
     lines.field("epoch_committed_index", s.committed_index);

@@ -27,6 +27,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use cairn_protocol::command::Spec;
+use cairn_store::media::Dax;
 
 use crate::ops::config::Config;
 use crate::ops::metrics::Metrics;
@@ -50,6 +51,10 @@ pub struct Identity {
     pub port: u16,
     /// The medium's name: tmpfs, file, dax.
     pub medium: &'static str,
+    /// The log's, which may be another.
+    pub log_medium: &'static str,
+    /// How the pool is reached, when it is on DAX.
+    pub dax: Option<Dax>,
     /// What `--durability` means on it.
     pub durability: &'static str,
     /// The node's directory.

@@ -163,16 +163,33 @@ impl Heap {
     /// [`StoreError::Full`].
     #[inline]
     pub fn own(&mut self, block: Offset, len: usize) -> Result<Offset> {
-        if self.owns(block)? {
+        if self.stays(block)? {
             return Ok(block);
         }
+        let copy = self.copy(block, len)?;
+        self.free(block, len)?;
+        Ok(copy)
+    }
+
+    /// A copy of a block, born now.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`].
+    #[inline]
+    pub(crate) fn copy(&mut self, block: Offset, len: usize) -> Result<Offset> {
         // A copy gets a checksum of its own, which must not make good what was damaged.
         self.mem.verify(block, len)?;
         let old = head(&self.mem, block)?;
         let copy = self.make(old.kind, old.aux, old.count, len)?;
         self.mem.copy_body(block, copy, len)?;
-        self.bury(block, old.birth, len)?;
         Ok(copy)
+    }
+
+    /// Whether the block may be changed where it lies: it is of this epoch, and its slab is not
+    /// being emptied.
+    #[inline]
+    fn stays(&self, block: Offset) -> Result<bool> {
+        Ok(self.owns(block)? && !self.alloc.is_leaving(block))
     }
 
     /// Notes that a block of an earlier epoch died; one that a snapshot sees is kept for it.
@@ -204,14 +221,11 @@ impl Heap {
     /// # Errors
     /// [`StoreError::Full`].
     pub(crate) fn own_unseen(&mut self, block: Offset, len: usize) -> Result<Offset> {
-        if self.owns(block)? {
+        if self.stays(block)? {
             return Ok(block);
         }
-        self.mem.verify(block, len)?;
-        let old = head(&self.mem, block)?;
-        let copy = self.make(old.kind, old.aux, old.count, len)?;
-        self.mem.copy_body(block, copy, len)?;
-        self.alloc.dead(block, len)?;
+        let copy = self.copy(block, len)?;
+        self.free_unseen(block, len)?;
         Ok(copy)
     }
 

@@ -5,6 +5,7 @@
 
 pub(crate) use dropped::{Piece, Pile};
 pub(crate) use expiry::Deadlines;
+pub(crate) use walk::slot_id;
 
 mod dropped;
 mod expiry;
@@ -82,7 +83,7 @@ impl trie::Entries for ByKey<'_> {
 /// A slot's entry in an owned block.
 #[derive(Clone, Copy)]
 pub(crate) struct SlotEntry {
-    trie: Cell,
+    pub(crate) trie: Cell,
 }
 
 impl SlotEntry {
@@ -120,13 +121,20 @@ impl Delta {
 pub struct View<'a> {
     pub(crate) mem: &'a Mem,
     root: Offset,
+    /// The catalogue of snapshots; 0 when there is none to be seen from here.
+    pub(crate) catalogue: Offset,
     pub(crate) hash_key: [u64; 2],
 }
 
 impl<'a> View<'a> {
     /// Reads from `root`.
     pub(crate) fn new(mem: &'a Mem, root: Offset, hash_key: [u64; 2]) -> View<'a> {
-        View { mem, root, hash_key }
+        View { mem, root, catalogue: 0, hash_key }
+    }
+
+    /// The same with the snapshots that there were.
+    pub(crate) fn with_catalogue(self, catalogue: Offset) -> View<'a> {
+        View { catalogue, ..self }
     }
 
     /// A key's slot and hash.
@@ -139,7 +147,7 @@ impl<'a> View<'a> {
         ByKey { key: key.bytes, hash_key: self.hash_key }
     }
 
-    fn row_word(&self, db: Db, word: usize) -> Result<u64> {
+    pub(crate) fn row_word(&self, db: Db, word: usize) -> Result<u64> {
         if self.root == 0 {
             return Ok(0);
         }
@@ -252,7 +260,7 @@ impl Store {
     /// The live tree, to read from.
     #[inline]
     pub fn view(&self) -> View<'_> {
-        View { mem: &self.heap.mem, root: self.root, hash_key: self.hash_key }
+        View::new(&self.heap.mem, self.root, self.hash_key).with_catalogue(self.catalogue)
     }
 
     /// A key's slot and hash.
@@ -342,7 +350,7 @@ impl Store {
     }
 
     /// Owns the path from the root to a slot's entry, making it where there is none.
-    fn own_slot(&mut self, db: Db, slot: SlotId) -> Result<SlotEntry> {
+    pub(crate) fn own_slot(&mut self, db: Db, slot: SlotId) -> Result<SlotEntry> {
         let row = self.own_root()? + db.row()? as u64 * 8;
         let high_cell = Cell::new(row, root::SLOTS);
         let slot = slot.get() as usize;
@@ -352,7 +360,7 @@ impl Store {
         Ok(SlotEntry { trie: low_cell(low, slot % slots::FANOUT) })
     }
 
-    fn own_root(&mut self) -> Result<Offset> {
+    pub(crate) fn own_root(&mut self) -> Result<Offset> {
         self.root = match self.root {
             0 => self.heap.make_zeroed(kind::ROOT, 0, 0, root::LEN)?,
             at => self.heap.own(at, root::LEN)?,

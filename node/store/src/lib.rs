@@ -3,14 +3,21 @@
 //!
 //! Knows no clock, no randomness, no sockets: times and seeds come in with each operation.
 //! Rooms, bottom up: `layout` (bytes on media) < `media` < `persist` < `alloc` < `heap` <
-//! `btree`, `trie` < `blob` < `order`, `list` < `keyspace`, `pool`; `log` stands beside them.
+//! `btree`, `trie` < `blob` < `order`, `list` < `keyspace`, `pool` < `snapshot`, `evacuate`; `log`
+//! stands beside them, on `layout` and `media`.
+
+#[cfg(test)]
+extern crate self as cairn_store;
 
 pub mod alloc;
 pub mod blob;
 pub mod btree;
 pub mod check;
 pub mod collection;
+#[cfg(test)]
+mod counts;
 pub mod error;
+pub mod evacuate;
 pub mod hash;
 pub mod heap;
 pub mod keyspace;
@@ -24,9 +31,11 @@ pub mod pool;
 pub mod snapshot;
 pub mod trie;
 
+pub use alloc::Usage;
 pub use blob::{Encoding, Meta, Record, Type, Value};
 pub use collection::{Edit, PACKED_MAX, Tree};
 pub use error::{Corrupt, Result, StoreError};
+pub use evacuate::{Evacuated, Evacuation, Progress};
 pub use keyspace::{Db, Key, View, admitted_bytes};
 pub use order::Bound;
 pub use pool::{Committer, Opened, Pin, PoolOptions, Published, Sealed, Store};

@@ -80,6 +80,27 @@ pub fn insert(heap: &mut Heap, root: Cell, score: f64, at: Offset) -> Result<()>
     Order::insert_by(heap, root, &member, &[word, at], &[]).map(|_| ())
 }
 
+/// Takes note that a member's blob was copied to `to`; that at `from` can still be read.
+///
+/// # Errors
+/// [`StoreError::Full`], and then nothing has changed; [`StoreError::Corrupt`] when it is not there.
+pub(crate) fn moved(heap: &mut Heap, root: Cell, from: Offset, to: Offset) -> Result<()> {
+    let mem = heap.mem.clone();
+    let record = Record::read(&mem, from)?;
+    let score = record.value().as_inline().and_then(|value| value.try_into().ok());
+    let Some(score) = score.map(|bytes| f64::from_bits(u64::from_le_bytes(bytes))) else {
+        return Err(StoreError::corrupt("a member without a score", from));
+    };
+    let word = score_word(score);
+    let member = Member { word, name: record.key() };
+    match Order::get_by(&mem, heap.get(root)?, &member)? {
+        Some((key, _)) if key == [word, from] => {
+            Order::insert_by(heap, root, &member, &[word, to], &[]).map(|_| ())
+        }
+        _ => Err(StoreError::corrupt("a member that its order does not know", from)),
+    }
+}
+
 /// Takes a member out.
 ///
 /// # Errors

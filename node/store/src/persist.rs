@@ -10,6 +10,7 @@
 use crate::error::{Result, StoreError};
 use crate::layout::pool::{BIRTH_MASK, BLOCK_CRC, CLASS_BY_WORDS, CLASS_BYTES, HEADER};
 use crate::media::{Media, Medium};
+use std::panic::Location;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// The mapped bytes of one pool.
@@ -289,8 +290,15 @@ impl Mem {
     }
 
     /// Notes bytes for the next fence.
+    #[track_caller]
     pub(crate) fn flush(&self, offset: u64, len: u64) {
+        self.media.asked_by(Location::caller());
         self.media.flush(offset, len);
+    }
+
+    /// Lets a fence of another thread count for what this one has flushed: [`Media::drain`].
+    pub(crate) fn drain(&self) {
+        self.media.drain();
     }
 
     /// Makes what was flushed durable.
@@ -298,7 +306,9 @@ impl Mem {
     /// # Errors
     /// [`StoreError::Io`] the first time, [`StoreError::Stopped`] ever after: after a failed sync
     /// the kernel may drop the pages and report the next one as good.
+    #[track_caller]
     pub(crate) fn fence(&self) -> Result<()> {
+        self.media.asked_by(Location::caller());
         if self.failed.load(Ordering::Acquire) {
             return Err(StoreError::Stopped("an earlier sync of the pool failed".into()));
         }

@@ -13,7 +13,7 @@
 
 use crate::error::{Result, StoreError};
 use crate::heap::{Cell, Offset, expect};
-use crate::keyspace::Pile;
+use crate::keyspace::{Pile, View};
 use crate::layout::pool::snapshot::{
     CATALOGUE_LEN, DROPPED, EPOCH, GARBAGE, GARBAGE_ALIVE, GARBAGE_EPOCH, GARBAGE_LEN,
     GARBAGE_OLDER, GARBAGE_PAGES, GARBAGE_TREES, INDEX, KEPT, KEPT_BYTES, LEN, LIVE_BYTES,
@@ -80,14 +80,35 @@ fn name_of(mem: &Mem, at: Offset) -> Result<&[u8]> {
     mem.bytes(at + LEN as u64, len)
 }
 
-impl Store {
-    /// All snapshots, the newest first.
+/// The snapshots of a catalogue, the newest first, dropped ones included.
+fn links(mem: &Mem, catalogue: Offset) -> Result<Vec<Link>> {
+    let mut links: Vec<Link> = Vec::new();
+    if catalogue == 0 {
+        return Ok(links);
+    }
+    mem.verify(catalogue, CATALOGUE_LEN)?;
+    expect(mem, catalogue, kind::CATALOGUE, "the catalogue of snapshots")?;
+    let mut at = words(mem, catalogue, NEWEST)?;
+    while at != 0 {
+        let found = link(mem, at)?;
+        // Epochs fall along the chain, so that a damaged one ends.
+        if links.last().is_some_and(|newer| newer.epoch <= found.epoch) {
+            return Err(StoreError::corrupt("snapshots out of order", at));
+        }
+        links.push(found);
+        at = words(mem, at, OLDER)?;
+    }
+    Ok(links)
+}
+
+impl View<'_> {
+    /// All snapshots, the newest first. One that was pinned by itself sees none.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] when the catalogue is not what it should be.
     pub fn snapshots(&self) -> Result<Vec<Snapshot>> {
-        let mem = &self.heap.mem;
-        self.links()?
+        let mem = self.mem;
+        links(mem, self.catalogue)?
             .into_iter()
             .filter(|link| !link.dropped)
             .map(|Link { at, .. }| {
@@ -100,6 +121,25 @@ impl Store {
                 })
             })
             .collect()
+    }
+
+    /// Bytes of blocks that are kept for snapshots alone, or still wait to be sorted since one was
+    /// dropped; as of the last generation that ended.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when the catalogue is not what it should be.
+    pub fn snapshots_kept_bytes(&self) -> Result<u64> {
+        if self.catalogue == 0 { Ok(0) } else { words(self.mem, self.catalogue, KEPT_BYTES) }
+    }
+}
+
+impl Store {
+    /// [`View::snapshots`] of the live tree.
+    ///
+    /// # Errors
+    /// As [`View::snapshots`].
+    pub fn snapshots(&self) -> Result<Vec<Snapshot>> {
+        self.view().snapshots()
     }
 
     /// Takes a snapshot of what is there, by a name of up to 255 bytes. O(1).
@@ -149,7 +189,7 @@ impl Store {
     /// [`StoreError::Corrupt`] when the catalogue is not what it should be.
     pub fn pin_snapshot(&self, name: &[u8]) -> Result<Option<Pin>> {
         let Some(position) = self.position(name)? else { return Ok(None) };
-        Ok(Some(self.pin_root(self.links()?[position].root)))
+        Ok(Some(self.pin_root(self.links()?[position].root, 0)))
     }
 
     /// Drops a snapshot. What only it saw is freed later, piece by piece.
@@ -218,26 +258,8 @@ impl Store {
         Ok(())
     }
 
-    /// The snapshots, the newest first.
     fn links(&self) -> Result<Vec<Link>> {
-        let mut links: Vec<Link> = Vec::new();
-        if self.catalogue == 0 {
-            return Ok(links);
-        }
-        let mem = &self.heap.mem;
-        mem.verify(self.catalogue, CATALOGUE_LEN)?;
-        expect(mem, self.catalogue, kind::CATALOGUE, "the catalogue of snapshots")?;
-        let mut at = words(mem, self.catalogue, NEWEST)?;
-        while at != 0 {
-            let found = link(mem, at)?;
-            // Epochs fall along the chain, so that a damaged one ends.
-            if links.last().is_some_and(|newer| newer.epoch <= found.epoch) {
-                return Err(StoreError::corrupt("snapshots out of order", at));
-            }
-            links.push(found);
-            at = words(mem, at, OLDER)?;
-        }
-        Ok(links)
+        links(&self.heap.mem, self.catalogue)
     }
 
     fn position(&self, name: &[u8]) -> Result<Option<usize>> {
@@ -271,6 +293,18 @@ impl Store {
             }
         }
         Ok(cell)
+    }
+
+    /// Moves the catalogue and its snapshots, if any of them lies in a slab that is being emptied.
+    pub(crate) fn evacuate_snapshots(&mut self) -> Result<()> {
+        let links = self.links()?;
+        let is_leaving = |&at: &Offset| self.heap.alloc.is_leaving(at);
+        if let Some(last) = links.iter().rposition(|link| is_leaving(&link.at)) {
+            self.own_link(last)?;
+        } else if self.catalogue != 0 && is_leaving(&self.catalogue) {
+            self.own_catalogue()?;
+        }
+        Ok(())
     }
 
     /// Takes a snapshot out of the chain; what it kept becomes garbage, of which what was born up

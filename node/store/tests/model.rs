@@ -6,8 +6,8 @@ use cairn_store::check::check;
 use cairn_store::media::{CrashMedia, Granularity, HeapMedia};
 use cairn_store::persist::Mem;
 use cairn_store::{
-    Bound, Committer, Db, Encoding, Meta, PoolOptions, Record, SnapshotOutcome, Store, StoreError,
-    Tree, Type, View,
+    Bound, Committer, Db, Encoding, Evacuation, Meta, PoolOptions, Record, SnapshotOutcome, Store,
+    StoreError, Tree, Type, View,
 };
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -454,6 +454,18 @@ fn step(store: &mut Store, model: &mut Content, rng: &mut Rng, universe: u64) {
     assert_eq!(store.len(Db(db)), model.keys().filter(|(d, _)| *d == db).count() as u64);
 }
 
+/// Does some of a pass that moves everything, beginning one if none is under way.
+fn evacuate(store: &mut Store, pass: &mut Evacuation, rng: &mut Rng) {
+    let budget = 1 + rng.below(200) as usize;
+    for _ in 0..rng.below(40) {
+        store.evacuate(pass, budget, rng.below(2) == 0).unwrap();
+    }
+    store.recycle_dead(rng.below(500) as usize);
+    if rng.below(50) == 0 {
+        store.stop_evacuation(pass);
+    }
+}
+
 fn commit(store: &mut Store, committer: &mut Committer) {
     if let Some(sealed) = store.seal() {
         let published = committer.commit(sealed).unwrap();
@@ -482,6 +494,7 @@ fn histories_agree_with_a_map_and_survive_crashes() {
         let mut current = media;
         let (mut store, mut committer, _) = Store::open(mem.clone(), &OPTIONS).unwrap();
         let (mut model, mut committed) = (Content::new(), Content::new());
+        let mut pass = Evacuation::of_everything();
         let universe = [30, 300, 3000][rng.below(3) as usize];
         for _ in 0..rng.below(1500) {
             match rng.below(200) {
@@ -496,12 +509,14 @@ fn histories_agree_with_a_map_and_survive_crashes() {
                 6 => {
                     drop(store.pin());
                 }
+                9..=20 => evacuate(&mut store, &mut pass, &mut rng),
                 7..=8 => {
                     let image = current.crash();
                     current =
                         Arc::new(CrashMedia::from_image(&image, CAPACITY, granularity, rng.next()));
                     mem = Arc::new(Mem::new(Box::new(Shared(current.clone()))));
                     (store, committer, _) = Store::open(mem.clone(), &OPTIONS).unwrap();
+                    pass = Evacuation::of_everything();
                     if rng.below(2) == 0 {
                         committer.sweep(2).unwrap();
                     }
@@ -597,9 +612,11 @@ fn crash_at_every_persist_point(
     break_it(&media);
     let (mut images, mut wrong) = (0, 0);
     let mut before = model.clone();
+    let mut pass = Evacuation::of_everything();
     for _ in 0..3 {
         for _ in 0..6 {
             step(&mut store, &mut model, &mut rng, 40);
+            evacuate(&mut store, &mut pass, &mut rng);
         }
         let Some(sealed) = store.seal() else { continue };
         // The writer is already at work on the next epoch while this one is committed.
@@ -607,6 +624,7 @@ fn crash_at_every_persist_point(
         let mut next = model.clone();
         for _ in 0..4 {
             step(&mut store, &mut next, &mut rng, 40);
+            evacuate(&mut store, &mut pass, &mut rng);
         }
         let found = Arc::new(Mutex::new(Images::default()));
         let kept = found.clone();
@@ -716,6 +734,7 @@ fn snapshots_come_and_go_with_rollbacks_and_crashes() {
         let mut current = media;
         let (mut store, mut committer, _) = Store::open(mem.clone(), &OPTIONS).unwrap();
         let (mut model, mut committed) = (History::default(), History::default());
+        let mut pass = Evacuation::of_everything();
         let universe = [10, 100, 1000][rng.below(3) as usize];
         for _ in 0..rng.below(1000) {
             match rng.below(100) {
@@ -733,10 +752,12 @@ fn snapshots_come_and_go_with_rollbacks_and_crashes() {
                     current = Arc::new(crashed);
                     mem = Arc::new(Mem::new(Box::new(Shared(current.clone()))));
                     (store, committer, _) = Store::open(mem.clone(), &OPTIONS).unwrap();
+                    pass = Evacuation::of_everything();
                     model = committed.clone();
                     assert!(history(&store) == model, "a crash leaves the committed state");
                 }
                 5..=12 => step_snapshots(&mut store, &mut model, &mut rng),
+                21..=28 => evacuate(&mut store, &mut pass, &mut rng),
                 13..=20 => {
                     store.reclaim(rng.below(200) as usize).unwrap();
                 }

@@ -9,7 +9,9 @@ mod load;
 mod options;
 mod settings;
 
-pub use cli::{CheckArgs, CommandLineError, HealthArgs, Invocation, parse_command_line};
+pub use cli::{
+    CheckArgs, CommandLineError, HealthArgs, InspectArgs, Invocation, parse_command_line,
+};
 pub use live::{Config, SetError};
 pub use load::ConfigError;
 pub use options::{Change, Group, OPTIONS, OptionRow};

@@ -89,7 +89,8 @@ pub static OPTIONS: &[OptionRow] = &[
         value_name: "PATH",
         default: "./cairn-data",
         help: "Directory of pool, log and lock file; created if missing. Its file system is the \
-               medium: under /dev/shm data survives the process, on ext4 or xfs power loss too",
+               medium: under /dev/shm data survives the process, on ext4 or xfs power loss too; on \
+               persistent memory mounted with -o dax likewise, and without a system call a write",
         change: Change::AtStart,
         several: false,
         set: |s, text| {
@@ -99,6 +100,23 @@ pub static OPTIONS: &[OptionRow] = &[
         get: |s| s.dir.display().to_string(),
     },
     OptionRow {
+        name: "pool",
+        config_name: "pool",
+        group: Group::Storage,
+        value_name: "DEVICE",
+        default: "",
+        help: "A devdax device, such as /dev/dax0.0, to hold the pool in place of a file in --dir, \
+               which keeps log, lock and a link to the device; once the link is there the option \
+               need not be given",
+        change: Change::AtStart,
+        several: false,
+        set: |s, text| {
+            s.pool = Some(PathBuf::from(text)).filter(|path| !path.as_os_str().is_empty());
+            Ok(())
+        },
+        get: |s| s.pool.as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
+    },
+    OptionRow {
         name: "memory",
         config_name: "maxmemory",
         group: Group::Storage,
@@ -106,7 +124,7 @@ pub static OPTIONS: &[OptionRow] = &[
         default: "auto",
         help: "Capacity of the pool, all data and indexes included, such as 512mb or 8gb; CONFIG SET \
                maxmemory changes it until the next start. `auto` is half of RAM, or of what the \
-               medium has free if that is less",
+               medium has free if that is less; all of a devdax device",
         change: Change::AtStart,
         several: false,
         set: |s, text| {

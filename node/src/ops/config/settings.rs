@@ -46,6 +46,8 @@ pub struct OutputLimit {
 #[allow(missing_docs)] // Each field is the option of the same name; the row documents it.
 pub struct Settings {
     pub dir: PathBuf,
+    /// A devdax device.
+    pub pool: Option<PathBuf>,
     /// Bytes; None until the composition root has asked the machine.
     pub memory: Option<u64>,
     pub maxmemory_policy: EvictionPolicy,
@@ -94,6 +96,7 @@ impl Settings {
     fn blank() -> Settings {
         Settings {
             dir: PathBuf::new(),
+            pool: None,
             memory: None,
             maxmemory_policy: EvictionPolicy::NoEviction,
             maxmemory_samples: 1,

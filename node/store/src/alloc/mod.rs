@@ -6,6 +6,7 @@
 //! forgets this module's state whole; slabs load lazily from their records.
 
 pub mod record;
+pub(crate) mod victims;
 
 use crate::error::{Result, StoreError};
 use crate::layout::pool::{
@@ -14,6 +15,7 @@ use crate::layout::pool::{
 };
 use crate::persist::Mem;
 use record::{Bits, Committed};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// What happened to a block or slab in an epoch: a tag above a 48-bit offset.
@@ -47,12 +49,24 @@ struct Slab {
     hint: u16,
     /// On its class's list of slabs with room.
     listed: bool,
+    /// Being emptied: nothing more is put here until it is empty or evacuation ends.
+    leaving: bool,
+    /// Snapshots see blocks in it, so that it cannot be emptied.
+    stuck: bool,
     bits: Bits,
 }
 
 impl Slab {
     fn empty() -> Slab {
-        Slab { class: NO_CLASS, used: 0, hint: 0, listed: false, bits: Box::default() }
+        Slab {
+            class: NO_CLASS,
+            used: 0,
+            hint: 0,
+            listed: false,
+            leaving: false,
+            stuck: false,
+            bits: Box::default(),
+        }
     }
 
     fn is_full(&self) -> bool {
@@ -95,6 +109,8 @@ struct Class {
 pub struct Usage {
     /// Bytes of data extents in the file.
     pub extents_bytes: u64,
+    /// Bytes of slabs that hold blocks, those that were not looked at yet among them.
+    pub used_bytes: u64,
     /// Bytes of blocks that the live tree uses, by size class.
     pub live_bytes: u64,
     /// Bytes of dead blocks that may not be written yet.
@@ -111,7 +127,14 @@ pub struct Alloc {
     committed: Committed,
     extents: Vec<Option<Extent>>,
     classes: Vec<Class>,
-    free_slabs: Vec<u64>,
+    /// The lowest is used first: dirty pages in sequence sync ten times faster, and the end of the
+    /// file empties.
+    free_slabs: BTreeSet<u64>,
+    /// Slabs of a class, of the extents that are loaded.
+    slabs_in_use: u64,
+    /// Slabs that are being emptied.
+    slabs_leaving: u64,
+    extents_loaded: u64,
     /// First extent that may not be loaded yet.
     unloaded: usize,
     capacity_bytes: u64,
@@ -136,7 +159,10 @@ impl Alloc {
             committed,
             extents: (0..extents).map(|_| None).collect(),
             classes: CLASS_BYTES.iter().map(|_| Class::default()).collect(),
-            free_slabs: Vec::new(),
+            free_slabs: BTreeSet::new(),
+            slabs_in_use: 0,
+            slabs_leaving: 0,
+            extents_loaded: 0,
             unloaded: 0,
             capacity_bytes,
             live_bytes,
@@ -168,6 +194,7 @@ impl Alloc {
     pub fn usage(&self) -> Usage {
         Usage {
             extents_bytes: self.extents() * EXTENT,
+            used_bytes: (self.extents() - self.extents_loaded) * EXTENT + self.slabs_in_use * SLAB,
             live_bytes: self.live_bytes,
             dead_bytes: self.dead_bytes,
             kept_bytes: self.kept_bytes,
@@ -368,19 +395,25 @@ impl Alloc {
         state.bits[word] &= !bit;
         state.used -= 1;
         state.hint = state.hint.min(word as u16);
-        let (used, listed) = (state.used, state.listed);
+        let (used, listed, leaving) = (state.used, state.listed, state.leaving);
         if self.classes[class].current == Some(slab) {
             return Ok(bytes);
         }
         if used == 0 {
-            let state = self.slab(slab);
-            *state = Slab::empty();
-            self.free_slabs.push(slab);
-        } else if !listed {
+            self.vacate(slab);
+        } else if !listed && !leaving {
             self.slab(slab).listed = true;
             self.classes[class].partial.push(slab);
         }
         Ok(bytes)
+    }
+
+    /// Takes an empty slab from its class.
+    fn vacate(&mut self, slab: u64) {
+        let left = std::mem::replace(self.slab(slab), Slab::empty());
+        self.slabs_leaving -= u64::from(left.leaving);
+        self.slabs_in_use -= 1;
+        self.free_slabs.insert(slab);
     }
 
     fn slab(&mut self, slab: u64) -> &mut Slab {
@@ -398,13 +431,13 @@ impl Alloc {
                 // Entries outlive the slab's emptying and its next class.
                 if state.class as usize == class && state.listed {
                     state.listed = false;
-                    if !state.is_full() {
+                    if !state.is_full() && !state.leaving {
                         self.classes[class].current = Some(slab);
                         return Ok(slab);
                     }
                 }
             }
-            if let Some(slab) = self.free_slabs.pop() {
+            if let Some(slab) = self.free_slabs.pop_first() {
                 return Ok(self.format(slab, class));
             }
             self.find_room(&mut loads)?;
@@ -413,7 +446,8 @@ impl Alloc {
 
     fn format(&mut self, slab: u64, class: usize) -> u64 {
         let bits = record::no_bits(class as u8);
-        *self.slab(slab) = Slab { class: class as u8, used: 0, hint: 0, listed: false, bits };
+        *self.slab(slab) = Slab { class: class as u8, bits, ..Slab::empty() };
+        self.slabs_in_use += 1;
         self.classes[class].current = Some(slab);
         self.events.push(event::FORMAT | (class as u64) << 48 | slab_at(slab));
         slab
@@ -447,6 +481,7 @@ impl Alloc {
             slabs.push(self.load_slab(slab)?);
         }
         self.extents[extent] = Some(slabs.into());
+        self.extents_loaded += 1;
         Ok(())
     }
 
@@ -454,14 +489,21 @@ impl Alloc {
         let found = record::read(&self.mem, slab, &self.committed)?;
         let used = found.as_ref().map_or(0, |r| r.bits.iter().map(|w| w.count_ones()).sum::<u32>());
         let Some(found) = found.filter(|_| used > 0) else {
-            self.free_slabs.push(slab);
+            self.free_slabs.insert(slab);
             return Ok(Slab::empty());
         };
         let listed = (used as usize) < record::capacity(found.class);
         if listed {
             self.classes[found.class as usize].partial.push(slab);
         }
-        Ok(Slab { class: found.class, used: used as u16, hint: 0, listed, bits: found.bits })
+        self.slabs_in_use += 1;
+        Ok(Slab {
+            class: found.class,
+            used: used as u16,
+            listed,
+            bits: found.bits,
+            ..Slab::empty()
+        })
     }
 
     /// Adds extents at the end of the file.
@@ -485,8 +527,6 @@ impl Alloc {
             self.extents.push(None);
             self.load(extent as usize)?;
         }
-        // The lowest slab is popped first: dirty pages in sequence sync ten times faster.
-        self.free_slabs.sort_unstable_by(|a, b| b.cmp(a));
         Ok(())
     }
 
@@ -495,6 +535,8 @@ impl Alloc {
         if self.mem.bytes(at, len)?.iter().any(|&byte| byte != 0) {
             self.mem.store(at, &vec![0; len])?;
             self.mem.flush(at, len as u64);
+            // The fence before the superblock that counts this extent is another thread's.
+            self.mem.drain();
         }
         Ok(())
     }

@@ -21,10 +21,30 @@ pub struct Committed {
 impl Committed {
     /// Whether a record of `epoch` counts.
     pub fn holds(&self, epoch: u64) -> bool {
-        epoch != 0
-            && epoch <= self.epoch
-            && !self.voids.iter().any(|&(after, upto)| epoch > after && epoch <= upto)
+        epoch != 0 && epoch <= self.epoch && !is_void(&self.voids, epoch)
     }
+
+    /// The epoch that counts of those which a record bears, 0 if none does.
+    fn newest_of(&self, stamp: [u64; 2]) -> u64 {
+        stamp.into_iter().filter(|&epoch| self.holds(epoch)).max().unwrap_or(0)
+    }
+
+    /// Whether a crash may have left a record with this stamp beside one whose epoch is `other`.
+    ///
+    /// A tear between words leaves two epochs, of which one was never committed; and no commit
+    /// writes over the newer record, so what a tear has left of the epoch before is older.
+    fn can_be(&self, stamp: [u64; 2], other: u64) -> bool {
+        let [first, again] = stamp;
+        let unfinished = |epoch| epoch == 0 || is_void(&self.voids, epoch);
+        first == again
+            || stamp.into_iter().any(unfinished)
+                && (self.newest_of(stamp) < other || stamp.into_iter().all(unfinished))
+    }
+}
+
+/// Whether nothing was committed in `epoch`.
+fn is_void(voids: &[(u64, u64)], epoch: u64) -> bool {
+    voids.iter().any(|&(after, upto)| epoch > after && epoch <= upto)
 }
 
 /// Bits of a slab's blocks.
@@ -59,23 +79,35 @@ pub struct Record {
 /// does not count before its superblock is durable.
 pub fn read(mem: &Mem, slab: u64, committed: &Committed) -> Result<Option<Record>> {
     let _records = mem.records.lock();
-    let mut newest = None;
+    let stamps = [stamp(mem, slab, 0)?, stamp(mem, slab, 1)?];
+    let newest = stamps.map(|stamp| committed.newest_of(stamp));
     for copy in 0..2 {
-        let at = record_at(slab, copy);
-        let epoch = mem.word(at + record::EPOCH as u64)?;
-        if mem.word(at + record::EPOCH_AGAIN as u64)? != epoch {
+        if !committed.can_be(stamps[copy], newest[1 - copy]) {
+            let at = record_at(slab, copy as u64);
             return Err(StoreError::corrupt("a damaged slab record", at));
         }
-        if committed.holds(epoch) && newest.is_none_or(|(best, _)| epoch > best) {
-            newest = Some((epoch, copy));
-        }
     }
-    let Some((_, copy)) = newest else { return Ok(None) };
+    if newest == [0, 0] {
+        // A crash leaves at most one copy that was never committed. Two are the epoch of a
+        // superblock that was damaged and the commit after it, and what both wrote over is lost.
+        if stamps.iter().all(|stamp| *stamp != [0, 0]) {
+            let what = "slab records of later epochs than the superblock that is left";
+            return Err(StoreError::corrupt(what, record_at(slab, 0)));
+        }
+        return Ok(None);
+    }
+    let copy = u64::from(newest[1] > newest[0]);
     let at = record_at(slab, copy);
     match decode(mem.bytes(at, RECORD)?, copy) {
         Some(record) => Ok(Some(record)),
         None => Err(StoreError::corrupt("a damaged slab record", at)),
     }
+}
+
+/// Both words of a copy's epoch.
+fn stamp(mem: &Mem, slab: u64, copy: u64) -> Result<[u64; 2]> {
+    let at = record_at(slab, copy);
+    Ok([mem.word(at + record::EPOCH as u64)?, mem.word(at + record::EPOCH_AGAIN as u64)?])
 }
 
 fn decode(bytes: &[u8], copy: u64) -> Option<Record> {
@@ -134,8 +166,7 @@ pub fn wipe_void(mem: &Arc<Mem>, slab: u64, voids: &[(u64, u64)]) -> Result<bool
     let mut wiped = false;
     for copy in 0..2 {
         let at = record_at(slab, copy);
-        let epoch = mem.word(at + record::EPOCH as u64)?;
-        if voids.iter().any(|&(after, upto)| epoch > after && epoch <= upto) {
+        if stamp(mem, slab, copy)?.into_iter().any(|epoch| is_void(voids, epoch)) {
             mem.store(at, &[0; RECORD])?;
             mem.flush(at, RECORD as u64);
             wiped = true;

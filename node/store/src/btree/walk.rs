@@ -1,5 +1,6 @@
 //! Walking a tree: from a key upwards, from a rank in either direction, and whole, to check it.
 
+use super::way::{AtRank, Way};
 use super::{Btree, LEVELS_MAX, Node, Visit, VisitRanked, too_deep};
 use crate::error::{Result, StoreError};
 use crate::heap::Offset;
@@ -12,6 +13,14 @@ const AHEAD: usize = 8;
 /// In what order two keys stand; what they point to may be read.
 pub type InOrder<'a, const K: usize> =
     dyn Fn(&Mem, &[u64; K], &[u64; K]) -> Result<std::cmp::Ordering> + 'a;
+
+/// A part of a leaf.
+pub(crate) struct LeafAt<const V: usize> {
+    /// Where entries begin, and their values.
+    pub(crate) entries: Vec<(u64, [u64; V])>,
+    /// Where the next leaf begins.
+    pub(crate) next: u64,
+}
 
 impl<const K: usize, const V: usize> Btree<K, V> {
     /// Visits entries in order from the first at or above `from` until `visit` says to stop.
@@ -152,6 +161,45 @@ impl<const K: usize, const V: usize> Btree<K, V> {
         if let Ok(pointer) = mem.word(Self::word(node, target, word)) {
             mem.prefetch(pointer & OFFSET_MASK);
         }
+    }
+
+    /// The leaf that `rank` lies in: its entries from there on; `None` behind the last. `block` is
+    /// shown the nodes on the way, the leaf included.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when a node is not what it should be.
+    pub(crate) fn leaf_at(
+        mem: &Mem,
+        root: Offset,
+        rank: u64,
+        mut block: impl FnMut(Offset),
+    ) -> Result<Option<LeafAt<V>>> {
+        let (mut at, mut way) = (root & OFFSET_MASK, AtRank(rank));
+        for _ in 0..LEVELS_MAX {
+            if at == 0 {
+                return Ok(None);
+            }
+            block(at);
+            let node = Self::node(mem, at)?;
+            if node.leaf {
+                return Self::entries_from(mem, &node, rank - way.0, rank);
+            }
+            at = Self::child(mem, &node, Way::<K, V>::child(&mut way, mem, &node)?)?;
+        }
+        Err(too_deep(root))
+    }
+
+    /// The entries of a leaf that begins at rank `begin`, from `rank` on.
+    fn entries_from(mem: &Mem, leaf: &Node, begin: u64, rank: u64) -> Result<Option<LeafAt<V>>> {
+        let (mut entries, mut next) = (Vec::with_capacity(leaf.count), begin);
+        for index in 0..leaf.count {
+            let start = next;
+            next = next.wrapping_add(Self::weight(mem, leaf, index)?);
+            if next > rank {
+                entries.push((start, Self::value(mem, leaf, index)?));
+            }
+        }
+        Ok((next > rank).then_some(LeafAt { entries, next }))
     }
 
     /// Checks order, weights and depth below `root`, calling `block` with every node; returns

@@ -2,8 +2,12 @@
 //! and marked in use, and is nothing else?
 
 mod scrub;
+pub mod shape;
 
 pub use scrub::Scrubbed;
+pub use shape::Shape;
+
+use shape::{ClassUse, DatabaseShape};
 
 use crate::alloc::record::{self, Bits, Committed};
 use crate::alloc::{Alloc, slab_of};
@@ -18,11 +22,13 @@ use crate::layout::pool::{
     slots,
 };
 use crate::list::{self, Sequence};
-use crate::media::FileMedia;
+use crate::media;
 use crate::order;
 use crate::persist::Mem;
 use crate::pool::Store;
+use crate::snapshot::Snapshot;
 use crate::trie;
+use cairn_protocol::ids::{LogIndex, Term};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -35,6 +41,8 @@ const LISTED_MAX: usize = 100;
 pub struct Report {
     /// Epoch of the root that was walked.
     pub epoch: u64,
+    /// The last log entry that the root contains.
+    pub applied: (Term, LogIndex),
     /// Keys reached.
     pub keys: u64,
     /// Blocks reached, and their bytes.
@@ -47,6 +55,10 @@ pub struct Report {
     pub deep: bool,
     /// Something an open would mend by itself.
     pub note: Option<String>,
+    /// What there is, by kind, type, database and size.
+    pub shape: Shape,
+    /// Snapshots, the newest first.
+    pub snapshots: Vec<Snapshot>,
     /// What is wrong, the first hundred.
     pub problems: Vec<String>,
     /// How many there are.
@@ -67,14 +79,13 @@ impl Report {
     }
 }
 
-/// Checks the pool file at `path` without changing it. `progress` hears the keys seen so far and
+/// Checks the pool at `path`, a file or a devdax device, without changing it. `progress` hears the keys seen so far and
 /// in all.
 ///
 /// # Errors
 /// What keeps the pool from being opened at all; damage further in goes into the report.
 pub fn check_file(path: &Path, deep: bool, progress: &mut dyn FnMut(u64, u64)) -> Result<Report> {
-    let media = FileMedia::inspect(path)?;
-    check(Arc::new(Mem::new(Box::new(media))), deep, progress)
+    check(Arc::new(Mem::new(media::inspect(path)?)), deep, progress)
 }
 
 /// Checks the pool on a medium without changing it, as [`check_file`].
@@ -84,9 +95,11 @@ pub fn check_file(path: &Path, deep: bool, progress: &mut dyn FnMut(u64, u64)) -
 pub fn check(mem: Arc<Mem>, deep: bool, progress: &mut dyn FnMut(u64, u64)) -> Result<Report> {
     let (store, committed, extents, note) = Store::look(mem)?;
     let total = (0..=Db::COUNT).map(|db| store.len(Db(db))).sum();
-    let report = Report { epoch: committed.epoch, deep, note, ..Report::default() };
+    let (epoch, applied) = (committed.epoch, store.applied());
+    let report = Report { epoch, applied, deep, note, ..Report::default() };
+    let reached = HashMap::new();
     let mut walk =
-        Walk { store: &store, committed, reached: HashMap::new(), report, progress, total };
+        Walk { store: &store, committed, reached, report, progress, total, dropping: false };
     walk.root();
     walk.try_part(Walk::snapshots);
     walk.compare(extents);
@@ -122,11 +135,30 @@ struct Walk<'a> {
     report: Report,
     progress: &'a mut dyn FnMut(u64, u64),
     total: u64,
+    /// What is met belongs to a tree that was dropped.
+    dropping: bool,
+}
+
+/// Where in a trie a walk is.
+#[derive(Clone, Copy)]
+struct Spot {
+    /// Steps from the trie's root.
+    depth: usize,
+    /// The trie holds members of a collection, not keys.
+    is_nested: bool,
+}
+
+impl Spot {
+    fn below(self) -> Spot {
+        Spot { depth: self.depth + 1, ..self }
+    }
 }
 
 /// What a walk counted below a slot.
 #[derive(Default)]
 struct Counted {
+    /// Slots with keys.
+    slots: u64,
     keys: u64,
     deadlines: u64,
     bytes: u64,
@@ -164,6 +196,8 @@ impl Walk<'_> {
         slab.reached[word] |= bit;
         self.report.blocks += 1;
         self.report.live_bytes += bytes as u64;
+        let kind = crate::heap::head(&self.mem(), at)?.kind;
+        self.report.shape.block(kind, len, bytes, self.dropping);
         if self.report.deep && !self.mem().block_is_sound(at, bytes)? {
             return Err(StoreError::corrupt("a block whose checksum does not fit", at));
         }
@@ -234,6 +268,10 @@ impl Walk<'_> {
                 counted.deadlines
             ));
         }
+        if counted.keys > 0 {
+            let Counted { slots, keys, deadlines, bytes } = counted;
+            self.report.shape.databases.push(DatabaseShape { db, slots, keys, deadlines, bytes });
+        }
         Ok(())
     }
 
@@ -269,13 +307,15 @@ impl Walk<'_> {
             let entry = HEADER / 8 + index * slots::ENTRY_WORDS;
             let mut here = Counted::default();
             let trie = self.word(low, entry)?;
-            self.try_part(|walk| walk.trie(trie, &mut here));
+            let top = Spot { depth: 0, is_nested: false };
+            self.try_part(|walk| walk.trie(trie, top, &mut here));
             let counts = self.word(low, entry + 1)?;
             if counts != here.keys | here.deadlines << 32
                 || self.word(low, entry + 2)? != here.bytes
             {
                 self.report.problem(format!("a slot whose counts are wrong at byte {low}"));
             }
+            counted.slots += u64::from(here.keys > 0);
             counted.keys += here.keys;
             counted.deadlines += here.deadlines;
             counted.bytes += here.bytes;
@@ -284,20 +324,23 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn trie(&mut self, pointer: u64, counted: &mut Counted) -> Result<()> {
+    fn trie(&mut self, pointer: u64, spot: Spot, counted: &mut Counted) -> Result<()> {
         let mem = self.mem();
         let Some(node) = trie::node(&mem, pointer)? else { return Ok(()) };
         self.reach(node.at, node.len)?;
+        if !spot.is_nested && !node.entries.is_empty() {
+            self.report.shape.leaf(node.entries.len(), spot.depth);
+        }
         for pointer in node.nodes {
-            self.try_part(|walk| walk.trie(pointer, counted));
+            self.try_part(|walk| walk.trie(pointer, spot.below(), counted));
         }
         for entry in node.entries {
-            self.try_part(|walk| walk.blob(entry, counted));
+            self.try_part(|walk| walk.blob(entry, spot.is_nested, counted));
         }
         Ok(())
     }
 
-    fn blob(&mut self, at: Offset, counted: &mut Counted) -> Result<()> {
+    fn blob(&mut self, at: Offset, is_member: bool, counted: &mut Counted) -> Result<()> {
         let mem = self.mem();
         let record = Record::read(&mem, at)?;
         self.reach(at, record.len())?;
@@ -305,6 +348,15 @@ impl Walk<'_> {
         counted.keys += 1;
         counted.bytes += record.bytes();
         counted.deadlines += u64::from(record.deadline_ms().is_some());
+        if !is_member {
+            let elements = match record.value() {
+                Value::Inline(_) => None,
+                Value::Chunked(_) => Some(1),
+                Value::Tree(roots) => Some(roots.len),
+            };
+            let (ty, encoding) = (record.ty(), record.encoding());
+            self.report.shape.key(ty, encoding, record.bytes(), elements);
+        }
         match record.value() {
             Value::Inline(_) => Ok(()),
             Value::Chunked(chunks) => self.chunks(chunks.tree),
@@ -326,7 +378,8 @@ impl Walk<'_> {
         }
         let keys = self.report.keys;
         let mut members = Counted::default();
-        self.trie(roots.tree, &mut members)?;
+        let top = Spot { depth: 0, is_nested: true };
+        self.trie(roots.tree, top, &mut members)?;
         self.report.keys = keys;
         let mut entry_bytes = ENTRY_BYTES;
         if record.ty() == Type::ZSet {
@@ -396,11 +449,15 @@ impl Walk<'_> {
     /// Trees that were dropped: all of each is there still.
     fn dropped(&mut self) -> Result<()> {
         let pages = self.store.dropped_pages()?;
-        self.pieces(pages, dropped::PAGES, Seen::Live)
+        self.dropping = true;
+        let walked = self.pieces(pages, dropped::PAGES, Seen::Live);
+        self.dropping = false;
+        walked
     }
 
     /// The catalogue's own blocks, what snapshots keep, and what they see.
     fn snapshots(&mut self) -> Result<()> {
+        self.report.snapshots = self.store.snapshots()?;
         let parts = self.store.catalogue_parts()?;
         for (at, len) in parts.blocks {
             self.try_part(|walk| walk.reach(at, len));
@@ -519,17 +576,34 @@ impl Walk<'_> {
         for number in 0..extents * SLABS_PER_EXTENT {
             self.try_part(|walk| {
                 let slab = walk.slab(number)?;
-                let leaked = slab
-                    .marked
-                    .iter()
-                    .zip(slab.reached.iter().zip(slab.kept.iter()))
-                    .map(|(marked, (reached, kept))| {
-                        u64::from((marked & !reached & !kept).count_ones())
-                    })
-                    .sum::<u64>();
-                walk.report.leaked_blocks += leaked;
+                let (class, found) = (slab.class, slab.count());
+                if found.live + found.kept + found.leaked == 0 {
+                    walk.report.shape.free_slabs += 1;
+                    return Ok(());
+                }
+                walk.report.leaked_blocks += found.leaked;
+                let sum = walk.report.shape.class(class);
+                sum.slabs += 1;
+                sum.capacity += record::capacity(class) as u64;
+                sum.live += found.live;
+                sum.kept += found.kept;
+                sum.leaked += found.leaked;
                 Ok(())
             });
         }
+    }
+}
+
+impl Slab {
+    /// Its blocks that are live, kept, or neither and yet marked.
+    fn count(&self) -> ClassUse {
+        let mut count = ClassUse::default();
+        let needed = self.reached.iter().zip(&self.kept);
+        for (marked, (reached, kept)) in self.marked.iter().zip(needed) {
+            count.live += u64::from((marked & reached).count_ones());
+            count.kept += u64::from((marked & kept & !reached).count_ones());
+            count.leaked += u64::from((marked & !reached & !kept).count_ones());
+        }
+        count
     }
 }

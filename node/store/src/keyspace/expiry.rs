@@ -33,7 +33,7 @@ impl trie::Entries for ByDeadline {
 }
 
 impl Store {
-    fn deadlines_cell(&self, db: Db) -> Result<Cell> {
+    pub(crate) fn deadlines_cell(&self, db: Db) -> Result<Cell> {
         Ok(Cell::new(self.root, db.row()? + root::EXPIRY))
     }
 

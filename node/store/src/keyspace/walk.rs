@@ -86,7 +86,7 @@ impl<'a> View<'a> {
     }
 
     /// The first slot at or after `slot` that has keys, and its trie.
-    fn next_slot(&self, db: Db, slot: u64) -> Result<Option<(u64, u64)>> {
+    pub(crate) fn next_slot(&self, db: Db, slot: u64) -> Result<Option<(u64, u64)>> {
         let high = self.row_word(db, root::SLOTS)?;
         let mut slot = slot;
         while high != 0 && slot < SLOTS {
@@ -147,7 +147,7 @@ impl<'a> View<'a> {
     }
 }
 
-fn slot_id(slot: u64) -> Result<cairn_protocol::slot::SlotId> {
+pub(crate) fn slot_id(slot: u64) -> Result<cairn_protocol::slot::SlotId> {
     cairn_protocol::slot::SlotId::new(slot as u16)
         .ok_or_else(|| StoreError::corrupt("a slot that cannot be", slot))
 }

@@ -13,8 +13,11 @@
 //! +-----------+--------------+--------+-----------------+-- - - - - - -+
 //! ```
 //!
-//! What is assumed of the medium: a 512-byte sector is written whole or not at all. Should one tear
-//! all the same, its checksum says so and the log refuses to open.
+//! What is assumed of the medium: on files, a 512-byte sector is written whole or not at all; should
+//! one tear all the same, its checksum says so and the log refuses to open. In memory (tmpfs, DAX)
+//! only an aligned word of eight bytes is: there the header of a recycled segment is replaced in
+//! three steps, each durable before the next. The magic becomes "CAIRNOPN", the rest is written, the
+//! magic comes back. A file with that magic held nothing that is needed, and goes at the next open.
 //!
 //! ## Segment header, 512 bytes
 //! ```text
@@ -67,6 +70,8 @@
 
 /// First bytes of every segment.
 pub const MAGIC: [u8; 8] = *b"CAIRNLOG";
+/// First bytes of a segment file whose header is being replaced.
+pub const MAGIC_REPLACING: [u8; 8] = *b"CAIRNOPN";
 /// The format this build writes, and the newest it reads.
 pub const VERSION: u16 = 1;
 

@@ -110,7 +110,8 @@ pub mod sb {
 ///  8  crc32 u32        of bytes 0..8 and 12..288
 /// 12  class u8         index into CLASS_BYTES
 /// 13  reserved
-/// 16  epoch u64        again: a tear leaves both alike, for they lie in one sector; damage does not
+/// 16  epoch u64        again: a tear, on media that tear between words, leaves one that was not
+///                      committed; damage does not
 /// 24  reserved
 /// 32  bitmap           256 B, bit i = block i is live in that epoch
 /// ```
@@ -169,6 +170,13 @@ pub const fn record_at(slab: u64, copy: u64) -> u64 {
 /// File bytes that `extents` data extents need.
 pub const fn file_bytes(extents: u64) -> u64 {
     if extents == 0 { GROUPS_AT } else { extent_at(extents - 1) + EXTENT }
+}
+
+/// Bytes of data extents and their records that a file of `file_bytes` has room for.
+pub const fn capacity_within(file_bytes: u64) -> u64 {
+    let left = file_bytes.saturating_sub(GROUPS_AT);
+    let last_group = (left % GROUP / EXTENT).saturating_sub(1);
+    (left / GROUP * GROUP_DATA_EXTENTS + last_group) * (EXTENT + RECORDS_PER_EXTENT_BYTES)
 }
 
 // --------------------------------------------------------------- size classes
@@ -530,5 +538,16 @@ mod tests {
             let (a, b) = (record_at(last, 0), record_at(extent * SLABS_PER_EXTENT, 1));
             assert_ne!(a / PAGE, b / PAGE, "copies never share a page");
         }
+    }
+
+    #[test]
+    fn a_capacity_fits_the_bytes_that_it_was_made_from() {
+        for extents in 1..400 {
+            let capacity = extents * (EXTENT + RECORDS_PER_EXTENT_BYTES);
+            let less = (extents - 1) * (EXTENT + RECORDS_PER_EXTENT_BYTES);
+            assert_eq!(capacity_within(file_bytes(extents)), capacity, "{extents}");
+            assert_eq!(capacity_within(file_bytes(extents) - 1), less, "{extents}");
+        }
+        assert_eq!(capacity_within(0), 0);
     }
 }

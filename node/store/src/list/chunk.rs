@@ -163,6 +163,33 @@ impl Chunk {
         Ok(self.at | count << OFFSET_BITS)
     }
 
+    /// Shows `visit` the number of each element in a blob, where in the elements that blob's offset
+    /// stands, and the offset.
+    pub fn each_long(
+        &self,
+        mem: &Mem,
+        visit: &mut dyn FnMut(u64, u64, Offset) -> Result<()>,
+    ) -> Result<()> {
+        if self.sum.long == 0 {
+            return Ok(());
+        }
+        let (bytes, mut at, mut index) = (self.bytes(mem)?, 0, 0);
+        while at < bytes.len() {
+            let (item, end) = self.after(bytes, at)?;
+            if let Item::Long(blob) = item {
+                visit(index, self.start + at as u64 + 1, blob)?;
+            }
+            (at, index) = (end, index + 1);
+        }
+        Ok(())
+    }
+
+    /// Writes the offset of an element's blob at the place in an owned chunk that
+    /// [`Chunk::each_long`] has shown.
+    pub fn point(heap: &mut Heap, chunk: Offset, place: u64, blob: Offset) -> Result<()> {
+        heap.mem.store(chunk + place, &blob.to_le_bytes()[..6])
+    }
+
     /// The elements as they are written.
     pub fn bytes<'a>(&self, mem: &'a Mem) -> Result<&'a [u8]> {
         mem.bytes(self.at + self.start, self.sum.bytes as usize)

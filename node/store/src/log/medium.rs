@@ -1,8 +1,12 @@
 //! Where segment files lie: the seam between the log and the operating system.
 //!
-//! The log writes a range, then asks that it persist; what that takes is the medium's business.
-//! A DAX medium will flush lines and fence in [`LogFile::persist`]; nothing above changes.
+//! The log writes a range, then asks that it persist; what that takes is the medium's business. On
+//! DAX a write also writes its cache lines back, and [`LogFile::persist`] is the fence, to be asked
+//! for by the thread that wrote.
 
+use crate::layout::log as layout;
+use crate::media::lines::{self, Asked, WriteBack};
+use crate::media::map::{Map, Sharing};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
@@ -64,13 +68,38 @@ pub trait LogFile: Send + Sync {
     /// # Errors
     /// The system's.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
-    /// Returns once everything written before is durable.
+    /// Returns once everything that this thread wrote before is durable.
     ///
     /// # Errors
     /// The system's: final, for a retried sync can report success for lost pages.
     fn persist(&self) -> io::Result<()>;
+    /// Replaces the front of the file, a segment's header and what follows it, and makes it durable.
+    /// A crash leaves the old header, the new one, or, on media that tear a sector, one that says
+    /// that it was being replaced; behind it, anything.
+    ///
+    /// # Errors
+    /// As [`write_at`](Self::write_at) and [`persist`](Self::persist).
+    fn replace_front(&self, bytes: &[u8]) -> io::Result<()> {
+        self.write_at(0, bytes)?;
+        self.persist()
+    }
     /// Gets ready for quick writes, for instance by touching the pages. May do nothing.
     fn warm(&self) {}
+}
+
+/// [`LogFile::replace_front`] where only eight bytes at a time are written whole or not at all: the
+/// magic, which is such a word, is taken away first and put back last.
+pub(crate) fn replace_front_by_words(
+    file: &(impl LogFile + ?Sized),
+    bytes: &[u8],
+) -> io::Result<()> {
+    let (magic, rest) = bytes.split_at(layout::MAGIC.len());
+    file.write_at(0, &layout::MAGIC_REPLACING)?;
+    file.persist()?;
+    file.write_at(magic.len() as u64, rest)?;
+    file.persist()?;
+    file.write_at(0, magic)?;
+    file.persist()
 }
 
 /// How files of a [`DirMedium`] are written.
@@ -78,10 +107,14 @@ pub trait LogFile: Send + Sync {
 pub(crate) enum Access {
     /// Mapped; durable when stored.
     Mapped,
+    /// Mapped so that what is written back (with this instruction) is durable.
+    Dax(WriteBack, Sharing),
     /// Each write is durable when it returns (`O_DSYNC`).
     WriteThrough,
     /// Written to the page cache; durable when synced.
     PageCache,
+    /// Only read; nothing in the directory is changed.
+    Look,
 }
 
 /// A real directory.
@@ -106,20 +139,24 @@ impl DirMedium {
         Ok(Self { dir: dir.to_owned(), access })
     }
 
+    /// A directory that is only looked at.
+    pub(crate) fn look(dir: &Path) -> Self {
+        Self { dir: dir.to_owned(), access: Access::Look }
+    }
+
     fn adopt(&self, path: &Path) -> io::Result<Arc<dyn LogFile>> {
         let mut options = OpenOptions::new();
-        options.read(true).write(true);
+        options.read(true).write(self.access != Access::Look);
         Ok(match self.access {
-            Access::Mapped => {
-                let file = options.open(path)?;
-                let len = file.metadata()?.len();
-                Arc::new(MappedFile { file, len, map: OnceLock::new() })
+            Access::Mapped => mapped(options.open(path)?, None, Sharing::Shared)?,
+            Access::Dax(write_back, sharing) => {
+                mapped(options.open(path)?, Some(write_back), sharing)?
             }
             Access::WriteThrough => {
                 let file = options.custom_flags(libc::O_DSYNC).open(path)?;
                 Arc::new(PlainFile { file, write_through: true })
             }
-            Access::PageCache => {
+            Access::PageCache | Access::Look => {
                 Arc::new(PlainFile { file: options.open(path)?, write_through: false })
             }
         })
@@ -156,6 +193,7 @@ impl LogMedium for DirMedium {
         }
         file.write_all_at(head, 0)?;
         // A descriptor opened for O_DSYNC says nothing about what was written through this one.
+        lines::asked(Asked::Sync);
         file.sync_all()?;
         self.adopt(&path)
     }
@@ -169,10 +207,15 @@ impl LogMedium for DirMedium {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        if self.access == Access::Look {
+            // An unfinished file counts for nothing, so leaving it changes no answer.
+            return Ok(());
+        }
         std::fs::remove_file(self.dir.join(name))
     }
 
     fn sync_dir(&self) -> io::Result<()> {
+        lines::asked(Asked::Sync);
         File::open(&self.dir)?.sync_all()
     }
 }
@@ -192,11 +235,18 @@ impl LogFile for PlainFile {
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        if self.write_through {
+            lines::asked(Asked::Sync);
+        }
         self.file.write_all_at(bytes, offset)
     }
 
     fn persist(&self) -> io::Result<()> {
-        if self.write_through { Ok(()) } else { self.file.sync_data() }
+        if self.write_through {
+            return Ok(());
+        }
+        lines::asked(Asked::Sync);
+        self.file.sync_data()
     }
 }
 
@@ -206,6 +256,18 @@ struct MappedFile {
     file: File,
     len: u64,
     map: OnceLock<Mapping>,
+    /// On DAX.
+    write_back: Option<WriteBack>,
+    sharing: Sharing,
+}
+
+fn mapped(
+    file: File,
+    write_back: Option<WriteBack>,
+    sharing: Sharing,
+) -> io::Result<Arc<dyn LogFile>> {
+    let len = file.metadata()?.len();
+    Ok(Arc::new(MappedFile { file, len, map: OnceLock::new(), write_back, sharing }))
 }
 
 impl MappedFile {
@@ -213,7 +275,7 @@ impl MappedFile {
         if let Some(map) = self.map.get() {
             return Ok(map);
         }
-        let map = Mapping::new(&self.file, self.len, populate)?;
+        let map = Mapping::new(&self.file, self.len, populate, self.sharing)?;
         Ok(self.map.get_or_init(|| map))
     }
 }
@@ -231,11 +293,19 @@ impl LogFile for MappedFile {
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.mapping(false)?.write(offset, bytes)
+        self.mapping(false)?.write(offset, bytes, self.write_back)
     }
 
     fn persist(&self) -> io::Result<()> {
+        if self.write_back.is_some() {
+            lines::fence();
+        }
         Ok(())
+    }
+
+    fn replace_front(&self, bytes: &[u8]) -> io::Result<()> {
+        // On tmpfs too: a process can be killed between two stores.
+        replace_front_by_words(self, bytes)
     }
 
     fn warm(&self) {
@@ -244,21 +314,16 @@ impl LogFile for MappedFile {
     }
 }
 
+/// A whole file, mapped. Ranges that are read and written at once do not overlap, by the contract of
+/// [`LogFile`]; no reference to the mapped bytes is ever made.
 struct Mapping {
-    base: *mut u8,
+    map: Map,
     len: usize,
 }
 
-// SAFETY: the mapping is plain shared memory, owned by this value until it is unmapped on drop;
-// nothing about it belongs to a thread.
-unsafe impl Send for Mapping {}
-// SAFETY: `read` and `write` copy from and to ranges that, by the contract of `LogFile`, do not
-// overlap when they run at once; no reference to the mapped bytes is ever made.
-unsafe impl Sync for Mapping {}
-
 impl Mapping {
-    fn new(file: &File, len: u64, populate: bool) -> io::Result<Self> {
-        use std::os::fd::AsRawFd;
+    fn new(file: &File, len: u64, populate: bool, sharing: Sharing) -> io::Result<Self> {
+        const MADV_POPULATE_WRITE: libc::c_int = 23;
         let len = usize::try_from(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
         // A mapping beyond the end would fault when it is touched.
         let found = file.metadata()?;
@@ -268,16 +333,12 @@ impl Mapping {
         if found.blocks() * 512 < found.len() {
             fill_holes(file, len)?;
         }
-        let flags = libc::MAP_SHARED | if populate { libc::MAP_POPULATE } else { 0 };
-        let access = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: a null hint lets the kernel choose a free range, so no memory of ours is
-        // replaced; the descriptor is open for the call, and the kernel checks everything else.
-        let base =
-            unsafe { libc::mmap(std::ptr::null_mut(), len, access, flags, file.as_raw_fd(), 0) };
-        if base == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
+        let map = Map::reserve(len, crate::layout::pool::PAGE as usize)?;
+        map.map(file, 0, len as u64, sharing)?;
+        if populate {
+            map.advise(0, len as u64, MADV_POPULATE_WRITE);
         }
-        Ok(Self { base: base.cast(), len })
+        Ok(Self { map, len })
     }
 
     fn offset(&self, offset: u64, len: usize) -> io::Result<usize> {
@@ -292,19 +353,32 @@ impl Mapping {
         let start = self.offset(offset, into.len())?;
         // SAFETY: `offset` checked that the range lies within the mapping, which lives as long as
         // `self`; `into` is other memory, borrowed exclusively; no write overlaps the range (see
-        // `Sync`). The file keeps its length, so no page of it is missing.
+        // `Mapping`). The file keeps its length, so no page of it is missing.
         unsafe {
-            std::ptr::copy_nonoverlapping(self.base.add(start), into.as_mut_ptr(), into.len());
+            std::ptr::copy_nonoverlapping(
+                self.map.base().add(start),
+                into.as_mut_ptr(),
+                into.len(),
+            );
         }
         Ok(())
     }
 
-    fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    fn write(&self, offset: u64, bytes: &[u8], write_back: Option<WriteBack>) -> io::Result<()> {
         let start = self.offset(offset, bytes.len())?;
+        let word = bytes.first_chunk::<8>().filter(|_| bytes.len() == 8 && start.is_multiple_of(8));
         // SAFETY: as in `read`, with the roles changed: the mapping is writable, and neither reads
-        // nor other writes overlap the range.
+        // nor other writes overlap the range. A word is stored in one piece: it is aligned, since
+        // the mapping begins at a page.
         unsafe {
-            std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.base.add(start), bytes.len());
+            let at = self.map.base().add(start);
+            match word {
+                Some(word) => at.cast::<u64>().write_volatile(u64::from_ne_bytes(*word)),
+                None => std::ptr::copy_nonoverlapping(bytes.as_ptr(), at, bytes.len()),
+            }
+            if let Some(write_back) = write_back {
+                write_back.write_back(at, bytes.len());
+            }
         }
         Ok(())
     }
@@ -319,14 +393,5 @@ fn fill_holes(file: &File, len: usize) -> io::Result<()> {
     match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, len) } {
         0 => Ok(()),
         e => Err(io::Error::from_raw_os_error(e)),
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: `base` and `len` are what `mmap` gave, and nothing can reach them after this.
-        unsafe {
-            libc::munmap(self.base.cast(), self.len);
-        }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Here live segments, records, votes and recovery. The log knows entries as bytes with a shard, a
 //! term and an index; it never knows what they mean, who leads, or what is committed. It imports
-//! ids and `layout::log`, which has every byte; it reads no clock.
+//! ids, `layout::log`, which has every byte, and from `media` how to map and to write lines back; it
+//! reads no clock.
 //!
 //! * [`record`]: records and headers as values. * [`index`]: what is known of a shard, in memory.
 //! * [`state`]: the log being written. * [`spares`]: segment files to use next.
@@ -30,6 +31,8 @@ pub use error::{LogError, Result};
 pub use record::{EntryKind, LogId};
 
 use crate::layout::log as layout;
+use crate::media::lines::WriteBack;
+use crate::media::map::Sharing;
 use cairn_protocol::ids::{LogIndex, ShardId, Term};
 use index::Loc;
 use medium::{Access, DirMedium, LogMedium};
@@ -39,7 +42,7 @@ use spares::Spares;
 use state::{Fixed, Segment, State, write};
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -51,6 +54,9 @@ pub type Done = Box<dyn FnOnce(Result<()>) + Send>;
 /// When an append counts as durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogKind {
+    /// On a DAX file system: when its cache lines have been written back and fenced. Refused
+    /// elsewhere.
+    Dax,
     /// On tmpfs: as soon as it is stored. Survives the process, not the machine.
     Memory,
     /// On a file system: when the write has reached the disk (`O_DSYNC`).
@@ -124,6 +130,19 @@ pub struct ShardState {
     pub first: Option<LogIndex>,
     /// The last entry, purged or held.
     pub last: Option<LogId>,
+}
+
+/// A segment file, as [`Log::look`] finds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SegmentLook {
+    /// The file, with its directory.
+    pub file: String,
+    /// Its place in the order of segments; 0: never used.
+    pub generation: u64,
+    /// Its length in bytes.
+    pub len_bytes: u64,
+    /// Whether it holds what an open needs; else it is kept to be used again.
+    pub is_needed: bool,
 }
 
 /// An entry to append. Its payload is the concatenation of its parts.
@@ -215,23 +234,64 @@ impl Log {
     pub fn open(options: &LogOptions) -> Result<(Self, Recovered)> {
         let dir = options.dir.join("log");
         let access = match options.kind {
+            LogKind::Dax => {
+                let no = "no instruction of this processor writes cache lines back";
+                let write_back = WriteBack::of_this_cpu();
+                Access::Dax(write_back.ok_or(LogError::Options(no.into()))?, Sharing::Sync)
+            }
             LogKind::Memory => Access::Mapped,
             LogKind::File => Access::WriteThrough,
             LogKind::FileEverySec => Access::PageCache,
         };
-        let medium = DirMedium::new(&dir, access)
+        Self::open_with(options, &dir, access)
+    }
+
+    /// As [`open`](Self::open) of a DAX log, on any file system that can be mapped: for tests.
+    #[cfg(test)]
+    pub(crate) fn open_as_dax(options: &LogOptions) -> Result<(Self, Recovered)> {
+        let write_back = WriteBack::of_this_cpu().expect("an instruction that writes back");
+        let access = Access::Dax(write_back, Sharing::Shared);
+        Self::open_with(options, &options.dir.join("log"), access)
+    }
+
+    /// A log without threads, to be driven by [`write_queued`](Self::write_queued): for tests.
+    #[cfg(test)]
+    pub(crate) fn open_on_this_thread(options: &LogOptions, dir: &Path, access: Access) -> Self {
+        let medium = DirMedium::new(dir, access).expect("a directory");
+        let (inner, _) = Inner::open(Arc::new(medium), options, false).expect("opens");
+        Self { inner: Arc::new(inner), threads: Vec::new() }
+    }
+
+    /// Writes what waits for the log's thread.
+    #[cfg(test)]
+    pub(crate) fn write_queued(&self) {
+        while self.inner.step() {}
+    }
+
+    fn open_with(options: &LogOptions, dir: &Path, access: Access) -> Result<(Self, Recovered)> {
+        let medium = DirMedium::new(dir, access)
             .map_err(|e| LogError::io("making directory", dir.display().to_string(), 0, &e))?;
         let (inner, recovered) = Inner::open(Arc::new(medium), options, true)?;
         let inner = Arc::new(inner);
         let mut log = Self { inner, threads: Vec::new() };
         log.start("cairn-log-spare", |inner| inner.spares.run())?;
         match options.kind {
-            LogKind::Memory => {}
+            LogKind::Memory | LogKind::Dax => {}
             LogKind::File => log.start("cairn-log", Inner::write_all)?,
             LogKind::FileEverySec => log.start("cairn-log-sync", Inner::sync_all)?,
         }
         log.inner.spares.hint();
         Ok((log, recovered))
+    }
+
+    /// What lies in `dir`, a log's own directory, verified as an open would and changed by nothing:
+    /// what an open would find, and the segment files in the order of their use.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn look(dir: &Path) -> Result<(Recovered, Vec<SegmentLook>)> {
+        let medium: Arc<dyn LogMedium> = Arc::new(DirMedium::look(dir));
+        recovery::look(&medium)
     }
 
     fn start(&mut self, name: &str, run: impl FnOnce(&Inner) + Send + 'static) -> Result<()> {

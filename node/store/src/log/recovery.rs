@@ -11,7 +11,7 @@ use super::medium::{LogFile, LogMedium};
 use super::record::{BadHeader, EntryKind, Header, Record, get_u64, salt};
 use super::spares::{SegmentFile, UNFINISHED, file_name};
 use super::state::{Resume, Segment};
-use super::{Cut, Recovered, ShardState};
+use super::{Cut, Recovered, SegmentLook, ShardState};
 use crate::layout::log::{self as layout, kind};
 use cairn_protocol::ids::ShardId;
 use std::collections::BTreeMap;
@@ -33,6 +33,23 @@ struct Candidate {
     file: SegmentFile,
     path: String,
     header: Header,
+}
+
+/// Looks at what lies in `medium` as an open would, and at each segment file.
+pub(crate) fn look(medium: &Arc<dyn LogMedium>) -> Result<(Recovered, Vec<SegmentLook>)> {
+    let (candidates, _) = candidates(medium)?;
+    let found = recover(medium, [0; 16])?;
+    let mut segments: Vec<SegmentLook> = candidates
+        .iter()
+        .map(|c| SegmentLook {
+            file: c.path.clone(),
+            generation: c.header.generation,
+            len_bytes: c.header.segment_bytes,
+            is_needed: found.spares.iter().all(|spare| spare.number != c.file.number),
+        })
+        .collect();
+    segments.sort_by_key(|segment| segment.generation);
+    Ok((found.recovered, segments))
 }
 
 /// Opens what lies in `medium`. Writes nothing but removals of files that were never finished.
@@ -110,7 +127,15 @@ fn candidates(medium: &Arc<dyn LogMedium>) -> Result<(Vec<Candidate>, u32)> {
         let number = name.strip_suffix(".seg").and_then(|n| n.parse::<u32>().ok());
         let Some(number) = number.filter(|n| file_name(*n) == name) else { continue };
         next_number = next_number.max(number.saturating_add(1));
-        found.push(candidate(medium, number, &name)?);
+        match candidate(medium, number, &name)? {
+            Some(candidate) => found.push(candidate),
+            // Should the removal not last, the next open does it again.
+            None => {
+                medium
+                    .remove(&name)
+                    .map_err(|e| failed("removing a half opened segment in", &e))?;
+            }
+        }
     }
     let first = found.first().map(|c: &Candidate| c.header);
     for c in &found {
@@ -126,7 +151,9 @@ fn candidates(medium: &Arc<dyn LogMedium>) -> Result<(Vec<Candidate>, u32)> {
     Ok((found, next_number))
 }
 
-fn candidate(medium: &Arc<dyn LogMedium>, number: u32, name: &str) -> Result<Candidate> {
+/// A segment file; `None` when a crash came while its header was being replaced: it held nothing
+/// that was needed, and nothing in it was durable yet.
+fn candidate(medium: &Arc<dyn LogMedium>, number: u32, name: &str) -> Result<Option<Candidate>> {
     let path = format!("{}/{name}", medium.place());
     let failed = |doing, e: &std::io::Error| LogError::io(doing, path.clone(), 0, e);
     let file = medium.open(name).map_err(|e| failed("opening", &e))?;
@@ -136,6 +163,9 @@ fn candidate(medium: &Arc<dyn LogMedium>, number: u32, name: &str) -> Result<Can
         return Err(LogError::damaged(path, len, "the file was truncated inside its header"));
     }
     file.read_at(0, &mut bytes).map_err(|e| failed("reading", &e))?;
+    if bytes.starts_with(&layout::MAGIC_REPLACING) {
+        return Ok(None);
+    }
     let header = Header::decode(&bytes).map_err(|e| match e {
         BadHeader::Damaged(what, at) => LogError::damaged(&path, at as u64, what),
         BadHeader::Newer { found, known } => LogError::Newer { file: path.clone(), found, known },
@@ -155,7 +185,7 @@ fn candidate(medium: &Arc<dyn LogMedium>, number: u32, name: &str) -> Result<Can
         return Err(sound("it follows itself", layout::header::PREV_GENERATION));
     }
     let file = SegmentFile { number, name: name.into(), file };
-    Ok(Candidate { file, path, header })
+    Ok(Some(Candidate { file, path, header }))
 }
 
 /// The newest segment, scanned.

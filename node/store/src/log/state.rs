@@ -8,8 +8,9 @@
 //!
 //! What a crash leaves, step by step:
 //! * while a chunk is written: any of its sectors; the batch is cut whole at the next open.
-//! * while a segment is opened: the file's old header, or the new one with or without its marks.
-//!   Until both are whole the segment before it is the newest, and everything in that is durable.
+//! * while a segment is opened: the file's old header, the new one with or without its marks, or
+//!   one that is being replaced. Until header and marks are whole the segment before it is the
+//!   newest, and everything in that is durable.
 //! * a segment is used again only after a record that says so (a purge, or a newer segment's
 //!   header) is durable: no open will look for what it held.
 
@@ -638,8 +639,7 @@ fn open_segment(chunk: &Chunk, opening: &Opening, spares: &Spares) -> Result<()>
     // Nobody else sets it: a segment is opened once.
     let _ = chunk.segment.file.set(file);
     let failed = |doing| move |e: io::Error| io_error(doing, chunk, &e);
-    log_file.write_at(0, &bytes).map_err(failed("opening segment"))?;
-    log_file.persist().map_err(failed("syncing"))
+    log_file.replace_front(&bytes).map_err(failed("opening segment"))
 }
 
 fn io_error(doing: &'static str, chunk: &Chunk, e: &io::Error) -> LogError {

@@ -4,21 +4,24 @@
 //! of the units (cache lines or pages) that differ from them now. A processor or kernel may have
 //! written back any of those, flushed or not. What was flushed before the last fence is durable.
 
-use super::{HeapMedia, Media, Medium};
+use super::trace::LINE;
+use super::{Event, HeapMedia, Media, Medium, Pages, Site, Trace};
 use crate::error::Result;
+use std::panic::Location;
 use std::sync::Mutex;
 
 /// The unit in which unflushed stores may or may not have reached the medium.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Granularity {
-    /// 64 bytes: DAX.
+    /// 64 bytes, torn between words of 8: DAX.
     CacheLine,
     /// 4 KiB, torn between 512-byte sectors: page-cached files.
     Page,
 }
 
 impl Granularity {
-    fn unit(self) -> usize {
+    /// Bytes of the unit that may or may not have reached the medium, whatever its neighbours did.
+    pub fn unit(self) -> usize {
         match self {
             Granularity::CacheLine => 64,
             Granularity::Page => 512,
@@ -49,6 +52,56 @@ struct State {
     drop_flush: Option<u64>,
     fences: u64,
     flushes: u64,
+    recorder: Option<Recorder>,
+}
+
+/// Notes what is done to the medium.
+struct Recorder {
+    trace: Trace,
+    /// The bytes as they were when they were last looked at.
+    seen: Vec<u8>,
+    site: Site,
+    /// Every so many flushes all of the bytes are compared, not only those that are flushed.
+    stride: u64,
+    flushes: u64,
+}
+
+impl Recorder {
+    /// Notes what has changed in `range` since it was last looked at.
+    fn look(&mut self, now: &[u8], range: std::ops::Range<usize>) {
+        if self.seen.len() < now.len() {
+            self.seen.resize(now.len(), 0);
+            self.trace.events.push(Event::Grew(now.len() as u64));
+        }
+        let mut stored = Vec::new();
+        let pages = range.start / 4096 * 4096..range.end.next_multiple_of(4096).min(now.len());
+        let seen = self.seen[pages.clone()].chunks_mut(4096);
+        for (page, (new, old)) in
+            (pages.start..).step_by(4096).zip(now[pages].chunks(4096).zip(seen))
+        {
+            if new == old {
+                continue;
+            }
+            for (index, (new, old)) in new.chunks(LINE).zip(old.chunks_mut(LINE)).enumerate() {
+                if new != old {
+                    old.copy_from_slice(new);
+                    let line = new.try_into().expect("pools are whole lines");
+                    stored.push(((page + index * LINE) as u64, line));
+                }
+            }
+        }
+        if !stored.is_empty() {
+            self.trace.events.push(Event::Stored(stored));
+        }
+    }
+
+    fn flush(&mut self, now: &[u8], offset: u64, len: u64) {
+        self.flushes += 1;
+        let range = offset as usize..(offset + len) as usize;
+        let all = self.flushes.is_multiple_of(self.stride);
+        self.look(now, if all { 0..now.len() } else { range });
+        self.trace.events.push(Event::Flush(self.site, offset, len));
+    }
 }
 
 /// The medium of the crash tests.
@@ -77,6 +130,48 @@ impl CrashMedia {
         media
     }
 
+    /// A medium that starts from what a crash left.
+    pub fn from_pages(
+        pages: &Pages,
+        capacity_bytes: u64,
+        granularity: Granularity,
+        seed: u64,
+    ) -> CrashMedia {
+        let media =
+            CrashMedia::over(HeapMedia::with_pages(pages, capacity_bytes), granularity, seed);
+        media.lock().durable = media.current().to_vec();
+        media
+    }
+
+    /// Records what is done from now on; what is there now counts as durable. Every `stride`
+    /// flushes all bytes are compared with what they were, and at all others those flushed: with 1
+    /// each store is known from the flush on that follows it.
+    pub fn record(&self, stride: u64) {
+        let now = self.current();
+        let trace = Trace { start: Pages::of(now), events: Vec::new() };
+        let (seen, site) = (now.to_vec(), Location::caller());
+        self.lock().recorder = Some(Recorder { trace, seen, site, stride, flushes: 0 });
+    }
+
+    /// Notes in the record that a crash may from now on leave the states from `first` to `last`.
+    pub fn mark(&self, first: usize, last: usize) {
+        if let Some(recorder) = &mut self.lock().recorder {
+            let now = self.current();
+            recorder.look(now, 0..now.len());
+            recorder.trace.events.push(Event::Mark(first, last));
+        }
+    }
+
+    /// Ends the record and returns it.
+    pub fn recorded(&self) -> Trace {
+        self.lock().recorder.take().map(|recorder| recorder.trace).unwrap_or_default()
+    }
+
+    /// How many events the record has so far.
+    pub fn recorded_events(&self) -> usize {
+        self.lock().recorder.as_ref().map_or(0, |recorder| recorder.trace.events.len())
+    }
+
     fn over(heap: HeapMedia, granularity: Granularity, seed: u64) -> CrashMedia {
         let state = State {
             durable: Vec::new(),
@@ -89,6 +184,7 @@ impl CrashMedia {
             drop_flush: None,
             fences: 0,
             flushes: 0,
+            recorder: None,
         };
         CrashMedia { heap, granularity, state: Mutex::new(state) }
     }
@@ -225,9 +321,18 @@ unsafe impl Media for CrashMedia {
         self.heap.grow(file_bytes, backed)
     }
 
+    fn asked_by(&self, site: Site) {
+        if let Some(recorder) = &mut self.lock().recorder {
+            recorder.site = site;
+        }
+    }
+
     fn flush(&self, offset: u64, len: u64) {
         let mut state = self.lock();
         state.flushes += 1;
+        if let Some(recorder) = &mut state.recorder {
+            recorder.flush(self.current(), offset, len);
+        }
         let lost = state.drop_flush.is_some_and(|n| state.flushes.is_multiple_of(n));
         if !lost {
             state.flushed.push((offset, len));
@@ -237,6 +342,11 @@ unsafe impl Media for CrashMedia {
 
     fn fence(&self) -> Result<()> {
         let mut state = self.lock();
+        if let Some(recorder) = &mut state.recorder {
+            let now = self.current();
+            recorder.look(now, 0..now.len());
+            recorder.trace.events.push(Event::Fence(recorder.site));
+        }
         self.persist_point(&mut state, "fence");
         state.fences += 1;
         if state.drop_fence.is_some_and(|which| (state.fences - 1) % 2 == which) {

@@ -1,9 +1,13 @@
-//! A pool in a file: tmpfs or page-cached, told apart by `statfs`.
+//! A pool in a file: on a DAX file system, on tmpfs, or in the page cache.
 
-use super::{Media, Medium};
-use crate::error::{Result, StoreError};
+use super::lines::{self, Asked, WriteBack};
+use super::map::{Map, Sharing, grants_map_sync};
+use super::{Dax, Media, Medium};
+use crate::error::{Corrupt, Result, StoreError};
+use crate::layout::pool::PAGE;
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,20 +15,37 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct FileMedia {
     file: File,
     path: PathBuf,
-    base: *mut u8,
-    reserved: usize,
+    map: Map,
+    sharing: Sharing,
     len: AtomicU64,
-    medium: Medium,
+    kind: Kind,
 }
 
-// SAFETY: the mapping is owned, never moves, and is unmapped only on drop; access to its bytes is
-// governed by `Mem`.
-unsafe impl Send for FileMedia {}
-// SAFETY: as for Send; the only field that changes is atomic.
-unsafe impl Sync for FileMedia {}
+/// What a file's pages are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The medium itself, reached by writing lines back.
+    Dax(WriteBack),
+    /// Memory of the kernel.
+    Tmpfs,
+    /// Copies of what lies on a disk.
+    File,
+}
+
+impl Kind {
+    pub(crate) fn medium(self) -> Medium {
+        match self {
+            Kind::Dax(_) => Medium::Dax,
+            Kind::Tmpfs => Medium::Tmpfs,
+            Kind::File => Medium::File,
+        }
+    }
+}
 
 const TMPFS_MAGIC: i64 = 0x0102_1994;
 const RAMFS_MAGIC: i64 = 0x8584_58f6;
+/// What a growing file is filled with at once.
+const ZEROS: usize = 256 << 10;
 
 impl FileMedia {
     /// Opens `path`, creating it when it is not there, with room in the address space to grow to
@@ -34,14 +55,29 @@ impl FileMedia {
     /// [`StoreError::Io`], naming the file.
     pub fn open(path: &Path, capacity_bytes: u64) -> Result<(FileMedia, bool)> {
         let existed = path.exists();
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
-            .map_err(|e| StoreError::io(format!("opening the pool {}", path.display()), e))?;
-        Ok((FileMedia::map(file, path, capacity_bytes)?, existed))
+        let file = open_rw(path)?;
+        let kind = kind_of(&file).map_err(|e| fail(path, "asking for the file system of", e))?;
+        let sharing = if let Kind::Dax(_) = kind { Sharing::Sync } else { Sharing::Shared };
+        Ok((FileMedia::map(file, path, capacity_bytes, kind, sharing)?, existed))
+    }
+
+    /// Opens `path` as if its pages kept their contents, whatever the kernel says: for tests, which
+    /// so run all that a DAX medium does on tmpfs. `None` on processors without a fitting
+    /// instruction.
+    ///
+    /// # Errors
+    /// As [`FileMedia::open`].
+    #[doc(hidden)]
+    pub fn open_as_dax(path: &Path, capacity_bytes: u64) -> Result<Option<FileMedia>> {
+        let Some(write_back) = WriteBack::of_this_cpu() else { return Ok(None) };
+        let (file, kind) = (open_rw(path)?, Kind::Dax(write_back));
+        FileMedia::map(file, path, capacity_bytes, kind, Sharing::Shared).map(Some)
+    }
+
+    /// Opens `path` as a page-cached file, whatever it is: for tests.
+    #[cfg(test)]
+    pub(crate) fn open_as_file(path: &Path, capacity_bytes: u64) -> Result<FileMedia> {
+        FileMedia::map(open_rw(path)?, path, capacity_bytes, Kind::File, Sharing::Shared)
     }
 
     /// Opens `path` to look at it. Stores go to private memory and never reach the file.
@@ -49,79 +85,42 @@ impl FileMedia {
     /// # Errors
     /// [`StoreError::Io`], naming the file.
     pub fn inspect(path: &Path) -> Result<FileMedia> {
-        let file = File::open(path)
-            .map_err(|e| StoreError::io(format!("opening the pool {}", path.display()), e))?;
-        FileMedia::map_as(file, path, 0, libc::MAP_PRIVATE)
+        let file = File::open(path).map_err(|e| fail(path, "opening the pool", e))?;
+        FileMedia::map(file, path, 0, Kind::File, Sharing::Private)
     }
 
-    fn map(file: File, path: &Path, capacity_bytes: u64) -> Result<FileMedia> {
-        FileMedia::map_as(file, path, capacity_bytes, libc::MAP_SHARED)
-    }
-
-    fn map_as(file: File, path: &Path, capacity_bytes: u64, flags: i32) -> Result<FileMedia> {
-        let fail = |doing: &str, e| StoreError::io(format!("{doing} {}", path.display()), e);
-        let len = file.metadata().map_err(|e| fail("reading the size of the pool", e))?.len();
-        let medium = medium_of(&file).map_err(|e| fail("asking for the file system of", e))?;
+    fn map(
+        file: File,
+        path: &Path,
+        capacity_bytes: u64,
+        kind: Kind,
+        sharing: Sharing,
+    ) -> Result<FileMedia> {
+        let len = file.metadata().map_err(|e| fail(path, "reading the size of the pool", e))?.len();
         let reserved = capacity_bytes.max(len).next_multiple_of(1 << 21) as usize;
-        // SAFETY: a fresh private reservation without access; no existing mapping is touched.
-        let base = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                reserved,
-                libc::PROT_NONE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-                -1,
-                0,
-            )
-        };
-        if base == libc::MAP_FAILED {
-            return Err(fail("reserving addresses for the pool", std::io::Error::last_os_error()));
-        }
-        let media = FileMedia {
-            file,
-            path: path.to_path_buf(),
-            base: base.cast(),
-            reserved,
-            len: AtomicU64::new(0),
-            medium,
-        };
+        let map =
+            Map::reserve(reserved, PAGE as usize).map_err(|e| no_addresses(path, reserved, e))?;
+        let path = path.to_path_buf();
+        let media = FileMedia { file, path, map, sharing, len: AtomicU64::new(0), kind };
         // Only whole pages are mapped; the pool itself refuses a file that is cut short.
-        media.map_upto(len / crate::layout::pool::PAGE * crate::layout::pool::PAGE, flags)?;
+        media.map_upto(len / PAGE * PAGE)?;
         Ok(media)
     }
 
-    fn map_upto(&self, len: u64, flags: i32) -> Result<()> {
+    fn map_upto(&self, len: u64) -> Result<()> {
         let mapped = self.len();
         if len <= mapped {
             return Ok(());
         }
-        // SAFETY: the range lies inside the reservation (checked by callers against `reserved`),
-        // is page-aligned, and nothing has been mapped over its PROT_NONE pages yet.
-        let at = unsafe {
-            libc::mmap(
-                self.base.add(mapped as usize).cast(),
-                (len - mapped) as usize,
-                libc::PROT_READ | libc::PROT_WRITE,
-                flags | libc::MAP_FIXED,
-                self.file.as_raw_fd(),
-                mapped as libc::off_t,
-            )
-        };
-        if at == libc::MAP_FAILED {
-            return Err(self.fail("mapping the pool", std::io::Error::last_os_error()));
+        self.map
+            .map(&self.file, mapped, len - mapped, self.sharing)
+            .map_err(|e| self.fail("mapping the pool", e))?;
+        // Huge pages, and no read-ahead around a cold key.
+        for advice in [libc::MADV_HUGEPAGE, libc::MADV_RANDOM] {
+            self.map.advise(mapped, len - mapped, advice);
         }
-        self.advise(mapped, len - mapped);
         self.len.store(len, Ordering::Release);
         Ok(())
-    }
-
-    /// Asks for huge pages, and for no read-ahead around a cold key.
-    fn advise(&self, offset: u64, len: u64) {
-        for advice in [libc::MADV_HUGEPAGE, libc::MADV_RANDOM] {
-            // SAFETY: the range was mapped just now; advice does not change its contents. A
-            // refusal (no huge pages here) costs nothing but speed.
-            unsafe { libc::madvise(self.base.add(offset as usize).cast(), len as usize, advice) };
-        }
     }
 
     /// Reads a range ahead and maps it.
@@ -132,10 +131,26 @@ impl FileMedia {
             return;
         }
         for advice in [libc::MADV_WILLNEED, MADV_POPULATE_READ] {
-            // SAFETY: the range lies in the mapping (checked); advice does not change its contents.
-            // A kernel that refuses it costs only that the pages are read when they are met.
-            unsafe { libc::madvise(self.base.add(offset as usize).cast(), len as usize, advice) };
+            self.map.advise(offset, len, advice);
         }
+    }
+
+    /// Gives a range its space. On DAX by writing zeros: into space that is only set aside, each
+    /// page's first store would have to wait for the file system's journal.
+    fn back(&self, offset: u64, len: u64) -> Result<()> {
+        if !matches!(self.kind, Kind::Dax(_)) {
+            return self.allocate(offset, len);
+        }
+        let zeros = vec![0; ZEROS.min(len as usize)];
+        let mut at = offset;
+        while at < offset + len {
+            let n = zeros.len().min((offset + len - at) as usize);
+            self.file
+                .write_all_at(&zeros[..n], at)
+                .map_err(|e| self.fail("allocating space for the pool", e))?;
+            at += n as u64;
+        }
+        Ok(())
     }
 
     fn allocate(&self, offset: u64, len: u64) -> Result<()> {
@@ -154,41 +169,106 @@ impl FileMedia {
         Err(self.fail("allocating space for the pool", std::io::Error::last_os_error()))
     }
 
+    /// Notices a file that was cut short before a commit builds on what is gone: the part of its last
+    /// page behind the end reads as zeros, without a signal.
+    fn check_whole(&self) -> Result<()> {
+        loop {
+            let mapped = self.len();
+            let len = self.file.metadata().map_err(|e| self.fail("reading the size of", e))?.len();
+            if len >= mapped {
+                return Ok(());
+            }
+            // The writer may change the length meanwhile: a growing file is lengthened before the
+            // mapping, a shrinking one after it. Both were read in that order, so what still differs
+            // was done by somebody else.
+            if self.len() == mapped {
+                return Err(self.cut_short(len));
+            }
+        }
+    }
+
+    fn cut_short(&self, len: u64) -> StoreError {
+        StoreError::Corrupt(Corrupt {
+            what: "the pool was cut short while the node had it open: it ends".into(),
+            offset: len,
+            path: Some(self.path.clone()),
+        })
+    }
+
     fn fail(&self, doing: &str, e: std::io::Error) -> StoreError {
-        StoreError::io(format!("{doing} {}", self.path.display()), e)
+        fail(&self.path, doing, e)
     }
 }
 
-/// Tells tmpfs from page-cached files.
-fn medium_of(file: &File) -> std::io::Result<Medium> {
+/// What to do when the address range for a pool is refused: nothing is used up by reserving it, but
+/// a limit of the process counts it.
+fn no_addresses(path: &Path, bytes: usize, source: std::io::Error) -> StoreError {
+    let doing = format!(
+        "reserving {} MiB of addresses for the pool {}: raise `ulimit -v`, which counts them though \
+         they take no memory (a node needs four times --memory), or lower --memory",
+        bytes >> 20,
+        path.display()
+    );
+    StoreError::io(doing, source)
+}
+
+fn fail(path: &Path, doing: &str, e: std::io::Error) -> StoreError {
+    StoreError::io(format!("{doing} {}", path.display()), e)
+}
+
+fn open_rw(path: &Path) -> Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
+        .map_err(|e| fail(path, "opening the pool", e))
+}
+
+/// What the pages of files in `dir` are: a file without a name is made there and asked.
+///
+/// # Errors
+/// The system's.
+pub(crate) fn kind_in(dir: &Path) -> std::io::Result<Kind> {
+    let unnamed = OpenOptions::new().read(true).write(true).custom_flags(libc::O_TMPFILE).open(dir);
+    match unnamed {
+        Ok(file) => kind_of(&file),
+        // A file system that has no such files grants no `MAP_SYNC` either: the directory tells
+        // the rest.
+        Err(_) => kind_of(&File::open(dir)?),
+    }
+}
+
+/// Tells DAX from tmpfs from page-cached files.
+fn kind_of(file: &File) -> std::io::Result<Kind> {
     // SAFETY: statfs is plain data, for which all-zero bytes are a value.
     let mut stat: libc::statfs = unsafe { std::mem::zeroed() };
     // SAFETY: the descriptor is open and `stat` is writable.
     if unsafe { libc::fstatfs(file.as_raw_fd(), &mut stat) } != 0 {
         return Err(std::io::Error::last_os_error());
     }
-    Ok(match stat.f_type as i64 {
-        TMPFS_MAGIC | RAMFS_MAGIC => Medium::Tmpfs,
-        _ => Medium::File,
-    })
-}
-
-impl Drop for FileMedia {
-    fn drop(&mut self) {
-        // SAFETY: the whole reservation was made in `map_as` and is given back once.
-        unsafe { libc::munmap(self.base.cast(), self.reserved) };
+    if let TMPFS_MAGIC | RAMFS_MAGIC = stat.f_type as i64 {
+        return Ok(Kind::Tmpfs);
     }
+    let write_back = WriteBack::of_this_cpu().filter(|_| grants_map_sync(file));
+    Ok(write_back.map_or(Kind::File, Kind::Dax))
 }
 
 // SAFETY: the reservation never moves; `len` covers only pages mapped read-write onto the file,
 // whose length was set beforehand. The lock file keeps other nodes away from the file.
 unsafe impl Media for FileMedia {
     fn medium(&self) -> Medium {
-        self.medium
+        self.kind.medium()
+    }
+
+    fn dax(&self) -> Option<Dax> {
+        let Kind::Dax(write_back) = self.kind else { return None };
+        Some(Dax { map_sync: self.sharing == Sharing::Sync, instruction: write_back.name() })
     }
 
     fn base(&self) -> *mut u8 {
-        self.base
+        self.map.base()
     }
 
     fn len(&self) -> u64 {
@@ -200,35 +280,84 @@ unsafe impl Media for FileMedia {
     }
 
     fn reserved(&self) -> u64 {
-        self.reserved as u64
+        self.map.bytes() as u64
     }
 
     fn grow(&self, file_bytes: u64, backed: &[(u64, u64)]) -> Result<()> {
-        if file_bytes > self.reserved as u64 {
+        if file_bytes > self.reserved() {
             return Err(StoreError::Full);
         }
         for &(offset, len) in backed {
-            self.allocate(offset, len)?;
+            self.back(offset, len)?;
         }
         let now = self.file.metadata().map_err(|e| self.fail("reading the size of", e))?.len();
         if now < file_bytes {
             self.file.set_len(file_bytes).map_err(|e| self.fail("growing the pool", e))?;
         }
-        self.map_upto(file_bytes, libc::MAP_SHARED)
+        if let Kind::Dax(_) = self.kind {
+            // No fence is a sync here, so the file's new shape has to have one of its own.
+            lines::asked(Asked::Sync);
+            self.file.sync_all().map_err(|e| self.fail("growing the pool", e))?;
+        }
+        self.map_upto(file_bytes)
     }
 
-    fn flush(&self, _offset: u64, _len: u64) {
-        // A fence syncs the whole file: dirty pages are the kernel's to know.
+    fn flush(&self, offset: u64, len: u64) {
+        // Elsewhere a fence syncs the whole file: dirty pages are the kernel's to know.
+        let Kind::Dax(write_back) = self.kind else { return };
+        let mapped = self.len.load(Ordering::Acquire);
+        assert!(offset.checked_add(len).is_some_and(|end| end <= mapped), "a flush out of bounds");
+        // SAFETY: the range lies in the mapping (asserted), which lives as long as `self`.
+        unsafe { write_back.write_back(self.base().add(offset as usize), len as usize) };
+    }
+
+    fn drain(&self) {
+        if let Kind::Dax(_) = self.kind {
+            lines::fence();
+        }
     }
 
     fn fence(&self) -> Result<()> {
-        if self.medium == Medium::Tmpfs {
-            return Ok(());
+        self.check_whole()?;
+        match self.kind {
+            Kind::Tmpfs => Ok(()),
+            Kind::Dax(_) => {
+                lines::fence();
+                Ok(())
+            }
+            Kind::File => {
+                lines::asked(Asked::Sync);
+                self.file.sync_data().map_err(|e| self.fail("syncing the pool", e))
+            }
         }
-        self.file.sync_data().map_err(|e| self.fail("syncing the pool", e))
     }
 
     fn path(&self) -> Option<&Path> {
         Some(&self.path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STEP: u64 = 64 << 10;
+    const STEPS: u64 = 2000;
+
+    #[test]
+    fn a_file_that_grows_during_a_fence_is_not_taken_for_one_cut_short() {
+        let file = tempfile::NamedTempFile::new_in("/dev/shm").expect("a file");
+        let (media, _) = FileMedia::open(file.path(), STEP * STEPS).expect("a pool");
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                (1..=STEPS).for_each(|step| media.grow(step * STEP, &[]).expect("it grows"));
+            });
+            while !writer.is_finished() {
+                media.fence().expect("nobody cut it");
+            }
+        });
+        file.as_file().set_len(STEP).expect("the file can be cut");
+        let error = media.fence().expect_err("it was cut").to_string();
+        assert!(error.contains("cut short") && error.contains(&STEP.to_string()), "{error}");
     }
 }

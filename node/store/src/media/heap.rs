@@ -1,17 +1,22 @@
 //! A buffer of the process: no durability, and the medium under which the tests of the
 //! structures run.
 
-use super::{Media, Medium};
+use super::{Media, Medium, Pages};
 use crate::error::{Result, StoreError};
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A zeroed, page-aligned buffer with a fixed capacity.
 pub struct HeapMedia {
+    /// The first byte of a page, in what was allocated.
     base: *mut u8,
+    capacity: u64,
+    allocated: *mut u8,
     layout: Layout,
     len: AtomicU64,
 }
+
+const PAGE: usize = 4096;
 
 // SAFETY: the buffer is owned, never moves, and is freed only on drop; access to its bytes is
 // governed by `Mem`, not by this type.
@@ -22,31 +27,41 @@ unsafe impl Sync for HeapMedia {}
 impl HeapMedia {
     /// A buffer that can grow to `capacity_bytes`.
     pub fn new(capacity_bytes: u64) -> HeapMedia {
-        let layout = Layout::from_size_align(capacity_bytes.max(4096) as usize, 4096)
-            .expect("capacity of a test heap");
+        let capacity = capacity_bytes.max(PAGE as u64);
+        // With a greater alignment the allocator would write the zeros: what is not touched would
+        // cost as much as what is.
+        let layout = Layout::from_size_align(capacity as usize + PAGE, 8);
+        let layout = layout.expect("capacity of a test heap");
         // SAFETY: the layout has a non-zero size.
-        let base = unsafe { alloc_zeroed(layout) };
-        if base.is_null() {
+        let allocated = unsafe { alloc_zeroed(layout) };
+        if allocated.is_null() {
             handle_alloc_error(layout);
         }
-        HeapMedia { base, layout, len: AtomicU64::new(0) }
+        // SAFETY: less than a page further on, of which there is one more than the capacity needs.
+        let base = unsafe { allocated.add(allocated.align_offset(PAGE)) };
+        HeapMedia { base, capacity, allocated, layout, len: AtomicU64::new(0) }
     }
 
     /// A buffer that holds `bytes` and can grow to `capacity_bytes`.
     pub fn with_bytes(bytes: &[u8], capacity_bytes: u64) -> HeapMedia {
-        let media = HeapMedia::new(capacity_bytes.max(bytes.len() as u64));
-        for (index, page) in bytes.chunks(4096).enumerate() {
-            // The buffer is zeroed already; untouched pages of it cost nothing.
-            if page.iter().any(|&byte| byte != 0) {
-                // SAFETY: the buffer is at least as long as `bytes`, so the page is inside it; it
-                // is freshly allocated and not shared yet.
-                unsafe {
-                    let at = media.base.add(index * 4096);
-                    std::ptr::copy_nonoverlapping(page.as_ptr(), at, page.len());
-                }
+        HeapMedia::with_pages(&Pages::of(bytes), capacity_bytes)
+    }
+
+    /// A buffer that holds `pages` and can grow to `capacity_bytes`.
+    pub fn with_pages(pages: &Pages, capacity_bytes: u64) -> HeapMedia {
+        let len = pages.len_bytes();
+        let media = HeapMedia::new(capacity_bytes.max(len));
+        // The buffer is zeroed already; untouched pages of it cost nothing.
+        for (offset, page) in pages.filled() {
+            assert!(offset + page.len() as u64 <= len, "pages lie within their length");
+            // SAFETY: the buffer has at least `len` bytes, so the page is inside it (asserted); it
+            // is freshly allocated and not shared yet.
+            unsafe {
+                let at = media.base.add(offset as usize);
+                std::ptr::copy_nonoverlapping(page.as_ptr(), at, page.len());
             }
         }
-        media.len.store(bytes.len() as u64, Ordering::Release);
+        media.len.store(len, Ordering::Release);
         media
     }
 }
@@ -54,11 +69,12 @@ impl HeapMedia {
 impl Drop for HeapMedia {
     fn drop(&mut self) {
         // SAFETY: allocated in `new` with this layout, freed once.
-        unsafe { dealloc(self.base, self.layout) }
+        unsafe { dealloc(self.allocated, self.layout) }
     }
 }
 
-// SAFETY: the buffer never moves, is as long as its capacity, and `len` never passes that.
+// SAFETY: the buffer never moves, has `capacity` bytes from `base` on, which is aligned to a page, and
+// `len` never passes that.
 unsafe impl Media for HeapMedia {
     fn medium(&self) -> Medium {
         Medium::Heap
@@ -73,11 +89,11 @@ unsafe impl Media for HeapMedia {
     }
 
     fn reserved(&self) -> u64 {
-        self.layout.size() as u64
+        self.capacity
     }
 
     fn grow(&self, file_bytes: u64, _backed: &[(u64, u64)]) -> Result<()> {
-        if file_bytes > self.layout.size() as u64 {
+        if file_bytes > self.capacity {
             return Err(StoreError::Full);
         }
         self.len.fetch_max(file_bytes, Ordering::AcqRel);

@@ -100,6 +100,7 @@ impl Committer {
         Ok(committer)
     }
 
+    #[track_caller]
     fn write_superblock(&mut self) -> Result<()> {
         self.last.sequence += 1;
         self.copy = 1 - self.copy;
@@ -121,6 +122,8 @@ impl Committer {
                 record::wipe_void(&self.mem, slab, &self.last.voids)?;
             }
         }
+        // Whoever commits next may be another thread.
+        self.mem.drain();
         if self.unswept == 0 {
             // Durable with the next superblock, which is written after the next fence.
             self.last.voids.clear();

@@ -8,23 +8,26 @@ mod commit;
 mod superblock;
 
 pub use commit::{Committer, Published, Sealed};
-pub use superblock::{Chosen, Superblock, choose};
+pub use superblock::{Chosen, Copy, CopyLook, Superblock, choose, look_at_superblocks};
 
 use crate::alloc::record::Committed;
 use crate::alloc::{Alloc, Usage};
 use crate::error::{Corrupt, Result, StoreError};
 use crate::heap::Heap;
 use crate::keyspace::{View, check_root};
-use crate::layout::pool::{self, EXTENT, OFFSET_MASK, SUPERBLOCK_AT, file_bytes, sb};
-use crate::media::FileMedia;
+use crate::layout::pool::{
+    self, EXTENT, OFFSET_MASK, SUPERBLOCK_AT, capacity_within, file_bytes, sb,
+};
+use crate::media::{DeviceMedia, FileMedia, is_device};
 use crate::persist::Mem;
 use cairn_protocol::ids::{Epoch, LogIndex, Term};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Epochs an open sets aside: none of them is ever used by another open.
-const EPOCHS_AHEAD: u64 = 1 << 24;
+/// Epochs an open sets aside: none of them is ever used by another open, so that after a crash the
+/// numbers go on behind them.
+pub const EPOCHS_AHEAD: u64 = 1 << 24;
 /// Kept blocks noted in memory before they are entered under their snapshot.
 const KEPT_AT_ONCE: usize = 512;
 /// What a pool has to spare for the largest entries, and what dies of them until a commit.
@@ -80,6 +83,10 @@ pub struct Store {
     committed_epoch: u64,
     pins: Arc<Pins>,
     ceiling: u64,
+    /// Evacuation waits for commits to free what has died.
+    pub(crate) draining: bool,
+    /// What was there when evacuation had gained nothing: until that changes there is no other pass.
+    pub(crate) fruitless: Option<[u64; 3]>,
 }
 
 /// Epochs that readers hold.
@@ -92,6 +99,7 @@ struct Pins {
 pub struct Pin {
     epoch: u64,
     root: u64,
+    catalogue: u64,
     hash_key: [u64; 2],
     pins: Arc<Pins>,
     mem: Arc<Mem>,
@@ -100,7 +108,7 @@ pub struct Pin {
 impl Pin {
     /// What was there when the pin was taken.
     pub fn view(&self) -> View<'_> {
-        View::new(&self.mem, self.root, self.hash_key)
+        View::new(&self.mem, self.root, self.hash_key).with_catalogue(self.catalogue)
     }
 }
 
@@ -117,12 +125,22 @@ impl Drop for Pin {
 }
 
 impl Store {
-    /// Opens the pool in the file at `path`, creating it when there is none.
+    /// Opens the pool in the file or on the devdax device at `path`, creating it when there is none.
     ///
     /// # Errors
     /// [`StoreError::Io`], [`StoreError::Corrupt`], [`StoreError::Newer`]: each names the file.
     pub fn open_file(path: &Path, options: &PoolOptions) -> Result<(Store, Committer, Opened)> {
+        if is_device(path) {
+            let media = DeviceMedia::open(path)?;
+            return Store::open(Arc::new(Mem::new(Box::new(media))), options);
+        }
         let reserve = address_space(options.capacity_bytes);
+        if path.is_symlink() && !path.exists() {
+            // A new pool in its place would be taken for the one that is only away.
+            let doing =
+                format!("following {}, which leads to nothing, to the pool", path.display());
+            return Err(StoreError::io(doing, std::io::ErrorKind::NotFound.into()));
+        }
         if !path.exists() {
             create_file(path, options)?;
             let (media, _) = FileMedia::open(path, reserve)?;
@@ -206,6 +224,8 @@ impl Store {
             committed_epoch: sb.epoch,
             pins: Arc::default(),
             ceiling: sb.ceiling + EPOCHS_AHEAD,
+            draining: false,
+            fruitless: None,
         }
     }
 
@@ -265,7 +285,7 @@ impl Store {
     /// The most that [`set_capacity_bytes`](Self::set_capacity_bytes) can make use of before the
     /// pool is opened anew.
     pub fn capacity_bytes_max(&self) -> u64 {
-        self.heap.mem.media().reserved()
+        capacity_within(self.heap.mem.media().reserved())
     }
 
     /// The pool's identity.
@@ -298,13 +318,29 @@ impl Store {
         (self.heap.alloc.epoch_events(), self.heap.alloc.epoch_bytes())
     }
 
-    /// Whether so little is left that a commit should be waited for, to get the dead back.
+    /// Whether so little is left that a commit should be waited for, to get the dead back, or
+    /// evacuation.
     pub fn is_tight(&self) -> bool {
+        self.is_dead_needed() || self.is_cramped() && self.should_evacuate()
+    }
+
+    /// Whether there are hardly any slabs left for blocks of another size.
+    pub fn is_cramped(&self) -> bool {
+        self.heap.alloc.free_slab_bytes() < LITTLE_BYTES
+    }
+
+    fn is_dead_needed(&self) -> bool {
         let usage = self.heap.alloc.usage();
         let little = (usage.capacity_bytes / 16).max(LITTLE_BYTES.min(usage.capacity_bytes / 5));
         let alloc = &self.heap.alloc;
         usage.dead_bytes > 0
             && (alloc.free_bytes() < little || alloc.free_slab_bytes() < LITTLE_BYTES)
+    }
+
+    /// Whether all that died up to `epoch` is free again.
+    pub(crate) fn is_released(&self, epoch: u64) -> bool {
+        let waits = self.dying.front().is_some_and(|(died, _)| *died <= epoch);
+        self.fallback_epoch >= epoch && !waits && self.dead.is_empty()
     }
 
     /// Makes up to `budget` places free again that commits have released; says whether there are
@@ -319,7 +355,7 @@ impl Store {
         self.end_generation();
         let is_new = !self.sealed.is_empty() || self.applied != self.sealed_applied;
         // What died under the last commit comes back with the next, be that empty.
-        if !is_new && (self.dying.is_empty() || !self.is_tight()) {
+        if !is_new && (self.dying.is_empty() || !(self.is_dead_needed() || self.draining)) {
             return None;
         }
         self.sealed_applied = self.applied;
@@ -355,16 +391,17 @@ impl Store {
         if self.heap.alloc.epoch_events() > 0 {
             self.end_generation();
         }
-        self.pin_root(self.root)
+        self.pin_root(self.root, self.catalogue)
     }
 
     /// Holds a root that is sealed: its blocks are not reused while the pin lives.
-    pub(crate) fn pin_root(&self, root: u64) -> Pin {
+    pub(crate) fn pin_root(&self, root: u64, catalogue: u64) -> Pin {
         let epoch = self.heap.epoch - 1;
         *self.pins.held.lock().entry(epoch).or_insert(0) += 1;
         Pin {
             epoch,
             root,
+            catalogue,
             hash_key: self.hash_key,
             pins: self.pins.clone(),
             mem: self.heap.mem.clone(),
@@ -446,8 +483,10 @@ fn create(mem: &Arc<Mem>, options: &PoolOptions) -> Result<()> {
         hash_key: options.new_hash_key,
         ..Superblock::default()
     };
-    first.write(mem, 0)?;
-    Superblock { sequence: 2, ..first }.write(mem, 1)
+    // One fence for both: the pool gets its name when they are durable, and not before.
+    first.put(mem, 0)?;
+    Superblock { sequence: 2, ..first }.put(mem, 1)?;
+    mem.fence()
 }
 
 /// Creates a pool beside its name and moves it there whole: a pool that exists under its name has

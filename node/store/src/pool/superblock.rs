@@ -4,9 +4,12 @@ use crate::error::{Corrupt, Result, StoreError};
 use crate::layout::pool::{
     COMPAT, INCOMPAT, MAGIC, RO_COMPAT, SUPERBLOCK, SUPERBLOCK_AT, VERSION, sb,
 };
+use crate::media::{DeviceMedia, is_device};
 use crate::persist::Mem;
 use cairn_protocol::ids::{LogIndex, Term};
-use std::path::PathBuf;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 
 /// A superblock's contents; the fields are described in `layout::pool::sb`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -98,7 +101,7 @@ impl Superblock {
     ///
     /// # Errors
     /// [`StoreError::Newer`] when it is whole but not of a format this build reads.
-    pub fn decode(b: &[u8], path: &std::path::Path) -> Result<Copy> {
+    pub fn decode(b: &[u8], path: &Path) -> Result<Copy> {
         if b.len() != SUPERBLOCK {
             return Ok(Copy::Bad("it is cut short".into()));
         }
@@ -153,14 +156,91 @@ impl Superblock {
         })))
     }
 
+    /// Writes this superblock to copy `copy`; the next fence makes it durable.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when the pool ends before it.
+    #[track_caller]
+    pub(crate) fn put(&self, mem: &Mem, copy: usize) -> Result<()> {
+        mem.store(SUPERBLOCK_AT[copy], &self.encode())?;
+        mem.flush(SUPERBLOCK_AT[copy], SUPERBLOCK as u64);
+        Ok(())
+    }
+
     /// Writes this superblock to copy `copy` and makes it durable.
     ///
     /// # Errors
     /// [`StoreError::Io`] when the medium failed; the copy may then be torn, the other is whole.
+    #[track_caller]
     pub(crate) fn write(&self, mem: &Mem, copy: usize) -> Result<()> {
-        mem.store(SUPERBLOCK_AT[copy], &self.encode())?;
-        mem.flush(SUPERBLOCK_AT[copy], SUPERBLOCK as u64);
+        self.put(mem, copy)?;
         mem.fence()
+    }
+}
+
+/// A superblock copy as it lies in its file, for people.
+#[derive(Debug)]
+pub struct CopyLook {
+    /// Where it lies, in bytes.
+    pub offset: u64,
+    /// The format's version that it names, whatever else is wrong with it.
+    pub version: u32,
+    /// Its feature masks: compat, incompat, ro_compat.
+    pub features: [u32; 3],
+    /// What it says.
+    pub content: Copy,
+}
+
+/// How often a copy is read that a running node may be writing just then.
+const LOOKS: usize = 5;
+
+/// Reads both superblock copies of the pool file at `path`, O(1) and without mapping it, so that a
+/// node may have it open meanwhile.
+///
+/// # Errors
+/// [`StoreError::Io`], [`StoreError::Newer`].
+pub fn look_at_superblocks(path: &Path) -> Result<[CopyLook; 2]> {
+    if is_device(path) {
+        let mem = Mem::new(Box::new(DeviceMedia::inspect(path)?));
+        return Ok([look_at_mapped(&mem, path, 0)?, look_at_mapped(&mem, path, 1)?]);
+    }
+    let file = File::open(path)
+        .map_err(|e| StoreError::io(format!("opening the pool {}", path.display()), e))?;
+    Ok([look_at(&file, path, 0)?, look_at(&file, path, 1)?])
+}
+
+fn look_at(file: &File, path: &Path, copy: usize) -> Result<CopyLook> {
+    let offset = SUPERBLOCK_AT[copy];
+    let mut bytes = [0; SUPERBLOCK];
+    let mut content = Copy::Bad("the file ends before it".into());
+    for _ in 0..LOOKS {
+        if let Err(e) = file.read_exact_at(&mut bytes, offset) {
+            if e.kind() == std::io::ErrorKind::UnexpectedEof {
+                break;
+            }
+            return Err(StoreError::io(format!("reading the pool {}", path.display()), e));
+        }
+        content = Superblock::decode(&bytes, path)?;
+        if matches!(content, Copy::Good(_)) {
+            break;
+        }
+    }
+    Ok(CopyLook::of(&bytes, offset, content))
+}
+
+/// Nobody else has the device, so one look is enough.
+fn look_at_mapped(mem: &Mem, path: &Path, copy: usize) -> Result<CopyLook> {
+    let offset = SUPERBLOCK_AT[copy];
+    Ok(match mem.bytes(offset, SUPERBLOCK) {
+        Ok(bytes) => CopyLook::of(bytes, offset, Superblock::decode(bytes, path)?),
+        Err(_) => CopyLook::of(&[0; SUPERBLOCK], offset, Copy::Bad("the device is blank".into())),
+    })
+}
+
+impl CopyLook {
+    fn of(bytes: &[u8], offset: u64, content: Copy) -> CopyLook {
+        let features = [sb::COMPAT, sb::INCOMPAT, sb::RO_COMPAT].map(|at| half(bytes, at));
+        CopyLook { offset, version: half(bytes, sb::VERSION), features, content }
     }
 }
 

@@ -11,6 +11,7 @@ mod tests;
 mod walk;
 
 pub use walk::{Node, Position, node, visit_from};
+pub(crate) use walk::{entries, leaf_at};
 
 use crate::error::{Result, StoreError};
 use crate::heap::{Cell, Heap, Offset, expect};
@@ -316,6 +317,27 @@ fn first_in_leaf(heap: &mut Heap, branch: Branch, hash: u64) -> Result<Place> {
     heap.set(branch.cell, to_leaf(leaf, local))?;
     let tag = tag_at(hash, branch.leaf_depth(local));
     Ok(Place { word: leaf_word(leaf, 0), tag, old: None })
+}
+
+/// Owns the path to the leaf whose range contains `hash`, if there is one, and shows `visit` the
+/// words of its entries.
+///
+/// # Errors
+/// [`StoreError::Full`]; what `visit` returns.
+pub(crate) fn own_path(
+    heap: &mut Heap,
+    root: Cell,
+    hash: u64,
+    visit: &mut dyn FnMut(&mut Heap, Cell) -> Result<()>,
+) -> Result<()> {
+    let branch = descend(heap, root, hash)?;
+    if let Pointer::Leaf(leaf, local) = Pointer::of(heap.get(branch.cell)?)? {
+        let leaf = own_leaf(heap, branch, leaf, local)?;
+        for index in 0..leaf_count(&heap.mem, leaf)? {
+            visit(heap, leaf_word(leaf, index))?;
+        }
+    }
+    Ok(())
 }
 
 /// The entries of the directory that share a leaf of `local` depth with `index`.

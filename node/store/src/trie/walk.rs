@@ -30,18 +30,9 @@ pub fn visit_from(
 ) -> Result<Position> {
     let mut hash = from;
     loop {
-        let (leaf, depth) = locate(mem, root, hash)?;
-        let rest = if depth == 0 { u64::MAX } else { u64::MAX >> 1 >> (depth - 1) };
-        let next = match (hash | rest).checked_add(1) {
-            Some(next) => Position::At(next),
-            None => Position::End,
-        };
+        let (leaf, next) = leaf_at(mem, root, hash, |_| {})?;
         if let Some(leaf) = leaf {
-            let mut entries = [0; LEAF_ENTRIES];
-            let count = leaf_count(mem, leaf)?;
-            for (index, entry) in entries[..count].iter_mut().enumerate() {
-                *entry = mem.word(leaf_word(leaf, index).at)? & OFFSET_MASK;
-            }
+            let (entries, count) = entries(mem, leaf)?;
             let end = if let Position::At(next) = next { next } else { 0 };
             if !visit(end, &entries[..count])? {
                 return Ok(next);
@@ -54,13 +45,52 @@ pub fn visit_from(
     }
 }
 
+/// The leaf whose range contains `hash`, and where the next one begins; `block` is shown the nodes
+/// on the way, the leaf included.
+///
+/// # Errors
+/// [`crate::StoreError::Corrupt`] when a node is not what it should be.
+#[inline]
+pub(crate) fn leaf_at(
+    mem: &Mem,
+    root: u64,
+    hash: u64,
+    block: impl FnMut(Offset),
+) -> Result<(Option<Offset>, Position)> {
+    let (leaf, depth) = locate(mem, root, hash, block)?;
+    let rest = if depth == 0 { u64::MAX } else { u64::MAX >> 1 >> (depth - 1) };
+    let next = (hash | rest).checked_add(1).map_or(Position::End, Position::At);
+    Ok((leaf, next))
+}
+
+/// The entries of a leaf, in no order.
+///
+/// # Errors
+/// As [`leaf_at`].
+pub(crate) fn entries(mem: &Mem, leaf: Offset) -> Result<([Offset; LEAF_ENTRIES], usize)> {
+    let mut entries = [0; LEAF_ENTRIES];
+    let count = leaf_count(mem, leaf)?;
+    for (index, entry) in entries[..count].iter_mut().enumerate() {
+        *entry = mem.word(leaf_word(leaf, index).at)? & OFFSET_MASK;
+    }
+    Ok((entries, count))
+}
+
 /// The leaf whose range contains `hash`, and the number of bits its hashes share.
-fn locate(mem: &Mem, root: u64, hash: u64) -> Result<(Option<Offset>, u32)> {
+fn locate(
+    mem: &Mem,
+    root: u64,
+    hash: u64,
+    mut block: impl FnMut(Offset),
+) -> Result<(Option<Offset>, u32)> {
     let (mut word, mut depth, mut k) = (root, 0, 0);
     loop {
         match Pointer::of(word)? {
             Pointer::Nothing => return Ok((None, depth)),
-            Pointer::Leaf(leaf, local) => return Ok((Some(leaf), depth - k + local)),
+            Pointer::Leaf(leaf, local) => {
+                block(leaf);
+                return Ok((Some(leaf), depth - k + local));
+            }
             Pointer::Directory(directory, bits) => {
                 if depth + bits > HASH_BITS {
                     return Err(crate::StoreError::corrupt(
@@ -68,6 +98,7 @@ fn locate(mem: &Mem, root: u64, hash: u64) -> Result<(Option<Offset>, u32)> {
                         directory,
                     ));
                 }
+                block(directory);
                 mem.verify(directory, directory_len(bits))?;
                 word = mem.word(directory_word(directory, index_in(hash, depth, bits)).at)?;
                 depth += bits;

@@ -39,7 +39,16 @@ fn dirs(name: &str) -> Vec<(Dir, LogKind)> {
         (Dir::new(memory, &format!("{name}-memory")), LogKind::Memory),
         (Dir::new(tmp, &format!("{name}-file")), LogKind::File),
         (Dir::new(tmp, &format!("{name}-everysec")), LogKind::FileEverySec),
+        (Dir::new(memory, &format!("{name}-dax")), LogKind::Dax),
     ]
+}
+
+/// Opens a log; a DAX one on whatever file system there is.
+pub(super) fn open(options: &LogOptions) -> Result<(Log, Recovered)> {
+    match options.kind {
+        LogKind::Dax => Log::open_as_dax(options),
+        _ => Log::open(options),
+    }
 }
 
 fn options(dir: &Dir, kind: LogKind) -> LogOptions {
@@ -57,7 +66,7 @@ pub(super) fn wait(submit: impl FnOnce(Done)) -> Result<()> {
 fn what_was_appended_is_read_now_and_after_an_open() {
     for (dir, kind) in dirs("append") {
         let opts = options(&dir, kind);
-        let (log, recovered) = Log::open(&opts).expect("opens");
+        let (log, recovered) = open(&opts).expect("opens");
         assert!(recovered.created);
         for i in 0..2000u64 {
             let (a, b) = (i.to_le_bytes(), vec![i as u8; (i % 300) as usize]);
@@ -85,7 +94,7 @@ fn what_was_appended_is_read_now_and_after_an_open() {
         check(&log);
         assert!(log.segments() > 3);
         drop(log);
-        let (log, recovered) = Log::open(&opts).expect("opens");
+        let (log, recovered) = open(&opts).expect("opens");
         assert_eq!(recovered.shards[&SHARD].last, Some(id(1, 1999)));
         assert_eq!(recovered.shards[&SHARD].first, Some(LogIndex(0)));
         assert_eq!(recovered.cut, None);
@@ -97,7 +106,7 @@ fn what_was_appended_is_read_now_and_after_an_open() {
 fn votes_truncations_and_purges_last() {
     for (dir, kind) in dirs("marks") {
         let opts = options(&dir, kind);
-        let (log, _) = Log::open(&opts).expect("opens");
+        let (log, _) = open(&opts).expect("opens");
         for i in 1..=10 {
             wait(|done| log.append(&[entry(1, i, &[b"x"])], done)).expect("appends");
         }
@@ -113,7 +122,7 @@ fn votes_truncations_and_purges_last() {
         let closed = wait(|done| log.append(&[entry(2, 9, &[])], done));
         assert_eq!(closed, Err(LogError::Closed));
         drop(log);
-        let (log, recovered) = Log::open(&opts).expect("opens");
+        let (log, recovered) = open(&opts).expect("opens");
         assert_eq!(recovered.shards[&SHARD], state);
         assert_eq!(log.shard(SHARD), state);
     }
@@ -123,7 +132,7 @@ fn votes_truncations_and_purges_last() {
 fn segments_are_used_again() {
     for (dir, kind) in dirs("recycle") {
         let opts = options(&dir, kind);
-        let (log, _) = Log::open(&opts).expect("opens");
+        let (log, _) = open(&opts).expect("opens");
         let payload = [7u8; 1000];
         for i in 1..2000u64 {
             wait(|done| log.append(&[entry(1, i, &[&payload])], done)).expect("appends");
@@ -135,7 +144,7 @@ fn segments_are_used_again() {
         let files = std::fs::read_dir(dir.0.join("log")).expect("lists").count();
         assert!(files <= 6, "{files} files for two segments' worth");
         drop(log);
-        let (log, recovered) = Log::open(&opts).expect("opens");
+        let (log, recovered) = open(&opts).expect("opens");
         assert!(recovered.segments <= 2);
         assert_eq!(recovered.shards[&SHARD].purged, Some(id(1, 1970)));
         log.read(SHARD, LogIndex(1971)..LogIndex(2000), usize::MAX).expect("reads");
@@ -145,7 +154,7 @@ fn segments_are_used_again() {
 #[test]
 fn reads_are_bounded_and_say_what_is_missing() {
     let (dir, kind) = dirs("read").remove(1);
-    let (log, _) = Log::open(&options(&dir, kind)).expect("opens");
+    let (log, _) = open(&options(&dir, kind)).expect("opens");
     for i in 1..=10 {
         log.append(&[entry(1, i, &[&[i as u8; 100]])], Box::new(|_| ()));
     }
@@ -168,7 +177,7 @@ fn reads_are_bounded_and_say_what_is_missing() {
 #[test]
 fn what_cannot_follow_is_refused_and_nothing_of_it_kept() {
     let (dir, kind) = dirs("order").remove(0);
-    let (log, _) = Log::open(&options(&dir, kind)).expect("opens");
+    let (log, _) = open(&options(&dir, kind)).expect("opens");
     log.append_now(&[entry(2, 5, &[])]).expect("a first entry may have any index");
     let big = vec![0u8; 40 << 10];
     let big: &[&[u8]] = &[&big];
@@ -185,14 +194,14 @@ fn what_cannot_follow_is_refused_and_nothing_of_it_kept() {
     log.purge(SHARD, id(3, 20)).expect("purges beyond the end");
     log.append_now(&[entry(3, 21, &[])]).expect("goes on after what was purged");
     let (dir, kind) = dirs("order").remove(1);
-    let (log, _) = Log::open(&options(&dir, kind)).expect("opens");
+    let (log, _) = open(&options(&dir, kind)).expect("opens");
     assert_eq!(log.append_now(&[]), Err(LogError::NotImmediate));
 }
 
 #[test]
 fn callbacks_come_in_the_order_of_the_calls() {
     let (dir, kind) = dirs("callbacks").remove(1);
-    let (log, _) = Log::open(&options(&dir, kind)).expect("opens");
+    let (log, _) = open(&options(&dir, kind)).expect("opens");
     let (tx, rx) = mpsc::channel();
     for i in 1..=500u64 {
         let tx = tx.clone();
@@ -213,7 +222,7 @@ fn callbacks_come_in_the_order_of_the_calls() {
 fn a_shard_that_never_purges_does_not_pin_segments() {
     for (dir, kind) in dirs("relocate") {
         let opts = options(&dir, kind);
-        let (log, _) = Log::open(&opts).expect("opens");
+        let (log, _) = open(&opts).expect("opens");
         let other = ShardId(9);
         let quiet = |i| Entry { shard: other, ..entry(1, i, &[b"quiet"]) };
         for i in 1..=5 {
@@ -231,7 +240,7 @@ fn a_shard_that_never_purges_does_not_pin_segments() {
         let read = log.read(other, LogIndex(1)..LogIndex(6), 100).expect("reads");
         assert_eq!(read.len(), 5);
         drop(log);
-        let (log, recovered) = Log::open(&opts).expect("opens");
+        let (log, recovered) = open(&opts).expect("opens");
         assert!(recovered.segments <= 3);
         assert_eq!(log.read(other, LogIndex(1)..LogIndex(6), 100).expect("reads"), read);
     }
@@ -243,7 +252,7 @@ fn a_copy_with_holes_gets_its_space_back() {
     use std::os::unix::fs::MetadataExt;
     let (dir, kind) = dirs("holes").remove(0);
     let opts = options(&dir, kind);
-    drop(Log::open(&opts).expect("opens"));
+    drop(open(&opts).expect("opens"));
     for name in ["000001.seg", "000002.seg"] {
         let path = dir.0.join("log").join(name);
         let Ok(bytes) = std::fs::read(&path) else { continue };
@@ -252,7 +261,7 @@ fn a_copy_with_holes_gets_its_space_back() {
         std::os::unix::fs::FileExt::write_all_at(&file, &bytes[..512], 0).expect("writes");
         assert!(file.metadata().expect("is there").blocks() * 512 < bytes.len() as u64);
     }
-    let (log, _) = Log::open(&opts).expect("opens");
+    let (log, _) = open(&opts).expect("opens");
     log.append_now(&[entry(1, 1, &[b"x"])]).expect("appends");
     let path = log.inner.state.lock().segment(0).expect("a segment").path();
     let found = std::fs::metadata(path).expect("is there");
@@ -265,7 +274,7 @@ fn a_copy_with_holes_gets_its_space_back() {
 fn shards_share_the_log_from_many_threads() {
     for (dir, kind) in dirs("threads") {
         let opts = options(&dir, kind);
-        let (log, _) = Log::open(&opts).expect("opens");
+        let (log, _) = open(&opts).expect("opens");
         std::thread::scope(|threads| {
             for shard in (0..4).map(ShardId) {
                 let log = &log;
@@ -273,7 +282,7 @@ fn shards_share_the_log_from_many_threads() {
             }
         });
         drop(log);
-        let (log, _) = Log::open(&opts).expect("opens");
+        let (log, _) = open(&opts).expect("opens");
         for shard in (0..4).map(ShardId) {
             check_tail(&log, shard, 981..1001);
         }

@@ -1,11 +1,11 @@
 //! A fixed script with everything in it, crashed at every persist point; and a disk that fails.
 
 use super::basic::id;
-use super::disk::{CrashDisk, Rng};
-use super::model::{Model, Rig, open};
+use super::disk::{CrashDisk, Rng, Unit};
+use super::model::{Model, Rig, open, run_without};
 use crate::log::*;
 
-const KINDS: [LogKind; 3] = [LogKind::File, LogKind::Memory, LogKind::FileEverySec];
+const KINDS: [LogKind; 4] = [LogKind::File, LogKind::Dax, LogKind::Memory, LogKind::FileEverySec];
 const A: ShardId = ShardId(0);
 const B: ShardId = ShardId(1);
 
@@ -54,7 +54,7 @@ fn script(rig: &mut Rig) {
 }
 
 fn run_to(kind: LogKind, point: usize) -> (Rig, usize) {
-    let disk = CrashDisk::new(None);
+    let disk = CrashDisk::new(None, Unit::of(kind));
     disk.stash_at(point);
     let mut rig = Rig::open(disk, kind, &[Model::new()]).expect("opens");
     script(&mut rig);
@@ -114,7 +114,8 @@ fn an_open_that_crashes_changes_nothing() {
 fn the_first_failed_sync_is_final() {
     for kind in KINDS {
         for n in 0..12 {
-            let mut rig = Rig::open(CrashDisk::new(None), kind, &[Model::new()]).expect("opens");
+            let mut rig = Rig::open(CrashDisk::new(None, Unit::of(kind)), kind, &[Model::new()])
+                .expect("opens");
             append(&mut rig, A, 1, 1..3, 100);
             rig.settle();
             rig.disk.fail_in(n);
@@ -158,7 +159,8 @@ fn the_first_failed_sync_is_final() {
 
 #[test]
 fn waiting_callbacks_hear_of_a_failure() {
-    let mut rig = Rig::open(CrashDisk::new(None), LogKind::File, &[Model::new()]).expect("opens");
+    let mut rig = Rig::open(CrashDisk::new(None, Unit::Sector), LogKind::File, &[Model::new()])
+        .expect("opens");
     append(&mut rig, A, 1, 1..2, 10);
     rig.settle();
     rig.disk.fail_in(0);
@@ -175,7 +177,7 @@ fn waiting_callbacks_hear_of_a_failure() {
 
 #[test]
 fn another_boot_is_seen_and_written_down() {
-    let disk = CrashDisk::new(None);
+    let disk = CrashDisk::new(None, Unit::Sector);
     let boot = |id: u8| {
         let options = LogOptions {
             segment_bytes: super::model::SEGMENT_BYTES,
@@ -194,11 +196,31 @@ fn another_boot_is_seen_and_written_down() {
 
 #[test]
 fn shards_beyond_what_marks_can_hold_are_refused() {
-    let (log, _) = open(&CrashDisk::new(None), LogKind::Memory).expect("opens");
+    let (log, _) = open(&CrashDisk::new(None, Unit::Sector), LogKind::Memory).expect("opens");
     for shard in 0..3 {
         log.append_now(&[Entry { shard: ShardId(shard), ..super::basic::entry(1, 1, &[]) }])
             .expect("appends");
     }
     let fourth = [Entry { shard: ShardId(7), ..super::basic::entry(1, 1, &[]) }];
     assert!(matches!(log.append_now(&fourth), Err(LogError::TooLarge { .. })));
+}
+
+/// Every line of the log that syncs must be missed when it does not.
+#[test]
+fn each_line_that_syncs_is_needed() {
+    let mut callers = std::collections::BTreeSet::new();
+    for kind in KINDS {
+        let disk = CrashDisk::new(None, Unit::of(kind));
+        disk.ask_callers(None);
+        let mut rig = Rig::open(disk.clone(), kind, &[Model::new()]).expect("opens");
+        script(&mut rig);
+        callers.extend(disk.callers());
+    }
+    // A batch, a segment opened and the one before it, a new file and its name, every second.
+    assert!(callers.len() >= 6, "{callers:?}");
+    for caller in callers {
+        let red = (0..2000).find_map(|seed| Some((seed, run_without(seed, &caller).err()?)));
+        let Some((seed, why)) = red else { panic!("nobody misses the sync at {caller}") };
+        println!("without the sync at {caller}, seed {seed} is red: {:.100}", why);
+    }
 }

@@ -2,7 +2,7 @@
 //! a cut.
 
 use super::basic::id;
-use super::disk::{CrashDisk, Stash};
+use super::disk::{CrashDisk, Stash, Unit};
 use super::model::{Model, Rig, SHARDS, open};
 use crate::layout::log as layout;
 use crate::log::*;
@@ -18,7 +18,8 @@ struct Sample {
 }
 
 fn sample() -> Sample {
-    let mut rig = Rig::open(CrashDisk::new(None), LogKind::File, &[Model::new()]).expect("opens");
+    let mut rig = Rig::open(CrashDisk::new(None, Unit::Sector), LogKind::File, &[Model::new()])
+        .expect("opens");
     let mut index = 0;
     let mut fill = |rig: &mut Rig, n: u64| {
         for _ in 0..n {
@@ -224,7 +225,8 @@ fn a_broken_chain_is_seen() {
 #[test]
 fn what_lies_behind_a_cut_never_comes_back() {
     let kind = LogKind::FileEverySec;
-    let mut rig = Rig::open(CrashDisk::new(None), kind, &[Model::new()]).expect("opens");
+    let mut rig =
+        Rig::open(CrashDisk::new(None, Unit::Sector), kind, &[Model::new()]).expect("opens");
     let shard = ShardId(0);
     let append = |rig: &mut Rig, index: u64, len: usize| {
         let payload = vec![7; len];

@@ -1,17 +1,35 @@
 //! A disk that remembers what is not synced, and shows what a crash may leave of it.
 //!
-//! Every unsynced 512-byte sector may hold any of the versions written since the last sync, whatever
-//! became of its neighbours; a file made but not synced may be empty; of names made and not synced
-//! any first few may be there. A sector is never torn.
+//! Every unsynced unit may hold any of the versions written since the last sync, whatever became of
+//! its neighbours; a file made but not synced may be empty; of names made and not synced any first
+//! few may be there. A unit is never torn: it is a sector of a disk, or a word of mapped memory.
 
-use crate::log::medium::{LogFile, LogMedium};
+use crate::log::LogKind;
+use crate::log::medium::{LogFile, LogMedium, replace_front_by_words};
+use crate::media::CrashMedia;
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::backtrace::Backtrace;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-const SECTOR: usize = 512;
+/// What a medium writes whole or not at all, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    Sector = 512,
+    Word = 8,
+}
+
+impl Unit {
+    /// Of the media that logs of this kind lie on.
+    pub fn of(kind: LogKind) -> Self {
+        match kind {
+            LogKind::Dax | LogKind::Memory => Self::Word,
+            LogKind::File | LogKind::FileEverySec => Self::Sector,
+        }
+    }
+}
 
 /// Numbers from a seed (splitmix64).
 #[derive(Clone)]
@@ -56,7 +74,7 @@ struct Inode {
     bytes: Vec<u8>,
     /// What is there after any crash.
     durable: Vec<u8>,
-    /// Versions of sectors since the last sync.
+    /// Versions of units since the last sync.
     pending: BTreeMap<usize, Vec<Vec<u8>>>,
     /// The first sector was written since a sync was last asked for, heeded or not.
     opened: bool,
@@ -107,6 +125,7 @@ pub struct Progress {
 #[derive(Clone)]
 pub struct Stash {
     inner: Inner,
+    unit: Unit,
     pub progress: Progress,
 }
 
@@ -119,8 +138,36 @@ struct Shared {
     stash: Mutex<Option<Stash>>,
     progress: Mutex<Progress>,
     ignored: Option<Sync>,
+    unit: Unit,
     /// Syncs until one fails.
     fail_in: AtomicUsize,
+    /// Lines of code that asked for a sync, where anyone wants to know.
+    callers: Mutex<Option<Callers>>,
+    journal: Mutex<Option<Journal>>,
+}
+
+/// Who asks for syncs.
+#[derive(Clone, Default)]
+pub struct Callers {
+    pub met: BTreeSet<String>,
+    /// Whose syncs do nothing.
+    pub ignored: Option<String>,
+}
+
+/// What was on the disk after each change, with a mark in the record of a pool beside it.
+struct Journal {
+    media: Arc<CrashMedia>,
+    stashes: Vec<Stash>,
+}
+
+/// The line of the log, outside of its tests, that asks.
+fn caller() -> String {
+    let trace = Backtrace::force_capture().to_string();
+    let places = trace.lines().filter_map(|line| line.trim().strip_prefix("at "));
+    let mut ours = places.filter(|place| place.contains("src/log/") && !place.contains("/tests/"));
+    let place = ours.next().unwrap_or_default();
+    let place = place.rsplit("src/log/").next().unwrap_or_default();
+    place.rsplit_once(':').map_or(place, |(line, _column)| line).to_owned()
 }
 
 /// The disk. Clones are the same disk.
@@ -128,11 +175,11 @@ struct Shared {
 pub struct CrashDisk(Arc<Shared>);
 
 impl CrashDisk {
-    pub fn new(ignored: Option<Sync>) -> Self {
-        Self::of(Inner::default(), ignored)
+    pub fn new(ignored: Option<Sync>, unit: Unit) -> Self {
+        Self::of(Inner::default(), ignored, unit)
     }
 
-    fn of(inner: Inner, ignored: Option<Sync>) -> Self {
+    fn of(inner: Inner, ignored: Option<Sync>, unit: Unit) -> Self {
         Self(Arc::new(Shared {
             inner: Mutex::new(inner),
             points: AtomicUsize::new(0),
@@ -140,8 +187,50 @@ impl CrashDisk {
             stash: Mutex::new(None),
             progress: Mutex::new(Progress::default()),
             ignored,
+            unit,
             fail_in: AtomicUsize::new(usize::MAX),
+            callers: Mutex::new(None),
+            journal: Mutex::new(None),
         }))
+    }
+
+    /// Asks who syncs from now on, and lets `ignored`'s syncs do nothing.
+    pub fn ask_callers(&self, ignored: Option<String>) {
+        *self.0.callers.lock() = Some(Callers { met: BTreeSet::new(), ignored });
+    }
+
+    /// Who has synced.
+    pub fn callers(&self) -> BTreeSet<String> {
+        self.0.callers.lock().clone().unwrap_or_default().met
+    }
+
+    /// Keeps what is there after every change from now on, and marks its number in the record of
+    /// `media`.
+    pub fn keep_journal(&self, media: Arc<CrashMedia>) {
+        *self.0.journal.lock() = Some(Journal { media, stashes: Vec::new() });
+        self.enter();
+    }
+
+    pub fn take_journal(&self) -> Vec<Stash> {
+        self.0.journal.lock().take().map(|journal| journal.stashes).unwrap_or_default()
+    }
+
+    fn enter(&self) {
+        if let Some(journal) = &mut *self.0.journal.lock() {
+            journal.media.mark(journal.stashes.len(), 0);
+            journal.stashes.push(self.stash_now());
+        }
+    }
+
+    /// Whether the sync that is asked for does nothing.
+    fn ignores(&self, kind: Sync) -> bool {
+        let of_caller = self.0.callers.lock().as_mut().is_some_and(|callers| {
+            let who = caller();
+            let ignored = callers.ignored.as_ref() == Some(&who);
+            callers.met.insert(who);
+            ignored
+        });
+        of_caller || self.0.ignored == Some(kind)
     }
 
     pub fn medium(&self) -> Arc<dyn LogMedium> {
@@ -160,11 +249,13 @@ impl CrashDisk {
 
     /// A copy of the disk as it is.
     pub fn stash_now(&self) -> Stash {
-        Stash { inner: self.0.inner.lock().clone(), progress: *self.0.progress.lock() }
+        let inner = self.0.inner.lock().clone();
+        Stash { inner, unit: self.0.unit, progress: *self.0.progress.lock() }
     }
 
     pub fn progress(&self, f: impl FnOnce(&mut Progress)) {
         f(&mut self.0.progress.lock());
+        self.enter();
     }
 
     /// Persist points passed.
@@ -198,6 +289,7 @@ impl CrashDisk {
         if n == self.0.stash_at.load(Ordering::Relaxed) {
             *self.0.stash.lock() = Some(self.stash_now());
         }
+        self.enter();
     }
 
     fn may_fail(&self) -> io::Result<()> {
@@ -224,27 +316,28 @@ impl Stash {
         let mode = rng.below(4);
         let mut inodes = Vec::new();
         for inode in &self.inner.inodes {
-            let bytes = inode.after_crash(mode, rng);
+            let bytes = inode.after_crash(mode, rng, self.unit);
             inodes.push(Inode { durable: bytes.clone(), bytes, ..Inode::default() });
         }
         let durable_names = names.clone();
-        CrashDisk::of(Inner { inodes, names, durable_names, changes: Vec::new() }, ignored)
+        let inner = Inner { inodes, names, durable_names, changes: Vec::new() };
+        CrashDisk::of(inner, ignored, self.unit)
     }
 
     /// This disk, in order.
     pub fn whole(&self) -> CrashDisk {
-        CrashDisk::of(self.inner.clone(), None)
+        CrashDisk::of(self.inner.clone(), None, self.unit)
     }
 }
 
 impl Inode {
-    fn after_crash(&self, mode: u64, rng: &mut Rng) -> Vec<u8> {
+    fn after_crash(&self, mode: u64, rng: &mut Rng, unit: Unit) -> Vec<u8> {
         let mut bytes = self.durable.clone();
         if bytes.is_empty() && (mode == 0 || rng.one_in(2)) {
             return bytes;
         }
         bytes.resize(self.bytes.len(), 0);
-        for (sector, versions) in &self.pending {
+        for (number, versions) in &self.pending {
             let n = versions.len() as u64;
             let pick = match mode {
                 0 => 0,
@@ -252,21 +345,22 @@ impl Inode {
                 _ => rng.below(n + 1),
             };
             if let Some(version) = pick.checked_sub(1).map(|v| &versions[v as usize]) {
-                let at = sector * SECTOR;
+                let at = number * unit as usize;
                 bytes[at..at + version.len()].copy_from_slice(version);
             }
         }
         bytes
     }
 
-    fn write(&mut self, offset: usize, bytes: &[u8]) -> io::Result<()> {
+    fn write(&mut self, offset: usize, bytes: &[u8], unit: Unit) -> io::Result<()> {
         let end = offset + bytes.len();
         self.opened |= offset == 0;
         self.bytes.get_mut(offset..end).ok_or(io::ErrorKind::UnexpectedEof)?.copy_from_slice(bytes);
-        for sector in offset / SECTOR..end.div_ceil(SECTOR) {
-            let at = sector * SECTOR;
-            let version = self.bytes[at..(at + SECTOR).min(self.bytes.len())].to_vec();
-            self.pending.entry(sector).or_default().push(version);
+        let unit = unit as usize;
+        for number in offset / unit..end.div_ceil(unit) {
+            let at = number * unit;
+            let version = self.bytes[at..(at + unit).min(self.bytes.len())].to_vec();
+            self.pending.entry(number).or_default().push(version);
         }
         Ok(())
     }
@@ -294,7 +388,7 @@ impl LogMedium for CrashDisk {
         let at = {
             let mut inner = self.0.inner.lock();
             let mut inode = Inode { bytes: vec![0; bytes as usize], ..Inode::default() };
-            inode.write(0, head)?;
+            inode.write(0, head, self.0.unit)?;
             inner.inodes.push(inode);
             let at = inner.inodes.len() - 1;
             inner.names.insert(name.to_owned(), at);
@@ -333,7 +427,7 @@ impl LogMedium for CrashDisk {
     fn sync_dir(&self) -> io::Result<()> {
         self.may_fail()?;
         self.point();
-        if self.0.ignored == Some(Sync::Dir) {
+        if self.ignores(Sync::Dir) {
             return Ok(());
         }
         let mut inner = self.0.inner.lock();
@@ -366,9 +460,20 @@ impl LogFile for DiskFile {
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.disk.0.inner.lock().inodes[self.at].write(offset as usize, bytes)?;
+        let unit = self.disk.0.unit;
+        self.disk.0.inner.lock().inodes[self.at].write(offset as usize, bytes, unit)?;
         self.disk.point();
         Ok(())
+    }
+
+    fn replace_front(&self, bytes: &[u8]) -> io::Result<()> {
+        match self.disk.0.unit {
+            Unit::Word => replace_front_by_words(self, bytes),
+            Unit::Sector => {
+                self.write_at(0, bytes)?;
+                self.persist()
+            }
+        }
     }
 
     fn persist(&self) -> io::Result<()> {
@@ -378,7 +483,7 @@ impl LogFile for DiskFile {
         let name = inner.names.iter().find(|(_, at)| **at == self.at).map(|(name, _)| name.clone());
         let inode = &mut inner.inodes[self.at];
         let kind = inode.sync_kind(name.as_deref().unwrap_or_default());
-        if self.disk.0.ignored == Some(kind) {
+        if self.disk.ignores(kind) {
             return Ok(());
         }
         inode.pending.clear();

@@ -2,7 +2,7 @@
 //!
 //! `CAIRN_SEED=n` runs one seed, `CAIRN_SEEDS=n` that many.
 
-use super::disk::{CrashDisk, Rng, Stash, Sync};
+use super::disk::{CrashDisk, Rng, Stash, Sync, Unit};
 use crate::log::*;
 
 /// What a shard's log must be.
@@ -264,9 +264,25 @@ impl Rig {
 
 /// Lives of a log, each ended by a crash or an orderly end, from one seed.
 pub fn run(seed: u64, ignored: Option<Sync>) -> std::result::Result<(), String> {
+    lives(seed, ignored, |_| {})
+}
+
+/// The same while the syncs that one line of code asks for do nothing.
+pub fn run_without(seed: u64, caller: &str) -> std::result::Result<(), String> {
+    lives(seed, None, |disk| disk.ask_callers(Some(caller.to_owned())))
+}
+
+fn lives(
+    seed: u64,
+    ignored: Option<Sync>,
+    prepare: impl Fn(&CrashDisk),
+) -> std::result::Result<(), String> {
     let mut rng = Rng(seed);
-    let kind = [LogKind::File, LogKind::Memory, LogKind::FileEverySec][rng.below(3) as usize];
-    let mut rig = Rig::open(CrashDisk::new(ignored), kind, &[Model::new()])?;
+    let kinds = [LogKind::File, LogKind::Memory, LogKind::FileEverySec, LogKind::Dax];
+    let kind = kinds[rng.below(4) as usize];
+    let disk = CrashDisk::new(ignored, Unit::of(kind));
+    prepare(&disk);
+    let mut rig = Rig::open(disk, kind, &[Model::new()])?;
     for _ in 0..1 + rng.below(5) {
         let orderly = rng.one_in(5);
         if !orderly {
@@ -286,7 +302,9 @@ pub fn run(seed: u64, ignored: Option<Sync>) -> std::result::Result<(), String> 
         // Whatever images there are, the next life begins with the last of them.
         let mut next = None;
         for _ in 0..3 {
-            next = Some(Rig::open(stash.image(&mut rng, ignored), kind, &allowed)?);
+            let image = stash.image(&mut rng, ignored);
+            prepare(&image);
+            next = Some(Rig::open(image, kind, &allowed)?);
         }
         rig = next.ok_or("no image")?;
     }

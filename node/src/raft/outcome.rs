@@ -1,0 +1,63 @@
+//! What openraft is told to report a proposal's end to.
+//!
+//! Replies are written where the entry is applied; this only says when there will be none: openraft
+//! refused the proposal, cut it from the log, or was shut down.
+
+use std::any::Any;
+use std::marker::PhantomData;
+use std::sync::Weak;
+
+use openraft::OptionalSend;
+use openraft::errors::ClientWriteError;
+use openraft::raft::ClientWriteResult;
+use openraft::raft::responder::Responder;
+
+use super::state_machine::Member;
+use super::types::TypeConfig;
+
+/// A proposal's end: of use for `T = ClientWriteResult`, which is all that openraft makes of it.
+pub struct Outcome<T> {
+    group: Weak<dyn Member>,
+    /// The proposal's number in its group.
+    proposal: u64,
+    done: bool,
+    result: PhantomData<fn(T)>,
+}
+
+impl<T> Outcome<T> {
+    pub(super) fn new(group: Weak<dyn Member>, proposal: u64) -> Outcome<T> {
+        Outcome { group, proposal, done: false, result: PhantomData }
+    }
+
+    fn give_up(&mut self, leader: Option<u64>) {
+        self.done = true;
+        if let Some(group) = self.group.upgrade() {
+            group.give_up(self.proposal, leader);
+        }
+    }
+}
+
+impl<T: OptionalSend + 'static> Responder<TypeConfig, T> for Outcome<T> {
+    fn on_complete(mut self, result: T) {
+        match (&result as &dyn Any).downcast_ref::<ClientWriteResult<TypeConfig>>() {
+            Some(Err(error)) => self.give_up(leader_of(error)),
+            _ => self.done = true,
+        }
+    }
+}
+
+fn leader_of(error: &ClientWriteError<TypeConfig>) -> Option<u64> {
+    match error {
+        ClientWriteError::ForwardToLeader(forward) => forward.leader_id.map(|id| id.0),
+        ClientWriteError::ChangeMembershipError(_) => None,
+        _ => None,
+    }
+}
+
+impl<T> Drop for Outcome<T> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.give_up(None);
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! openraft's view of a shard's engine: entries go in, what the pool has committed is the snapshot.
+
+use std::io;
+use std::sync::{Arc, Weak};
+
+use cairn_engine::Engine;
+use cairn_protocol::ids::{LogIndex, NodeId, Term};
+use cairn_store::log::LogId;
+use futures_util::{Stream, TryStreamExt};
+use openraft::storage::{
+    EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot, SnapshotMeta,
+};
+use openraft::{BasicNode, OptionalSend};
+use parking_lot::RwLockReadGuard;
+
+use super::group::GroupError;
+use super::types::{
+    Entry, Leader, RaftLogId, StoredMembership, TypeConfig, decode_applied_membership, raft_id,
+};
+
+/// What describes a snapshot.
+pub type Meta = SnapshotMeta<Leader, NodeId, BasicNode>;
+/// A snapshot, as openraft hands it around.
+pub type GroupSnapshot = Snapshot<Leader, NodeId, BasicNode, SnapshotData>;
+
+/// The bytes of a snapshot: none yet, for there is nobody to send them to.
+#[derive(Debug)]
+pub struct SnapshotData;
+
+/// What openraft needs of a group. A trait, for a group holds openraft, and openraft this.
+pub trait Member: Send + Sync {
+    /// The engine for reading.
+    fn engine(&self) -> RwLockReadGuard<'_, Engine>;
+    /// Applies an entry that is committed.
+    ///
+    /// # Errors
+    /// It cannot be applied, and nothing after it may be.
+    fn apply(&self, entry: Entry) -> Result<(), GroupError>;
+    /// Up to where the log may be purged.
+    fn purge_upto(&self) -> Option<LogId>;
+    /// A proposal will not be applied: openraft refused it, knowing perhaps who leads, or cut it
+    /// from the log.
+    fn give_up(&self, proposal: u64, leader: Option<u64>);
+}
+
+/// A group's engine, for openraft.
+pub struct StateMachine {
+    group: Weak<dyn Member>,
+}
+
+impl StateMachine {
+    /// Applies to `group`.
+    pub fn new(group: Weak<dyn Member>) -> StateMachine {
+        StateMachine { group }
+    }
+
+    fn group(&self) -> io::Result<Arc<dyn Member>> {
+        self.group.upgrade().ok_or_else(|| io::Error::other("the group is gone"))
+    }
+}
+
+/// The membership as of what is applied.
+///
+/// # Errors
+/// When the superblock holds one that this build cannot read.
+fn membership(group: &dyn Member) -> io::Result<StoredMembership> {
+    let engine = group.engine();
+    let bytes = engine.store().membership();
+    if bytes.is_empty() {
+        return Ok(StoredMembership::default());
+    }
+    decode_applied_membership(bytes).ok_or_else(|| {
+        let what = "the pool holds a membership that this build cannot read: start a newer cairn";
+        io::Error::new(io::ErrorKind::InvalidData, what)
+    })
+}
+
+/// openraft's name for what is applied. Nothing is applied before there is a membership: entry 0 of
+/// term 0 is what brings the first one.
+fn applied(group: &dyn Member) -> Option<RaftLogId> {
+    let engine = group.engine();
+    let (term, index) = engine.store().applied();
+    let is_new = engine.store().membership().is_empty() && (term, index) == (Term(0), LogIndex(0));
+    (!is_new).then(|| raft_id(LogId::new(term, index)))
+}
+
+impl RaftStateMachine<TypeConfig> for StateMachine {
+    type SnapshotData = SnapshotData;
+    type SnapshotBuilder = Committed;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<RaftLogId>, StoredMembership)> {
+        let group = self.group()?;
+        Ok((applied(&*group), membership(&*group)?))
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> io::Result<()>
+    where
+        S: Stream<Item = io::Result<EntryResponder<TypeConfig>>> + Unpin + OptionalSend,
+    {
+        let group = self.group()?;
+        while let Some((entry, responder)) = entries.try_next().await? {
+            group.apply(entry).map_err(|error| io::Error::other(error.reason))?;
+            if let Some(responder) = responder {
+                responder.send(());
+            }
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Committed {
+        Committed { group: self.group.clone() }
+    }
+
+    async fn install_snapshot(&mut self, meta: &Meta, _: SnapshotData) -> io::Result<()> {
+        let what = format!("snapshot {:?} came to a group of one", meta.last_log_id);
+        Err(io::Error::new(io::ErrorKind::Unsupported, what))
+    }
+
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<GroupSnapshot>> {
+        snapshot(&*self.group()?)
+    }
+}
+
+/// "Builds" the snapshot that there is: the pool's committed epoch.
+pub struct Committed {
+    group: Weak<dyn Member>,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for Committed {
+    type SnapshotData = SnapshotData;
+
+    async fn build_snapshot(&mut self) -> io::Result<GroupSnapshot> {
+        let group = self.group.upgrade().ok_or_else(|| io::Error::other("the group is gone"))?;
+        snapshot(&*group)?.ok_or_else(|| io::Error::other("nothing has been committed yet"))
+    }
+}
+
+fn snapshot(group: &dyn Member) -> io::Result<Option<GroupSnapshot>> {
+    let Some(upto) = group.purge_upto() else { return Ok(None) };
+    let meta =
+        SnapshotMeta { last_log_id: Some(raft_id(upto)), last_membership: membership(group)? };
+    Ok(Some(Snapshot { meta, snapshot: SnapshotData }))
+}

@@ -1,0 +1,44 @@
+//! `cairn health`: does a running node answer?
+
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use cairn_protocol::resp::encode::push_request;
+
+use crate::ops::config::HealthArgs;
+
+/// How long `health` waits for each step.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Asks a node whether it answers PING.
+///
+/// # Errors
+/// When it does not, or asks for another password.
+pub fn health(args: &HealthArgs) -> Result<(), String> {
+    let place = format!("{}:{}", args.host, args.port);
+    let reply = ask(&place, &args.password).map_err(|error| format!("{place}: {error}"))?;
+    let last = reply.trim_end().rsplit("\r\n").next().unwrap_or_default();
+    if last == "+PONG" {
+        return Ok(());
+    }
+    Err(format!("{place} answers {}", last.trim_start_matches('-')))
+}
+
+fn ask(place: &str, password: &str) -> io::Result<String> {
+    let address = place.to_socket_addrs()?.next();
+    let address = address.ok_or_else(|| io::Error::other("the name has no address"))?;
+    let mut stream = TcpStream::connect_timeout(&address, HEALTH_TIMEOUT)?;
+    stream.set_read_timeout(Some(HEALTH_TIMEOUT))?;
+    stream.set_write_timeout(Some(HEALTH_TIMEOUT))?;
+    let mut request = Vec::new();
+    if !password.is_empty() {
+        push_request(&mut request, [&b"AUTH"[..], password.as_bytes()].into_iter());
+    }
+    push_request(&mut request, [&b"PING"[..]].into_iter());
+    stream.write_all(&request)?;
+    stream.shutdown(std::net::Shutdown::Write)?;
+    let mut reply = String::new();
+    stream.take(4096).read_to_string(&mut reply)?;
+    Ok(reply)
+}

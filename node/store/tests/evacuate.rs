@@ -1,0 +1,233 @@
+//! Long life: what churn of changing sizes leaves, and what evacuation makes of it.
+//!
+//! `CAIRN_SEEDS=N` runs N seeds, `CAIRN_SEED=S` replays one.
+
+use cairn_protocol::ids::{LogIndex, Term};
+use cairn_store::check::check;
+use cairn_store::media::HeapMedia;
+use cairn_store::persist::Mem;
+use cairn_store::{
+    Committer, Db, Encoding, Evacuation, Meta, PoolOptions, Progress, Store, Type, Usage,
+};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+const DB: Db = Db(0);
+const TEXT: Meta = Meta { ty: Type::String, encoding: Encoding::Raw, deadline_ms: None };
+const ZSET: Meta = Meta { ty: Type::ZSet, encoding: Encoding::Skiplist, deadline_ms: None };
+const HASH: Meta = Meta { ty: Type::Hash, encoding: Encoding::Hashtable, deadline_ms: None };
+const LIST: Meta = Meta { ty: Type::List, encoding: Encoding::Quicklist, deadline_ms: None };
+
+/// splitmix64.
+struct Rng(u64);
+
+impl Rng {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+}
+
+fn seeds(default: u64) -> std::ops::Range<u64> {
+    let read = |name| std::env::var(name).ok().and_then(|v: String| v.parse::<u64>().ok());
+    match (read("CAIRN_SEED"), read("CAIRN_SEEDS")) {
+        (Some(seed), _) => seed..seed + 1,
+        (None, count) => 0..count.unwrap_or(default),
+    }
+}
+
+/// A pool in memory, and who commits it.
+struct Pool {
+    mem: Arc<Mem>,
+    store: Store,
+    committer: Committer,
+    index: u64,
+}
+
+impl Pool {
+    fn new(capacity_bytes: u64) -> Pool {
+        let mem = Arc::new(Mem::new(Box::new(HeapMedia::new(capacity_bytes * 2))));
+        let options = PoolOptions { capacity_bytes, new_hash_key: [7, 11], new_uuid: [3; 16] };
+        let (store, committer, _) = Store::open(mem.clone(), &options).unwrap();
+        Pool { mem, store, committer, index: 0 }
+    }
+
+    fn commit(&mut self) {
+        self.index += 1;
+        self.store.set_applied(Term(1), LogIndex(self.index), 0);
+        let sealed = self.store.seal().unwrap();
+        self.store.release(self.committer.commit(sealed).unwrap());
+        while self.store.recycle_dead(10_000) {}
+    }
+
+    /// Passes until none is worth its while; what they did.
+    fn evacuate(&mut self, pass: &mut Evacuation) -> u64 {
+        let mut passes = 0;
+        while self.store.should_evacuate() {
+            self.one_pass(pass, &mut |_| {});
+            passes += 1;
+            assert!(passes < 10, "passes come to an end");
+        }
+        passes
+    }
+
+    fn one_pass(&mut self, pass: &mut Evacuation, between: &mut dyn FnMut(&mut Store)) {
+        loop {
+            match self.store.evacuate(pass, 300, false).unwrap() {
+                Progress::More => between(&mut self.store),
+                Progress::Waits => self.commit(),
+                Progress::Done => break,
+            }
+        }
+    }
+
+    fn assert_sound(&mut self) {
+        self.commit();
+        let report = check(self.mem.clone(), true, &mut |_, _| {}).unwrap();
+        assert!(report.is_clean(), "{report:?}");
+    }
+}
+
+fn fill(byte: u64, len: usize) -> Vec<u8> {
+    (0..len).map(|i| (byte as u8).wrapping_add(i as u8)).collect()
+}
+
+/// Sizes of one phase of the churn.
+fn size(phase: usize, rng: &mut Rng) -> usize {
+    match phase {
+        0 => 20,
+        1 => 3 << 10,
+        2 => 200,
+        _ => [1, 20, 200, 700, 3000, 9000, 40_000][rng.below(7) as usize],
+    }
+}
+
+#[test]
+fn churn_of_changing_sizes_leaves_few_slabs_more_than_what_lives() {
+    for seed in seeds(2) {
+        println!("seed {seed}: replay with CAIRN_SEED={seed}");
+        let (mut rng, mut pool) = (Rng(seed), Pool::new(512 << 20));
+        let (mut model, mut pass) = (BTreeMap::new(), Evacuation::default());
+        let mut fragmented = 0;
+        for phase in 0..4 {
+            let mut bytes = 0;
+            while bytes < 48 << 20 {
+                let (name, len) = (rng.below(1 << 40), size(phase, &mut rng));
+                let deadline_ms = (rng.below(4) == 0).then(|| rng.below(1 << 40));
+                let text = name.to_string();
+                let key = pool.store.key(text.as_bytes());
+                pool.store.put(DB, &key, Meta { deadline_ms, ..TEXT }, &fill(name, len)).unwrap();
+                model.insert(name, len);
+                bytes += len + 100;
+                if rng.below(5000) == 0 {
+                    pool.commit();
+                }
+            }
+            let names: Vec<u64> = model.keys().copied().collect();
+            for name in names {
+                if rng.below(10) > 0 {
+                    let text = name.to_string();
+                    assert!(pool.store.remove(DB, &pool.store.key(text.as_bytes())).unwrap());
+                    model.remove(&name);
+                }
+            }
+            while pool.store.reclaim(1000).unwrap() {}
+            (0..3).for_each(|_| pool.commit());
+            let before = pool.store.usage();
+            fragmented += u64::from(before.used_bytes > before.live_bytes * 2);
+            pool.evacuate(&mut pass);
+            assert_compact(&pool.store.usage(), before);
+        }
+        assert_eq!(fragmented, 4, "the churn leaves slabs nearly empty");
+        assert_eq!(pass.done().damaged, 0);
+        for (name, &len) in &model {
+            let text = name.to_string();
+            let record = pool.store.get(DB, &pool.store.key(text.as_bytes())).unwrap().unwrap();
+            assert_eq!(record.value().to_vec().unwrap(), fill(*name, len));
+        }
+        assert_eq!(pool.store.len(DB), model.len() as u64);
+        pool.assert_sound();
+    }
+}
+
+fn assert_compact(usage: &Usage, before: Usage) {
+    println!(
+        "live {} KiB, used {} KiB before and {} KiB after, file {} KiB and {} KiB",
+        usage.live_bytes >> 10,
+        before.used_bytes >> 10,
+        usage.used_bytes >> 10,
+        before.extents_bytes >> 10,
+        usage.extents_bytes >> 10
+    );
+    assert!(usage.used_bytes * 100 <= usage.live_bytes * 125, "{usage:?}");
+}
+
+/// Something of every kind that hangs below a root.
+fn one_of_each(pool: &mut Pool, rng: &mut Rng) {
+    for n in 0..3000 {
+        let (name, len) = (format!("key:{n}"), [10, 300, 17_000][n % 3]);
+        let deadline_ms = Some(rng.below(1 << 40));
+        let key = pool.store.key(name.as_bytes());
+        let db = Db([0, 3, 16][n % 3]);
+        pool.store.put(db, &key, Meta { deadline_ms, ..TEXT }, &fill(n as u64, len)).unwrap();
+    }
+    let names: Vec<String> = (0..3000).map(|n| format!("member:{n}")).collect();
+    for (name, meta) in [(&b"hash"[..], HASH), (b"zset", ZSET), (b"list", LIST)] {
+        let key = pool.store.key(name);
+        let built = pool.store.build(DB, &key, meta, |edit| {
+            names.iter().enumerate().try_for_each(|(n, name)| {
+                let value = fill(n as u64, [5, 900, 1200, 40_000][n % 4]);
+                match meta.ty {
+                    Type::Hash => edit.put(name.as_bytes(), &value).map(drop),
+                    Type::ZSet => edit.rank_put(name.as_bytes(), (n % 100) as f64).map(drop),
+                    _ => edit.list_push_back(&value),
+                }
+            })
+        });
+        built.unwrap();
+    }
+    let key = pool.store.key(b"long");
+    pool.store.put(DB, &key, TEXT, &fill(1, 5 << 20)).unwrap();
+}
+
+#[test]
+fn a_quiet_pass_reaches_blocks_of_every_kind() {
+    for with_snapshots in [false, true] {
+        let (mut rng, mut pool) = (Rng(1), Pool::new(512 << 20));
+        if with_snapshots {
+            // They see nothing of what comes after.
+            for n in 0..20 {
+                pool.store.take_snapshot(format!("snapshot {n}").as_bytes(), n).unwrap();
+            }
+        }
+        one_of_each(&mut pool, &mut rng);
+        pool.commit();
+        let live = pool.store.usage().live_bytes;
+        let mut pass = Evacuation::of_everything();
+        pool.one_pass(&mut pass, &mut |_| {});
+        let done = pass.done();
+        assert_eq!((done.missed_slabs, done.damaged, done.passes), (0, 0, 1), "{done:?}");
+        assert_eq!(pool.store.usage().live_bytes, live);
+        assert!(done.bytes > live / 2, "{done:?} of {live}");
+        pool.assert_sound();
+    }
+}
+
+#[test]
+fn what_a_snapshot_sees_is_left_where_it_is() {
+    let (mut rng, mut pool) = (Rng(2), Pool::new(512 << 20));
+    one_of_each(&mut pool, &mut rng);
+    pool.store.take_snapshot(b"all", 1).unwrap();
+    pool.commit();
+    let mut pass = Evacuation::of_everything();
+    pool.one_pass(&mut pass, &mut |_| {});
+    assert_eq!(pass.done().blocks, 0, "{:?}", pass.done());
+    pool.assert_sound();
+}
