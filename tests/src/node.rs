@@ -48,13 +48,14 @@ pub struct NodeOptions {
     dir: PathBuf,
     args: Vec<String>,
     user: Option<u32>,
+    damaged: bool,
 }
 
 impl NodeOptions {
     /// A node on a free port with its data in `dir`, with memory enough for a test.
     pub fn new(dir: &Path) -> NodeOptions {
         let args = ["--port", "0", "--memory", "1gb"].map(str::to_owned).to_vec();
-        NodeOptions { dir: dir.to_owned(), args, user: None }
+        NodeOptions { dir: dir.to_owned(), args, user: None, damaged: false }
     }
 
     /// One more option with its value; a later one of the same name replaces the earlier.
@@ -70,6 +71,12 @@ impl NodeOptions {
     /// Runs as another user; only root can.
     pub fn user(mut self, uid: u32) -> NodeOptions {
         self.user = Some(uid);
+        self
+    }
+
+    /// Its pool was damaged on purpose; any other node fails its test when it finds damage.
+    pub fn damaged(mut self) -> NodeOptions {
+        self.damaged = true;
         self
     }
 
@@ -262,6 +269,9 @@ impl Drop for Node {
         let _ = self.child.wait();
         if std::thread::panicking() {
             eprintln!("--- log of the node on {} ---\n{}", self.address, self.log());
+        } else {
+            let unharmed = self.options.damaged || !self.log().contains(" is damaged");
+            assert!(unharmed, "the node on {} found damage:\n{}", self.address, self.log());
         }
     }
 }

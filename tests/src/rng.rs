@@ -43,12 +43,12 @@ impl Rng {
 }
 
 /// The seeds to try: the one in `CAIRN_SEED`, or as many as `CAIRN_SEEDS` says, else `usual`, from
-/// a start that differs each time. A test prints the seed with whatever fails.
+/// `CAIRN_SEED_FROM` or a start that differs each time. A test prints the seed with whatever fails.
 pub fn seeds(usual: u64) -> Vec<u64> {
     if let Some(seed) = number("CAIRN_SEED") {
         return vec![seed];
     }
-    let first = clock_seed();
+    let first = number("CAIRN_SEED_FROM").unwrap_or_else(clock_seed);
     (0..number("CAIRN_SEEDS").unwrap_or(usual)).map(|i| first.wrapping_add(i)).collect()
 }
 

@@ -105,9 +105,18 @@ const TOLERANCES: &[Tolerance] = &[
     },
 ];
 
-/// Is this difference between the replies to a command one of those that are accepted?
-pub fn allows(args: &[Vec<u8>], node: &Reply, redis: &Reply) -> bool {
-    TOLERANCES.iter().any(|tolerance| (tolerance.about)(args) && (tolerance.allows)(node, redis))
+/// What is accepted besides once SORT has run.
+const SORTED: Tolerance = Tolerance {
+    name: "sort-encoding",
+    about: |args| is_object(args, "ENCODING"),
+    allows: |node, redis| is_text(node, b"listpack") && is_text(redis, b"skiplist"),
+};
+
+/// Is this difference between the replies to a command one of those that are accepted? `sorted`
+/// says that SORT ran before it.
+pub fn allows(args: &[Vec<u8>], node: &Reply, redis: &Reply, sorted: bool) -> bool {
+    let mut accepted = TOLERANCES.iter().chain(sorted.then_some(&SORTED));
+    accepted.any(|tolerance| (tolerance.about)(args) && (tolerance.allows)(node, redis))
 }
 
 fn is(args: &[Vec<u8>], names: &[&str]) -> bool {
@@ -211,6 +220,6 @@ fn each_tolerance_has_a_reason_and_each_reason_a_tolerance() {
             name
         })
         .collect();
-    let used: BTreeSet<&str> = TOLERANCES.iter().map(|tolerance| tolerance.name).collect();
+    let used: BTreeSet<&str> = TOLERANCES.iter().chain([&SORTED]).map(|tolerance| tolerance.name).collect();
     assert_eq!(named, used);
 }

@@ -47,6 +47,8 @@ struct Run {
     pending: Vec<Vec<Vec<u8>>>,
     /// What waits for EXEC.
     queued: Vec<Vec<Vec<u8>>>,
+    /// SORT has run.
+    sorted: bool,
 }
 
 impl Run {
@@ -56,7 +58,7 @@ impl Run {
         let mut redis = open(pair.oracle.address(), protocol)?;
         node.call(&["FLUSHALL"])?;
         redis.call(&["FLUSHALL"])?;
-        Ok(Run { node, redis, pending: Vec::new(), queued: Vec::new() })
+        Ok(Run { node, redis, pending: Vec::new(), queued: Vec::new(), sorted: false })
     }
 
     fn step(&mut self, step: &Step) -> Result<(), Mismatch> {
@@ -64,6 +66,7 @@ impl Run {
             Step::Call(args) => {
                 if args[0].to_ascii_uppercase().starts_with(b"SORT") {
                     self.pending.push(forget_errno());
+                    self.sorted = true;
                 }
                 self.pending.push(args.clone());
                 Ok(())
@@ -96,7 +99,7 @@ impl Run {
     fn pop(&mut self, key: &[u8], args: &[Vec<u8>]) -> Result<(), Mismatch> {
         let node = self.node.call(args).expect("the node answers");
         let redis = self.redis.call(args).expect("redis-server answers");
-        if node != redis && !allows(args, &node, &redis) {
+        if node != redis && !self.allows(args, &node, &redis) {
             let (node, redis) = (format!("{node:?}"), format!("{redis:?}"));
             return Err(Mismatch { step: generate::show(args), node, redis });
         }
@@ -146,12 +149,16 @@ impl Run {
                         && replies.len() == queued.len()
                         && !queued.is_empty()
                         && queued.iter().zip(replies).all(|(args, (node, redis))| {
-                            node == redis || allows(args, node, redis)
+                            node == redis || self.allows(args, node, redis)
                         });
             }
             _ => {}
         }
-        node == redis || allows(args, node, redis)
+        node == redis || self.allows(args, node, redis)
+    }
+
+    fn allows(&self, args: &[Vec<u8>], node: &Reply, redis: &Reply) -> bool {
+        allows(args, node, redis, self.sorted)
     }
 }
 
