@@ -15,7 +15,7 @@ use super::{EPOCHS_AHEAD, Superblock};
 use crate::alloc::record::{self, Bits, Committed};
 use crate::alloc::{event, slab_of};
 use crate::error::Result;
-use crate::layout::pool::{CLASS_BYTES, SLABS_PER_EXTENT, sb};
+use crate::layout::pool::{BIRTH_MASK, CLASS_BYTES, SLABS_PER_EXTENT, sb};
 use crate::persist::Mem;
 use cairn_protocol::ids::{LogIndex, Term};
 use std::sync::Arc;
@@ -185,6 +185,7 @@ impl Committer {
     /// epoch.
     fn apply_events(&mut self, sealed: &Sealed) -> Result<Vec<(u64, Vec<u64>)>> {
         let mut dead = Vec::new();
+        let first = sealed.events.first().map_or(0, |(epoch, _)| *epoch);
         for (epoch, events) in &sealed.events {
             let mut died = Vec::new();
             for &what in events {
@@ -200,7 +201,8 @@ impl Committer {
                     image.bits = record::no_bits(image.class);
                     continue;
                 }
-                let index = within as usize / CLASS_BYTES[image.class as usize] as usize;
+                let bytes = CLASS_BYTES[image.class as usize] as usize;
+                let index = within as usize / bytes;
                 let Some(word) = image.bits.get_mut(index / 64) else {
                     return Err(record::misplaced(offset));
                 };
@@ -209,6 +211,11 @@ impl Committer {
                     event::DEAD => {
                         *word &= !(1 << (index % 64));
                         died.push(offset);
+                        // Born and died between two commits, with a read generation's end between:
+                        // pins may see it, and scrubbing looks at it.
+                        if *epoch > first && self.mem.word(offset)? & BIRTH_MASK >= first {
+                            self.mem.seal_block(offset, bytes)?;
+                        }
                     }
                     _ => *word &= !(1 << (index % 64)),
                 }
