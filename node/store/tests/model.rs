@@ -3,11 +3,12 @@
 //! `CAIRN_SEEDS=N` runs N seeds, `CAIRN_SEED=S` replays one.
 
 use cairn_store::check::check;
+use cairn_store::layout::pool::SLABS_PER_EXTENT;
 use cairn_store::media::{CrashMedia, Granularity, HeapMedia};
 use cairn_store::persist::Mem;
 use cairn_store::{
-    Bound, Committer, Db, Encoding, Evacuation, Meta, PoolOptions, Record, SnapshotOutcome, Store,
-    StoreError, Tree, Type, View,
+    Bound, Committer, Db, Encoding, Evacuation, Meta, PoolOptions, Published, Record,
+    SnapshotOutcome, Store, StoreError, Tree, Type, View,
 };
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -469,7 +470,19 @@ fn evacuate(store: &mut Store, pass: &mut Evacuation, rng: &mut Rng) {
 fn commit(store: &mut Store, committer: &mut Committer) {
     if let Some(sealed) = store.seal() {
         let published = committer.commit(sealed).unwrap();
-        store.release(published);
+        release(store, published);
+    }
+}
+
+/// Takes note of a commit, and looks at every block as the scrubber would: nothing was damaged, so
+/// nothing may look so, the dead among it that pins or the fall-back root may still see.
+fn release(store: &mut Store, published: Published) {
+    store.release(published);
+    for extent in 0..store.extents() {
+        for within in 0..SLABS_PER_EXTENT {
+            let found = store.scrub(extent, within);
+            assert_eq!(found.damaged, 0, "slab {within} of extent {extent}: {found:?}");
+        }
     }
 }
 
@@ -631,7 +644,7 @@ fn crash_at_every_persist_point(
         media.on_persist(1, Box::new(move |image| kept.lock().unwrap().push(image.bytes)));
         let published = committer.commit(sealed).unwrap();
         media.stop();
-        store.release(published);
+        release(&mut store, published);
         let mut found = std::mem::take(&mut *found.lock().unwrap()).all();
         found.push(media.crash());
         let last = found.len() - 1;

@@ -220,6 +220,7 @@ fn each_tolerance_has_a_reason_and_each_reason_a_tolerance() {
             name
         })
         .collect();
-    let used: BTreeSet<&str> = TOLERANCES.iter().chain([&SORTED]).map(|tolerance| tolerance.name).collect();
+    let used: BTreeSet<&str> =
+        TOLERANCES.iter().chain([&SORTED]).map(|tolerance| tolerance.name).collect();
     assert_eq!(named, used);
 }
