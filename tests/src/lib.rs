@@ -3,11 +3,13 @@
 //! What lives here is shared by the test binaries and the benches, bottom up: [`rng`] (numbers from
 //! a seed), [`resp`] (a blocking client that knows nothing of Cairn's own codec, so that it can
 //! judge it), [`process`] (what the kernel says of a process), [`scratch`] (directories on each
-//! medium), [`tools`] (programs that may be missing), [`node`] (a `cairn` process), [`peer`]
-//! (a Redis or Valkey process), [`bench`] (loading, medians, tables).
+//! medium), [`mount`] (file systems of a test's own), [`tools`] (programs that may be missing),
+//! [`node`] (a `cairn` process), [`writers`] (load that knows what a crash may leave of it),
+//! [`peer`] (a Redis or Valkey process), [`bench`] (loading, medians, tables).
 #![forbid(unsafe_code)]
 
 pub mod bench;
+pub mod mount;
 pub mod node;
 pub mod peer;
 pub mod process;
@@ -15,3 +17,4 @@ pub mod resp;
 pub mod rng;
 pub mod scratch;
 pub mod tools;
+pub mod writers;

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod bad_input;
+mod blocks;
 mod clients;
 mod damage;
 mod differential;

@@ -3,10 +3,10 @@
 
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use cairn_store::media::MEDIUM_FAILED_EXIT_CODE;
+use cairn_tests::mount::Mounted;
 use cairn_tests::node::{Node, NodeOptions};
 use cairn_tests::process;
 use cairn_tests::resp::Conn;
@@ -107,67 +107,25 @@ fn a_log_cut_under_a_running_node_stops_it_with_file_and_offset() {
     assert!(refusal.text.contains(&name), "{refusal:?}");
 }
 
-/// A small file system of its own, in memory or on a disk's image.
-struct Small {
-    scratch: Scratch,
-    at: PathBuf,
+/// Mounts a tmpfs of `mib`, or an ext4 in a file of that size; `None`, with the reason printed,
+/// where this user may not mount.
+fn small(medium: Medium, mib: u64) -> Option<Mounted> {
+    let scratch = Scratch::new(medium);
+    let mounted = match medium {
+        Medium::Memory => Mounted::tmpfs(scratch, mib),
+        Medium::File => Mounted::made(scratch, "ext4", mib),
+    };
+    mounted.map_err(|why| eprintln!("skipped: no small file system here: {why}")).ok()
 }
 
-impl Small {
-    /// Mounts a tmpfs of `mib`, or an ext4 in a file of that size; `None`, with the reason printed,
-    /// where this user may not mount.
-    fn mount(medium: Medium, mib: u64) -> Option<Small> {
-        let scratch = Scratch::new(medium);
-        let at = scratch.path().join("small");
-        fs::create_dir(&at).expect("a directory");
-        let mounted = match medium {
-            Medium::Memory => {
-                run("mount", &["-t", "tmpfs", "-o", &format!("size={mib}m"), "cairn"], &at)
-            }
-            Medium::File => {
-                let image = scratch.path().join("image");
-                let file = fs::File::create(&image).expect("an image");
-                file.set_len(mib << 20).expect("an image");
-                run("mkfs.ext4", &["-q", "-m", "0"], &image)
-                    .and_then(|()| run("mount", &["-o", "loop", &image.display().to_string()], &at))
-            }
-        };
-        match mounted {
-            Ok(()) => Some(Small { scratch, at }),
-            Err(why) => {
-                eprintln!("skipped: a small file system cannot be mounted here: {why}");
-                None
-            }
-        }
-    }
-
-    /// Fills what is left with a file, which is returned.
-    fn ballast(&self) -> PathBuf {
-        use std::io::Write;
-        let path = self.at.join("ballast");
-        let mut file = fs::File::create(&path).expect("a file");
-        let zeros = [0; 4096];
-        while file.write_all(&zeros).is_ok() {}
-        path
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        // A node that was just killed may hold it for a moment.
-        let unmount = || run("umount", &[], &self.at).is_ok();
-        if !process::eventually(Duration::from_secs(10), unmount) {
-            eprintln!("{} stays mounted", self.scratch.path().display());
-        }
-    }
-}
-
-fn run(program: &str, args: &[&str], last: &Path) -> Result<(), String> {
-    let output = Command::new(program).args(args).arg(last).output().map_err(|e| e.to_string())?;
-    match output.status.success() {
-        true => Ok(()),
-        false => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
-    }
+/// Fills what is left of a file system with a file, which is returned.
+fn ballast(at: &Path) -> PathBuf {
+    use std::io::Write;
+    let path = at.join("ballast");
+    let mut file = fs::File::create(&path).expect("a file");
+    let zeros = [0; 4096];
+    while file.write_all(&zeros).is_ok() {}
+    path
 }
 
 /// Writes values until one is refused; returns how many were acknowledged, and the refusal.
@@ -193,11 +151,11 @@ fn has_all(conn: &mut Conn, acknowledged: usize) {
 #[test]
 fn a_full_file_system_refuses_writes_and_loses_nothing() {
     for medium in Medium::ALL {
-        let Some(small) = Small::mount(medium, 96) else { return };
-        let dir = small.at.join("data");
+        let Some(small) = small(medium, 96) else { return };
+        let dir = small.at().join("data");
         let node = NodeOptions::new(&dir).start();
         load(&node);
-        let ballast = small.ballast();
+        let ballast = ballast(small.at());
         let mut conn = node.connect();
         let (acknowledged, refusal) = write_until_refused(&mut conn);
         assert!(
