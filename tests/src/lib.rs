@@ -5,7 +5,8 @@
 //! judge it), [`process`] (what the kernel says of a process), [`scratch`] (directories on each
 //! medium), [`mount`] (file systems of a test's own), [`tools`] (programs that may be missing),
 //! [`node`] (a `cairn` process), [`writers`] (load that knows what a crash may leave of it),
-//! [`peer`] (a Redis or Valkey process), [`bench`] (loading, medians, tables).
+//! [`peer`] (a Redis or Valkey process), [`bench`] (loading, medians, tables), [`soak`] (the long
+//! run against a model).
 #![forbid(unsafe_code)]
 
 pub mod bench;
@@ -16,5 +17,6 @@ pub mod process;
 pub mod resp;
 pub mod rng;
 pub mod scratch;
+pub mod soak;
 pub mod tools;
 pub mod writers;

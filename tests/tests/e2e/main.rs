@@ -12,6 +12,7 @@ mod medium;
 mod refusals;
 mod replicas;
 mod snapshots;
+mod soak;
 mod stop;
 mod tools;
 mod transactions;
