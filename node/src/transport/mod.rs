@@ -1,8 +1,8 @@
 //! From node to node: a [`Call`] goes to a peer, its reply comes back or an error that says what
 //! may have happened.
 //!
-//! [`Transport`] is what the rooms above use; [`mem`] is the twin for tests and simulation, in one
-//! process, driven from outside. What a call means is `raft`'s and `cluster`'s business: they
+//! [`Transport`] is what the rooms above use; [`quic`] is the real one, with the proofs of [`tls`];
+//! [`mem`] is the twin for tests and simulation, in one process, driven from outside. What a call means is `raft`'s and `cluster`'s business: they
 //! give a [`Handler`] for those that arrive.
 //!
 //! What is promised, by every implementation:
@@ -17,6 +17,8 @@
 //! Imports `ops` and the protocol; never `raft` or the rooms above.
 
 pub mod mem;
+pub mod quic;
+pub mod tls;
 
 use std::fmt;
 use std::future::Future;
@@ -335,8 +337,9 @@ pub trait Transport: Send + Sync + 'static {
     /// before it knows of it.
     fn remove_peer(&self, node: NodeId);
 
-    /// Sends a request and waits for its reply. Poll it on a tokio runtime with timers (the twin
-    /// asks its scheduler instead).
+    /// Sends a request and waits for its reply. Any executor may poll it: what it needs of a runtime
+    /// happens on the transport's own threads (the twin asks its scheduler). Nothing is sent before
+    /// it is polled for the first time.
     fn call(&self, call: Call) -> BoxFuture<Result<Reply, CallError>>;
 
     /// Asks whoever is at HOST:PORT, a node of this cluster or one that may join it: for

@@ -1,0 +1,340 @@
+//! Connections that others make, and the requests that arrive on any.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use cairn_protocol::cluster::Envelope;
+use quinn::{Connection, ConnectionError, RecvStream, SendStream};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time;
+
+use super::{
+    Class, Hello, Inbox, Incoming, Kind, Net, NodeId, Outbox, Peer, ReadMessageError, Refused,
+    RefusedCode, Reply, Request, ShardId, Stamp, WireError, close_code, dial, refused, wire,
+};
+
+/// Counts one for as long as it lives.
+struct Counted {
+    net: Arc<Net>,
+    counter: fn(&Net) -> &AtomicUsize,
+}
+
+impl Counted {
+    /// One more, unless there are `limit` already.
+    fn new(net: &Arc<Net>, counter: fn(&Net) -> &AtomicUsize, limit: usize) -> Option<Counted> {
+        let guard = Counted { net: net.clone(), counter };
+        // The guard takes back what was added, also when that was too much.
+        let before = counter(net).fetch_add(1, Ordering::Relaxed);
+        (before < limit).then_some(guard)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        (self.counter)(&self.net).fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Takes whoever connects, until the endpoint is closed.
+pub(super) async fn accept(net: Arc<Net>) {
+    let Some(endpoint) = net.main.endpoint() else { return };
+    while let Some(incoming) = endpoint.accept().await {
+        let waiting = net.handshakes.load(Ordering::Relaxed);
+        if waiting >= net.limits.handshakes_trusted
+            && !incoming.remote_address_validated()
+            && incoming.may_retry()
+        {
+            // Costs a packet and no memory; who forges addresses never comes back.
+            let _ = incoming.retry();
+            continue;
+        }
+        let limits = &net.limits;
+        let handshake = Counted::new(&net, |net| &net.handshakes, limits.handshakes_max);
+        let place = Counted::new(&net, |net| &net.connections, limits.connections_max);
+        let (Some(handshake), Some(place)) = (handshake, place) else {
+            net.count(|refused| refused.busy += 1);
+            incoming.refuse();
+            continue;
+        };
+        tokio::spawn(receive(net.clone(), incoming, handshake, place));
+    }
+}
+
+/// A guest: proves itself, says Hello, and is served until its connection ends.
+async fn receive(net: Arc<Net>, incoming: quinn::Incoming, handshake: Counted, _place: Counted) {
+    let limit = net.limits.handshake_timeout;
+    let welcomed = time::timeout(limit, welcome(&net, incoming)).await;
+    drop(handshake);
+    match welcomed {
+        Ok(Ok((node, class, connection))) => {
+            if let Some(class) = class {
+                note_guest(&net, node, class, &connection);
+            }
+            serve(net, node, class, connection).await;
+        }
+        Ok(Err(Unwelcome::Refused(connection, refused))) => {
+            tracing::warn!(
+                "refused a connection from {}: {}",
+                connection.remote_address(),
+                refused.text
+            );
+            connection.close(close_code::REFUSED, refused.text.as_bytes());
+        }
+        Ok(Err(Unwelcome::Failed(error))) if dial::is_about_certificates(&error) => {
+            net.count(|refused| refused.certificates += 1);
+        }
+        Ok(Err(Unwelcome::Failed(_))) | Err(_) => net.count(|refused| refused.handshakes += 1),
+    }
+}
+
+/// Why a guest is not served.
+enum Unwelcome {
+    /// It proved itself and was told why.
+    Refused(Connection, Refused),
+    /// It did not get that far.
+    Failed(ConnectionError),
+}
+
+/// The handshake and the guest's Hello.
+async fn welcome(
+    net: &Net,
+    incoming: quinn::Incoming,
+) -> Result<(NodeId, Option<Class>, Connection), Unwelcome> {
+    let connection = incoming.await.map_err(Unwelcome::Failed)?;
+    let Some(node) = dial::proven(&connection) else {
+        net.count(|counts| counts.certificates += 1);
+        let refused = refused(RefusedCode::Identity, "the certificate names no node");
+        return Err(Unwelcome::Refused(connection, refused));
+    };
+    let (send, receive) = connection.accept_bi().await.map_err(Unwelcome::Failed)?;
+    let (mut outbox, mut inbox) = (Outbox::new(send), Inbox::new(receive));
+    let heard = hear(net, node, &mut inbox).await;
+    let mut stamp = net.stamp(node, ShardId::NONE);
+    let (reply, outcome) = match heard {
+        Ok((request_id, hello)) => {
+            stamp.request_id = request_id;
+            let class = Class::from_number(hello.class);
+            note_hello(net, hello);
+            (Reply::Hello(net.hello(0)), Ok(class))
+        }
+        Err(Unheard::Lost) => {
+            let lost = connection.close_reason().unwrap_or(ConnectionError::LocallyClosed);
+            return Err(Unwelcome::Failed(lost));
+        }
+        Err(Unheard::Refused(refused)) => (Reply::Refused(refused.clone()), Err(refused)),
+    };
+    // If it cannot be sent the connection is lost, which whoever serves it finds out.
+    let _ = outbox.send(wire::encode_reply(&stamp, &reply).unwrap_or_default()).await;
+    match outcome {
+        Ok(class) => Ok((node, class, connection)),
+        Err(refused) => {
+            outbox.delivered().await;
+            Err(Unwelcome::Refused(connection, refused))
+        }
+    }
+}
+
+/// Why no Hello was heard.
+enum Unheard {
+    Refused(Refused),
+    Lost,
+}
+
+/// Reads and judges a Hello; returns it with its request's id.
+async fn hear(net: &Net, node: NodeId, inbox: &mut Inbox) -> Result<(u64, Hello), Unheard> {
+    let judged = async {
+        let envelope = inbox.envelope().await?;
+        envelope.check_way(net.cluster(), node, net.node)?;
+        if envelope.kind != Kind::Hello {
+            let Envelope { kind, is_reply, .. } = envelope;
+            return Err(WireError::Unexpected { kind, is_reply }.into());
+        }
+        let body = inbox.body(&envelope).await?;
+        Ok((envelope.request_id, wire::decode_request(&envelope, body)?))
+    };
+    match judged.await {
+        Ok((request_id, Request::Hello(hello))) => {
+            dial::judge(&hello, node).map_err(|refused| {
+                net.count(|counts| match refused.code {
+                    RefusedCode::Version => counts.versions += 1,
+                    _ => counts.identities += 1,
+                });
+                Unheard::Refused(refused)
+            })?;
+            Ok((request_id, hello))
+        }
+        Ok(_) => Err(Unheard::Lost), // The kind was looked at above.
+        Err(ReadMessageError::Lost(_)) => Err(Unheard::Lost),
+        Err(ReadMessageError::Wire(error)) => Err(Unheard::Refused(net.refuse(&error))),
+    }
+}
+
+fn note_hello(net: &Net, hello: Hello) {
+    if let Some(peer) = net.peer(hello.node) {
+        *peer.hello.lock() = Some(hello);
+    }
+}
+
+/// Remembers a guest's connection in the place of the one it made before, and lets the link to it
+/// know.
+fn note_guest(net: &Net, node: NodeId, class: Class, connection: &Connection) {
+    // Peers first, as where they are added: a link learns of each guest once at least.
+    let peers = net.peers.lock();
+    let before = net.guests.lock().insert((node, class), connection.clone());
+    if let Some(peer) = peers.get(&node) {
+        peer.links[class.index()].peer_came(connection);
+    }
+    drop(peers);
+    if let Some(before) = before {
+        before.close(close_code::REPLACED, b"a newer connection took its place");
+    }
+}
+
+/// Lets a peer's links know of the connections that it made before it was a peer.
+pub(super) fn welcome_guests(net: &Net, peer: &Peer) {
+    let guests = net.guests.lock();
+    for link in &peer.links {
+        if let Some(connection) = guests.get(&link.key()) {
+            link.peer_came(connection);
+        }
+    }
+}
+
+/// Answers what arrives on a connection until it ends, whoever made it.
+pub(super) async fn serve(
+    net: Arc<Net>,
+    node: NodeId,
+    class: Option<Class>,
+    connection: Connection,
+) {
+    let session = Arc::new(Session {
+        node,
+        requests: Semaphore::new(net.limits.calls_max as usize * 2),
+        bytes: Semaphore::new(net.limits.calls_bytes_max),
+        net: net.clone(),
+    });
+    let runtime = &net.lane(class.unwrap_or(Class::Replication)).runtime;
+    let error = loop {
+        match connection.accept_bi().await {
+            Ok((send, receive)) => {
+                runtime.spawn(session.clone().answer(send, receive));
+            }
+            Err(error) => break error,
+        }
+    };
+    let Some(class) = class else { return };
+    let mut guests = net.guests.lock();
+    let is_guest = |guest: &Connection| guest.stable_id() == connection.stable_id();
+    if guests.get(&(node, class)).is_some_and(is_guest) {
+        guests.remove(&(node, class));
+    }
+    drop(guests);
+    if let Some(peer) = net.peer(node) {
+        peer.links[class.index()].lost(&connection, &dial::why(&error));
+    }
+}
+
+/// What the requests on one connection share.
+struct Session {
+    net: Arc<Net>,
+    node: NodeId,
+    /// Places for requests that are being read, handled or answered.
+    requests: Semaphore,
+    /// Places for their bytes.
+    bytes: Semaphore,
+}
+
+impl Session {
+    /// Reads the request on a stream, has it answered, and sends the reply.
+    async fn answer(self: Arc<Self>, send: SendStream, receive: RecvStream) {
+        let (mut outbox, mut inbox) = (Outbox::new(send), Inbox::new(receive));
+        let mut stamp = self.net.stamp(self.node, ShardId::NONE);
+        stamp.request_id = 0;
+        // Held to the end.
+        let place = self.requests.try_acquire();
+        let mut room = None;
+        let reply = match self.open(place.is_ok(), &mut inbox, &mut room).await {
+            Opened::Request(envelope, request) => {
+                stamp = Stamp::answering(&envelope, self.net.cluster(), self.net.node);
+                self.handle(envelope.shard, request).await
+            }
+            Opened::Refused(refused) => {
+                inbox.stop();
+                Err(refused)
+            }
+            Opened::Lost => return,
+        };
+        let pieces = encode(&stamp, reply.unwrap_or_else(Reply::Refused));
+        // A peer that does not take its reply in time has given up, or should have.
+        let _ = time::timeout(self.net.limits.message_timeout, outbox.send(pieces)).await;
+    }
+
+    /// Reads and judges a request, within what may be read at once and the time it may take.
+    async fn open<'a>(
+        &'a self,
+        has_place: bool,
+        inbox: &mut Inbox,
+        room: &mut Option<SemaphorePermit<'a>>,
+    ) -> Opened {
+        if !has_place {
+            self.net.count(|refused| refused.busy += 1);
+            let text = "too many requests of this peer are waiting here";
+            return Opened::Refused(refused(RefusedCode::Busy, text));
+        }
+        let limit = self.net.limits.message_timeout;
+        match time::timeout(limit, self.read(inbox, room)).await {
+            Ok(Ok((envelope, request))) => Opened::Request(envelope, request),
+            Ok(Err(ReadMessageError::Wire(error))) => Opened::Refused(self.net.refuse(&error)),
+            Ok(Err(ReadMessageError::Lost(_))) => Opened::Lost,
+            Err(_) => {
+                self.net.count(|refused| refused.malformed += 1);
+                let text = format!("the request did not arrive within {} ms", limit.as_millis());
+                Opened::Refused(refused(RefusedCode::Malformed, text))
+            }
+        }
+    }
+
+    async fn read<'a>(
+        &'a self,
+        inbox: &mut Inbox,
+        room: &mut Option<SemaphorePermit<'a>>,
+    ) -> Result<(Envelope, Request), ReadMessageError> {
+        let envelope = inbox.envelope().await?;
+        envelope.check_way(self.net.cluster(), self.node, self.net.node)?;
+        if envelope.kind == Kind::Hello {
+            let Envelope { kind, is_reply, .. } = envelope;
+            return Err(WireError::Unexpected { kind, is_reply }.into());
+        }
+        let wanted = envelope.body_len().min(self.net.limits.calls_bytes_max);
+        let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
+        // The semaphore is never closed.
+        *room = self.bytes.acquire_many(wanted).await.ok();
+        let body = inbox.body(&envelope).await?;
+        Ok((envelope, wire::decode_request(&envelope, body)?))
+    }
+
+    async fn handle(&self, shard: ShardId, request: Request) -> Result<Reply, Refused> {
+        let handler = self.net.handler.lock().clone();
+        match handler {
+            Some(handler) => handler.handle(Incoming { from: self.node, shard, request }).await,
+            None => Err(refused(RefusedCode::Unavailable, "this node is not serving yet")),
+        }
+    }
+}
+
+/// What came on a stream.
+enum Opened {
+    Request(Envelope, Request),
+    Refused(Refused),
+    /// Nothing that could be answered.
+    Lost,
+}
+
+/// A reply's bytes, or those of a refusal that says why it has none.
+fn encode(stamp: &Stamp, reply: Reply) -> Vec<Bytes> {
+    wire::encode_reply(stamp, &reply).unwrap_or_else(|error| {
+        let refused = refused(RefusedCode::Failed, error.to_string());
+        wire::encode_reply(stamp, &Reply::Refused(refused)).unwrap_or_default()
+    })
+}
