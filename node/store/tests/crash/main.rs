@@ -5,10 +5,11 @@
 //! committed epoch or the one being committed, pass a deep check, and be fit to go on with. With
 //! the flushes or the fences of any one line of code taken out, some image must not.
 //!
-//! `CAIRN_SEEDS=N` looks at N times as many images.
+//! `CAIRN_SEEDS=N` looks at N times as many images, and at N large histories.
 
 mod content;
 mod judge;
+mod large;
 mod life;
 mod scripts;
 
@@ -43,6 +44,29 @@ fn every_crash_on_pages_leaves_one_epoch_or_the_other_and_each_fence_is_needed()
 #[test]
 fn every_crash_on_lines_leaves_one_epoch_or_the_other_and_each_flush_and_fence_is_needed() {
     every_crash(Granularity::CacheLine);
+}
+
+/// So many moments of a large history are drawn.
+const DRAWN: u64 = 60;
+
+#[test]
+fn crashes_drawn_from_large_histories_leave_one_epoch_or_the_other() {
+    let (mut moments, mut images) = (0, 0);
+    for seed in 0..times() {
+        let story = large::history(seed);
+        for granularity in [Granularity::Page, Granularity::CacheLine] {
+            let stride = (story.trace.events.len() as u64 / DRAWN).max(1);
+            let effort = Effort { few: 3, each: 1, random: 4, stride };
+            let seen = &mut Seen::new();
+            let found = Judge::new(&story, granularity, None, effort).run(seen);
+            let wrong = &found.wrong;
+            assert!(wrong.is_empty(), "seed {seed}, {granularity:?}: {}", wrong[0]);
+            moments += found.points;
+            images += found.images;
+        }
+    }
+    println!("{} large histories: {moments} persist points, {images} images drawn", times());
+    assert!(images > 100 * times(), "{images} images");
 }
 
 /// Judges all stories as they are, then without what each line of code asks for.
