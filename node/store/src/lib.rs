@@ -3,8 +3,8 @@
 //!
 //! Knows no clock, no randomness, no sockets: times and seeds come in with each operation.
 //! Rooms, bottom up: `layout` (bytes on media) < `media` < `persist` < `alloc` < `heap` <
-//! `btree`, `trie` < `blob` < `order`, `list` < `keyspace`, `pool` < `snapshot`, `evacuate`; `log`
-//! stands beside them, on `layout` and `media`.
+//! `btree`, `trie` < `blob` < `order`, `list` < `keyspace`, `pool` < `snapshot`, `evacuate`,
+//! `check` < `transfer`; `log` stands beside them, on `layout` and `media`.
 
 #[cfg(test)]
 extern crate self as cairn_store;
@@ -29,6 +29,7 @@ pub mod order;
 pub mod persist;
 pub mod pool;
 pub mod snapshot;
+pub mod transfer;
 pub mod trie;
 
 pub use alloc::Usage;
@@ -40,3 +41,4 @@ pub use keyspace::{Db, Key, View, admitted_bytes};
 pub use order::Bound;
 pub use pool::{Committer, Opened, Pin, PoolOptions, Published, Sealed, Store};
 pub use snapshot::{Snapshot, SnapshotOutcome};
+pub use transfer::{Export, Head, Import, Imported, TransferError};

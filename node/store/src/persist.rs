@@ -216,12 +216,7 @@ impl Mem {
     /// # Errors
     /// [`StoreError::Corrupt`] when the range leaves the pool.
     pub fn block_is_sound(&self, offset: u64, len: usize) -> Result<bool> {
-        let block = self.bytes(offset, len)?;
-        let mut crc = crc32fast::Hasher::new_with_initial(offset as u32);
-        crc.update(&block[..BLOCK_CRC]);
-        crc.update(&[0; HEADER - BLOCK_CRC]);
-        crc.update(&block[HEADER..]);
-        Ok(crc.finalize() == self.half(offset + BLOCK_CRC as u64)?)
+        Ok(is_sound(offset, self.bytes(offset, len)?))
     }
 
     /// From now on blocks that were written in epochs up to `before` are checked whenever they are
@@ -314,6 +309,15 @@ impl Mem {
         }
         self.media.fence().inspect_err(|_| self.failed.store(true, Ordering::Release))
     }
+}
+
+/// Whether the CRC of `block`, which belongs at `offset`, fits its bytes.
+pub(crate) fn is_sound(offset: u64, block: &[u8]) -> bool {
+    let mut crc = crc32fast::Hasher::new_with_initial(offset as u32);
+    crc.update(&block[..BLOCK_CRC]);
+    crc.update(&[0; HEADER - BLOCK_CRC]);
+    crc.update(&block[HEADER..]);
+    crc.finalize().to_le_bytes() == block[BLOCK_CRC..HEADER]
 }
 
 /// CRC of a block, begun with its place, so that a block written elsewhere does not pass.

@@ -13,6 +13,9 @@ use cairn_store::{
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+#[path = "model/transfer.rs"]
+mod transfer;
+
 const CAPACITY: u64 = 64 << 20;
 const OPTIONS: PoolOptions =
     PoolOptions { capacity_bytes: CAPACITY, new_hash_key: [7, 11], new_uuid: [3; 16] };

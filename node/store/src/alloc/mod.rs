@@ -173,16 +173,22 @@ impl Alloc {
         }
     }
 
-    /// Class and bitmap of a slab in use, if it was loaded; loaded and unused, an empty one.
-    pub(crate) fn loaded(&self, slab: u64) -> Option<(u8, &[u64])> {
-        let extent = self.extents.get((slab / SLABS_PER_EXTENT) as usize)?.as_ref()?;
-        let slab = &extent[(slab % SLABS_PER_EXTENT) as usize];
-        Some((slab.class, &slab.bits))
-    }
-
-    /// Which records count of slabs that were not loaded yet.
-    pub(crate) fn committed(&self) -> &Committed {
-        &self.committed
+    /// Class and bitmap of a slab in use; `None` of one that is not, or not there.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when its record is damaged.
+    pub(crate) fn slab_in_use(&self, slab: u64) -> Result<Option<(u8, Bits)>> {
+        match self.extents.get((slab / SLABS_PER_EXTENT) as usize) {
+            None => Ok(None),
+            Some(Some(extent)) => {
+                let slab = &extent[(slab % SLABS_PER_EXTENT) as usize];
+                Ok((slab.class != NO_CLASS).then(|| (slab.class, slab.bits.clone())))
+            }
+            Some(None) => {
+                let found = record::read(&self.mem, slab, &self.committed)?;
+                Ok(found.map(|record| (record.class, record.bits)))
+            }
+        }
     }
 
     /// Data extents in the file.

@@ -25,7 +25,7 @@ use crate::list::{self, Sequence};
 use crate::media;
 use crate::order;
 use crate::persist::Mem;
-use crate::pool::Store;
+use crate::pool::{Store, Superblock};
 use crate::snapshot::Snapshot;
 use crate::trie;
 use cairn_protocol::ids::{LogIndex, Term};
@@ -94,16 +94,46 @@ pub fn check_file(path: &Path, deep: bool, progress: &mut dyn FnMut(u64, u64)) -
 /// As [`check_file`].
 pub fn check(mem: Arc<Mem>, deep: bool, progress: &mut dyn FnMut(u64, u64)) -> Result<Report> {
     let (store, committed, extents, note) = Store::look(mem)?;
-    let total = (0..=Db::COUNT).map(|db| store.len(Db(db))).sum();
-    let (epoch, applied) = (committed.epoch, store.applied());
-    let report = Report { epoch, applied, deep, note, ..Report::default() };
-    let reached = HashMap::new();
-    let mut walk =
-        Walk { store: &store, committed, reached, report, progress, total, dropping: false };
-    walk.root();
-    walk.try_part(Walk::snapshots);
+    let mut walk = Walk::of(&store, committed, deep, progress);
+    walk.report.note = note;
+    walk.everything();
     walk.compare(extents);
     Ok(walk.report)
+}
+
+/// A slab of a pool that has just arrived in which more is marked than is needed.
+pub(crate) struct Arrived {
+    /// Which slab.
+    pub(crate) number: u64,
+    /// Its class.
+    pub(crate) class: u8,
+    /// What the pool leads to.
+    pub(crate) needed: Bits,
+}
+
+/// Walks a pool that has arrived and has no superblocks yet: `superblock` is what they will say.
+/// Every checksum is verified. Blocks that came and are not needed are none of the report's
+/// problems; their slabs are returned.
+///
+/// # Errors
+/// What keeps the pool from being opened at all; a damaged slab record.
+pub(crate) fn arrived(
+    mem: Arc<Mem>,
+    superblock: &Superblock,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<(Report, Vec<Arrived>)> {
+    let (store, committed) = Store::look_as(mem, superblock)?;
+    let mut walk = Walk::of(&store, committed, true, progress);
+    walk.everything();
+    let mut slabs = Vec::new();
+    for number in 0..superblock.extents * SLABS_PER_EXTENT {
+        let slab = walk.slab(number)?;
+        let needed: Bits = slab.reached.iter().zip(&slab.kept).map(|(a, b)| a | b).collect();
+        if needed != slab.marked {
+            slabs.push(Arrived { number, class: slab.class, needed });
+        }
+    }
+    Ok((walk.report, slabs))
 }
 
 struct Slab {
@@ -164,7 +194,26 @@ struct Counted {
     bytes: u64,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    fn of(
+        store: &'a Store,
+        committed: Committed,
+        deep: bool,
+        progress: &'a mut dyn FnMut(u64, u64),
+    ) -> Walk<'a> {
+        let total = (0..=Db::COUNT).map(|db| store.len(Db(db))).sum();
+        let (epoch, applied) = (committed.epoch, store.applied());
+        let report = Report { epoch, applied, deep, ..Report::default() };
+        let reached = HashMap::new();
+        Walk { store, committed, reached, report, progress, total, dropping: false }
+    }
+
+    /// All that the pool's roots lead to.
+    fn everything(&mut self) {
+        self.root();
+        self.try_part(Walk::snapshots);
+    }
+
     /// Runs `part` and puts its error, if any, among the problems.
     fn try_part(&mut self, part: impl FnOnce(&mut Self) -> Result<()>) {
         if let Err(e) = part(self) {
@@ -328,6 +377,9 @@ impl Walk<'_> {
         let mem = self.mem();
         let Some(node) = trie::node(&mem, pointer)? else { return Ok(()) };
         self.reach(node.at, node.len)?;
+        if spot.depth > trie::HASH_BITS as usize {
+            return Err(StoreError::corrupt("a trie deeper than any can be", node.at));
+        }
         if !spot.is_nested && !node.entries.is_empty() {
             self.report.shape.leaf(node.entries.len(), spot.depth);
         }

@@ -4,7 +4,7 @@
 //! ([`Mem::verify`](crate::persist::Mem)); afterwards only passes look for what the medium has lost
 //! since.
 
-use crate::alloc::{record, slab_at};
+use crate::alloc::slab_at;
 use crate::error::Result;
 use crate::heap::Offset;
 use crate::layout::pool::{BIRTH_MASK, CLASS_BYTES, EXTENT, SLABS_PER_EXTENT, extent_at};
@@ -52,14 +52,7 @@ impl Store {
     }
 
     fn scrub_slab(&self, slab: u64, found: &mut Scrubbed) -> Result<()> {
-        let alloc = &self.heap.alloc;
-        let (class, bits) = match alloc.loaded(slab) {
-            Some((class, bits)) => (class, bits.to_vec()),
-            None => match record::read(&self.heap.mem, slab, alloc.committed())? {
-                Some(record) => (record.class, record.bits.to_vec()),
-                None => return Ok(()),
-            },
-        };
+        let Some((class, bits)) = self.heap.alloc.slab_in_use(slab)? else { return Ok(()) };
         let Some(&bytes) = CLASS_BYTES.get(class as usize) else { return Ok(()) };
         for (word, &bits) in bits.iter().enumerate() {
             let mut bits = bits;

@@ -36,8 +36,8 @@ pub struct Sealed {
 
 /// A durable epoch: to be handed to [`super::Store::release`].
 pub struct Published {
-    pub(super) epoch: u64,
-    pub(super) ceiling: u64,
+    /// What its superblock says.
+    pub(super) state: Superblock,
     pub(super) dead: Vec<(u64, Vec<u64>)>,
     /// Entries up to here are in the root before this one: the log may be purged to it, and a
     /// damaged superblock still finds all it needs.
@@ -80,8 +80,8 @@ impl Committer {
         superblock: Superblock,
         committed: Committed,
         copy: usize,
-        ceiling: u64,
     ) -> Result<Committer> {
+        let ceiling = superblock.ceiling + EPOCHS_AHEAD;
         let mut committer = Committer {
             mem,
             unswept: if committed.voids.is_empty() { 0 } else { superblock.extents },
@@ -167,7 +167,7 @@ impl Committer {
             ..std::mem::take(&mut self.last)
         };
         self.write_superblock()?;
-        Ok(Published { epoch: sealed.epoch, ceiling, dead, purge_upto, applied })
+        Ok(Published { state: self.last.clone(), dead, purge_upto, applied })
     }
 
     /// Marks the pool as stopped in order: no epoch above the root was used.

@@ -80,9 +80,9 @@ pub struct Store {
     dead: VecDeque<Vec<u64>>,
     /// The root before the committed one: a damaged superblock falls back to it.
     fallback_epoch: u64,
-    committed_epoch: u64,
+    /// The superblock of the last commit that was released, or of the open.
+    committed: Superblock,
     pins: Arc<Pins>,
-    ceiling: u64,
     /// Evacuation waits for commits to free what has died.
     pub(crate) draining: bool,
     /// What was there when evacuation had gained nothing: until that changes there is no other pass.
@@ -106,6 +106,11 @@ pub struct Pin {
 }
 
 impl Pin {
+    /// The bytes it holds.
+    pub(crate) fn mem(&self) -> &Arc<Mem> {
+        &self.mem
+    }
+
     /// What was there when the pin was taken.
     pub fn view(&self) -> View<'_> {
         View::new(&self.mem, self.root, self.hash_key).with_catalogue(self.catalogue)
@@ -180,8 +185,7 @@ impl Store {
                 .other_is_bad
                 .map(|bad| format!("{bad}; opened epoch {} from the other copy", superblock.epoch)),
         };
-        let committer =
-            Committer::take_over(mem, superblock, committed, chosen.copy, store.ceiling)?;
+        let committer = Committer::take_over(mem, superblock, committed, chosen.copy)?;
         Ok((store, committer, opened))
     }
 
@@ -189,13 +193,19 @@ impl Store {
     /// which records count, the number of extents, and what an open would mend.
     pub(crate) fn look(mem: Arc<Mem>) -> Result<(Store, Committed, u64, Option<String>)> {
         let chosen = choose(&mem)?;
-        check_length(&mem, &chosen.superblock)?;
-        check_root(&mem, chosen.superblock.root & OFFSET_MASK)?;
-        let committed = committed_of(&chosen.superblock);
-        let options = PoolOptions { capacity_bytes: 0, new_hash_key: [0; 2], new_uuid: [0; 16] };
-        let mut store = Store::new(mem, &chosen.superblock, &committed, &options);
-        store.find_newest_snapshot()?;
+        let (store, committed) = Store::look_as(mem, &chosen.superblock)?;
         Ok((store, committed, chosen.superblock.extents, chosen.other_is_bad))
+    }
+
+    /// As [`Store::look`], on a pool that has no superblocks yet: `superblock` is what they will say.
+    pub(crate) fn look_as(mem: Arc<Mem>, superblock: &Superblock) -> Result<(Store, Committed)> {
+        check_length(&mem, superblock)?;
+        check_root(&mem, superblock.root & OFFSET_MASK)?;
+        let committed = committed_of(superblock);
+        let options = PoolOptions { capacity_bytes: 0, new_hash_key: [0; 2], new_uuid: [0; 16] };
+        let mut store = Store::new(mem, superblock, &committed, &options);
+        store.find_newest_snapshot()?;
+        Ok((store, committed))
     }
 
     fn new(mem: Arc<Mem>, sb: &Superblock, committed: &Committed, options: &PoolOptions) -> Store {
@@ -221,9 +231,8 @@ impl Store {
             dying: VecDeque::new(),
             dead: VecDeque::new(),
             fallback_epoch: sb.epoch,
-            committed_epoch: sb.epoch,
+            committed: sb.clone(),
             pins: Arc::default(),
-            ceiling: sb.ceiling + EPOCHS_AHEAD,
             draining: false,
             fruitless: None,
         }
@@ -300,7 +309,7 @@ impl Store {
 
     /// The last epoch known to be durable.
     pub fn committed_epoch(&self) -> Epoch {
-        Epoch(self.committed_epoch)
+        Epoch(self.committed.epoch)
     }
 
     /// What the pool's space is used for.
@@ -396,7 +405,16 @@ impl Store {
 
     /// Holds a root that is sealed: its blocks are not reused while the pin lives.
     pub(crate) fn pin_root(&self, root: u64, catalogue: u64) -> Pin {
-        let epoch = self.heap.epoch - 1;
+        self.pin_at(self.heap.epoch - 1, root, catalogue)
+    }
+
+    /// Holds what the last commit that was released made durable, and says what that is.
+    pub(crate) fn pin_committed(&self) -> (Pin, &Superblock) {
+        let Superblock { epoch, root, snapshots, .. } = self.committed;
+        (self.pin_at(epoch, root, snapshots), &self.committed)
+    }
+
+    fn pin_at(&self, epoch: u64, root: u64, catalogue: u64) -> Pin {
         *self.pins.held.lock().entry(epoch).or_insert(0) += 1;
         Pin {
             epoch,
@@ -411,9 +429,8 @@ impl Store {
     /// Takes note that a commit is durable: what died before the root it replaced may be reused
     /// once no reader sees it.
     pub fn release(&mut self, published: Published) {
-        self.fallback_epoch = self.committed_epoch;
-        self.committed_epoch = published.epoch;
-        self.ceiling = published.ceiling;
+        self.fallback_epoch = self.committed.epoch;
+        self.committed = published.state;
         self.dying.extend(published.dead);
         let held = self.pins.held.lock().keys().next().copied().unwrap_or(u64::MAX);
         while let Some((died, _)) = self.dying.front() {
@@ -501,9 +518,12 @@ fn create_file(path: &Path, options: &PoolOptions) -> Result<()> {
         let (media, _) = FileMedia::open(&fresh, file_bytes(0))?;
         create(&Arc::new(Mem::new(Box::new(media))), options)?;
     }
-    std::fs::rename(&fresh, path).map_err(|e| fail("creating the pool", e))?;
-    let directory = path.parent().unwrap_or(Path::new("."));
-    std::fs::File::open(directory)
-        .and_then(|directory| directory.sync_all())
-        .map_err(|e| fail("syncing the directory of", e))
+    rename_durably(&fresh, path).map_err(|e| fail("creating the pool", e))
+}
+
+/// Gives `from` the name `to`, in the same directory, and syncs that.
+pub(crate) fn rename_durably(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::rename(from, to)?;
+    let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty());
+    std::fs::File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }

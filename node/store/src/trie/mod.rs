@@ -35,7 +35,7 @@ pub trait Entries {
 }
 
 /// Bits of a hash.
-const HASH_BITS: u32 = 64;
+pub(crate) const HASH_BITS: u32 = 64;
 /// Fewer entries than this in two sibling leaves, and they become one.
 const MERGE_BELOW: usize = LEAF_ENTRIES / 2 + 1;
 
