@@ -252,7 +252,11 @@ impl<'a> Record<'a> {
             return Err(StoreError::corrupt("a key longer than any can be", at));
         }
         let inline_len = if nested { 0 } else { (count >> 16) as usize };
-        mem.verify(at, (next - at) as usize + key_len as usize + inline_len)?;
+        let len = (next - at) as usize + key_len as usize + inline_len;
+        if len > BLOCK_MAX {
+            return Err(StoreError::corrupt("a key and value longer than any block", at));
+        }
+        mem.verify(at, len)?;
         let key = mem.bytes(next, key_len as usize)?;
         let value = match (tree, nested_len, bytes, order) {
             (Some(tree), Some(len), Some(bytes), Some(order)) => {

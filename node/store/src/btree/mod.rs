@@ -24,7 +24,7 @@ pub use write::{Cut, Side};
 use crate::error::{Result, StoreError};
 use crate::heap::{Offset, expect};
 use crate::layout::pool::btree::{NODE_LEN, WORDS};
-use crate::layout::pool::{HEADER, OFFSET_BITS, OFFSET_MASK, kind};
+use crate::layout::pool::{CHUNK_BYTES, HEADER, OFFSET_BITS, OFFSET_MASK, kind};
 use crate::persist::Mem;
 use way::Way;
 
@@ -289,6 +289,9 @@ impl<const K: usize, const V: usize> Btree<K, V> {
 /// [`StoreError::Corrupt`] when it is not.
 pub fn chunk_len(mem: &Mem, at: Offset) -> Result<usize> {
     let len = expect(mem, at, kind::CHUNK, "a chunk")?.count as usize;
+    if len > CHUNK_BYTES {
+        return Err(StoreError::corrupt("a chunk longer than any can be", at));
+    }
     mem.verify(at, HEADER + len)?;
     Ok(len)
 }
