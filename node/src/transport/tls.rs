@@ -140,7 +140,7 @@ impl Identity {
         for authority in &authorities {
             roots.add(authority.certificate.clone()).map_err(tls_error)?;
         }
-        let (certificate, key) = authorities[0].issue(node)?;
+        let (certificate, key) = authorities[0].issue(vec![name_of(node)])?;
         let reset_seed = derive(secrets[0].as_bytes(), &["reset", &node.to_string()]);
         let chain = vec![certificate];
         Ok(Identity { node, chain, key, roots: Arc::new(roots), reset_seed })
@@ -169,6 +169,17 @@ impl Identity {
         let private = PrivateKeyDer::from_pem_file(key).map_err(|error| file_error(key, error))?;
         let reset_seed = derive(private.secret_der(), &["reset", &node.to_string()]);
         Ok(Identity { node, chain, key: private, roots: Arc::new(roots), reset_seed })
+    }
+
+    /// As from a secret, but with a certificate that has these names.
+    #[cfg(test)]
+    pub(super) fn with_names(secret: &str, names: &[&str]) -> Identity {
+        let mut identity = Identity::from_secrets(NodeId(0), secret).expect("an identity");
+        let authority = Authority::derive(secret).expect("an authority");
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        let (certificate, key) = authority.issue(names).expect("a certificate");
+        (identity.chain, identity.key) = (vec![certificate], key);
+        identity
     }
 
     /// Whom it proves.
@@ -308,10 +319,10 @@ impl Authority {
 
     fn issue(
         &self,
-        node: NodeId,
+        names: Vec<String>,
     ) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), IdentityError> {
         let key = KeyPair::generate_for(&PKCS_ED25519).map_err(tls_error)?;
-        let mut params = CertificateParams::new(vec![name_of(node)]).map_err(tls_error)?;
+        let mut params = CertificateParams::new(names).map_err(tls_error)?;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];

@@ -210,7 +210,6 @@ pub(super) async fn serve(
 ) {
     let session = Arc::new(Session {
         node,
-        requests: Semaphore::new(net.limits.calls_max as usize * 2),
         bytes: Semaphore::new(net.limits.calls_bytes_max),
         net: net.clone(),
     });
@@ -239,9 +238,8 @@ pub(super) async fn serve(
 struct Session {
     net: Arc<Net>,
     node: NodeId,
-    /// Places for requests that are being read, handled or answered.
-    requests: Semaphore,
-    /// Places for their bytes.
+    /// Places for the bytes of requests that are being read, handled or answered. (How many those
+    /// may be, QUIC sees to: a stream counts until it is answered, also if its asker gave up.)
     bytes: Semaphore,
 }
 
@@ -252,9 +250,8 @@ impl Session {
         let mut stamp = self.net.stamp(self.node, ShardId::NONE);
         stamp.request_id = 0;
         // Held to the end.
-        let place = self.requests.try_acquire();
         let mut room = None;
-        let reply = match self.open(place.is_ok(), &mut inbox, &mut room).await {
+        let reply = match self.open(&mut inbox, &mut room).await {
             Opened::Request(envelope, request) => {
                 stamp = Stamp::answering(&envelope, self.net.cluster(), self.net.node);
                 self.handle(envelope.shard, request).await
@@ -273,15 +270,9 @@ impl Session {
     /// Reads and judges a request, within what may be read at once and the time it may take.
     async fn open<'a>(
         &'a self,
-        has_place: bool,
         inbox: &mut Inbox,
         room: &mut Option<SemaphorePermit<'a>>,
     ) -> Opened {
-        if !has_place {
-            self.net.count(|refused| refused.busy += 1);
-            let text = "too many requests of this peer are waiting here";
-            return Opened::Refused(refused(RefusedCode::Busy, text));
-        }
         let limit = self.net.limits.message_timeout;
         match time::timeout(limit, self.read(inbox, room)).await {
             Ok(Ok((envelope, request))) => Opened::Request(envelope, request),

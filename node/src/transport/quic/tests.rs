@@ -210,3 +210,6 @@ fn closing_tells_the_peers_and_frees_the_port() {
     let off = wait(b.call(Call { to: NodeId(1), ..ask() }));
     assert!(matches!(off, Err(CallError::Unreachable { .. })), "{off:?}");
 }
+
+mod faults;
+mod hostile;
