@@ -61,6 +61,18 @@ impl Engine {
         &mut self.store
     }
 
+    /// Puts another store in the place of this one, as a replica does that gets a peer's; returns the
+    /// old one. Whoever watches anything finds it changed; when keys were used is forgotten.
+    pub fn replace_store(&mut self, store: Store) -> Store {
+        let recency = Recency::new(CELLS);
+        recency.set_policy(self.recency.policy());
+        self.recency = Arc::new(recency);
+        self.limits = Limits::of(&store.view());
+        self.room.forget();
+        self.watches.touch_every_one();
+        std::mem::replace(&mut self.store, store)
+    }
+
     /// When encodings change.
     pub fn limits(&self) -> &Limits {
         &self.limits

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use cairn_store::log::LogId;
-use cairn_store::{Committer, Evacuated, Evacuation, Progress, StoreError};
+use cairn_store::{Committer, Evacuated, Evacuation, Progress, Sealed, StoreError};
 use parking_lot::{Condvar, Mutex};
 
 use super::group::Group;
@@ -293,11 +293,13 @@ impl Worker {
 
     fn commit(&mut self) -> Result<(), StoreError> {
         let start = clock::now();
-        let Some(sealed) = self.group.seal() else { return Ok(()) };
+        let Some(sealed) = self.seal() else { return Ok(()) };
         let published = self.committer.commit(sealed)?;
         let (term, index) = published.purge_upto;
         let applied = published.applied.1;
-        self.group.release(published);
+        if !self.group.release(published) {
+            return Ok(());
+        }
         if index.0 > 0 {
             self.group.purge(LogId::new(term, index));
         }
@@ -307,6 +309,24 @@ impl Worker {
         self.stats.max_us.fetch_max(us, Ordering::Relaxed);
         self.stats.applied_index.store(applied.0, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// An epoch of the pool that is committed here: of the one that took its place, if one did.
+    fn seal(&mut self) -> Option<Sealed> {
+        self.follow();
+        let sealed = self.group.seal()?;
+        if !self.committer.is_of(&sealed) {
+            // Replaced in between.
+            self.follow();
+        }
+        self.committer.is_of(&sealed).then_some(sealed)
+    }
+
+    /// Commits another pool from here on, if one took the place of this.
+    fn follow(&mut self) {
+        if let Some(committer) = self.group.take_committer() {
+            self.committer = committer;
+        }
     }
 
     /// Gets back what has died, when space is short (the fall-back root holds it for one commit

@@ -26,7 +26,7 @@ use cairn_protocol::op::{
 };
 use cairn_protocol::resp::Writer;
 use cairn_store::log::{Log, LogError, LogId};
-use cairn_store::{Evacuation, Progress, Published, Sealed, StoreError};
+use cairn_store::{Committer, Evacuation, Progress, Published, Sealed, Store, StoreError};
 use futures_util::FutureExt;
 use openraft::EntryPayload;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -135,6 +135,8 @@ pub struct Group {
     sealed_bytes: AtomicU64,
     /// A sealed epoch is being made durable.
     committing: AtomicBool,
+    /// Commits the pool that took the place of the one whose committer is at work.
+    replaced: Mutex<Option<Committer>>,
     /// Writers are a whole epoch ahead of the commit, and wait for it.
     paused: AtomicBool,
     /// Whoever applies an entry has let go of the engine in the middle of it.
@@ -241,6 +243,7 @@ impl Group {
             sealed_ops: AtomicU64::new(0),
             sealed_bytes: AtomicU64::new(0),
             committing: AtomicBool::new(false),
+            replaced: Mutex::default(),
             paused: AtomicBool::new(false),
             half_applied: AtomicBool::new(false),
             pace: OnceLock::new(),
@@ -316,12 +319,36 @@ impl Group {
         pinned
     }
 
-    /// Hands the pool what a commit has made durable.
-    pub(super) fn release(&self, published: Published) {
+    /// Hands the pool what a commit has made durable; false when that was another pool, whose place
+    /// this one took meanwhile.
+    pub(super) fn release(&self, published: Published) -> bool {
         let mut engine = self.engine.write();
         let start = clock::now();
-        engine.store_mut().release(published);
+        let is_this = engine.store_mut().release(published);
         self.upkeep.hold(Hold::Write, clock::nanos_since(start));
+        is_this
+    }
+
+    /// Puts another pool, which `committer` commits, in the place of this one's. No entry may be
+    /// half applied.
+    pub(super) fn replace(&self, store: Store, committer: Committer) {
+        let (term, index) = store.applied();
+        let mut engine = self.engine.write();
+        assert!(!self.half_applied.load(Ordering::Relaxed), "a pool replaced inside an entry");
+        let start = clock::now();
+        let old = engine.replace_store(store);
+        let unused = self.replaced.lock().replace(committer);
+        *self.purge_upto.lock() = Some(LogId::new(term, index));
+        self.term.store(term.0, Ordering::Release);
+        self.upkeep.hold(Hold::Write, clock::nanos_since(start));
+        drop(engine);
+        // Unmapping takes its time.
+        drop((old, unused));
+    }
+
+    /// The committer of a pool that took this one's place since it was last asked for.
+    pub(super) fn take_committer(&self) -> Option<Committer> {
+        self.replaced.lock().take()
     }
 
     /// The commit is over: lets writers that had to wait go on.

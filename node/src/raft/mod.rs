@@ -5,7 +5,7 @@
 //! when its own log has it; the rest of the path (entries with term and index, append completed by
 //! callback, apply in batches, votes, purge behind the committed epoch) is what more voters need too.
 //! [`long_read`] answers what would hold others up from a pinned root.
-//! [`place`] leads to a pool on a device.
+//! [`place`] leads to a pool on a device, [`install`] puts a peer's pool in its place.
 //! [`types`] and [`log_store`] are openraft's side of it, which more voters will use.
 //! [`epoch`] commits the pool in the background, [`scrub`] looks for damage in it, [`expiry`]
 //! proposes the reclaiming of expired keys, [`eviction`] what goes when memory is full.
@@ -18,6 +18,7 @@ pub mod epoch;
 pub mod eviction;
 pub mod expiry;
 pub mod group;
+pub mod install;
 pub mod log_store;
 pub mod long_read;
 mod outcome;

@@ -19,6 +19,7 @@ use cairn_store::{Committer, Db, Opened, PoolOptions, Store};
 
 use openraft::BasicNode;
 
+use super::install;
 use super::propose::first_key;
 use super::types::{Membership, encode_applied_membership};
 use crate::ops::config::Durability;
@@ -191,7 +192,10 @@ fn check_pair(
     let dir = options.dir.display();
     let (term, applied) = opened.applied;
     let last = match pairing(opened.applied, recovered) {
-        Pairing::Whole => return Ok(()),
+        Pairing::Whole => {
+            install::forget(&options.dir.join(POOL_FILE));
+            return Ok(());
+        }
         Pairing::PoolTooOld { first } => {
             return Err(format!(
                 "the pool {dir}/{POOL_FILE} holds entries up to {applied}, the log {dir}/log only \
@@ -201,8 +205,10 @@ fn check_pair(
         }
         Pairing::LogTooShort { last } => last,
     };
-    if options.durability == Durability::EverySec && !recovered.created {
-        // The page cache took the log's end with it, not what the pool had synced.
+    let is_lost = options.durability == Durability::EverySec && !recovered.created;
+    if is_lost || install::has_brought(&options.dir.join(POOL_FILE), opened.applied) {
+        // The page cache took the log's end with it, not what the pool had synced; or the pool is a
+        // peer's, and the log has yet to go on behind it.
         return log.purge(SHARD, LogId::new(term, applied)).map_err(|error| error.to_string());
     }
     Err(format!(

@@ -10,10 +10,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use cairn_engine::Engine;
 use cairn_store::Store;
 use cairn_store::check::Scrubbed;
 use cairn_store::persist::Mem;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, RwLockReadGuard};
 
 use super::group::Group;
 
@@ -62,9 +63,7 @@ impl Scrubber {
     /// When the system refuses a thread.
     pub fn start(group: Arc<Group>, rate: u64) -> std::io::Result<Scrubber> {
         let (bell, stats) = (Arc::<Bell>::default(), Arc::<ScrubStats>::default());
-        let mem = group.read().store().mem_arc();
-        let worker =
-            Worker { group, mem, rate, bell: Arc::clone(&bell), stats: Arc::clone(&stats) };
+        let worker = Worker { group, rate, bell: Arc::clone(&bell), stats: Arc::clone(&stats) };
         let thread = std::thread::Builder::new().name("cairn-scrub".into());
         let handle = thread.spawn(move || worker.run())?;
         Ok(Scrubber { bell, stats, handle })
@@ -87,7 +86,6 @@ impl Scrubber {
 
 struct Worker {
     group: Arc<Group>,
-    mem: Arc<Mem>,
     rate: u64,
     bell: Arc<Bell>,
     stats: Arc<ScrubStats>,
@@ -95,8 +93,13 @@ struct Worker {
 
 impl Worker {
     fn run(&self) {
-        let mut slower = 1;
+        let (mut slower, mut pool) = (1, [0; 16]);
         loop {
+            let uuid = self.group.read().store().uuid();
+            if pool != uuid {
+                // Nobody has gone through this one yet.
+                (slower, pool) = (1, uuid);
+            }
             self.stats.trusted.store(self.group.read().store().is_trusted(), Ordering::Relaxed);
             let due = self.rate > 0 && self.group.read().store().extents() > 0;
             if due && !self.pass(slower) || self.rests(IDLE) {
@@ -108,23 +111,27 @@ impl Worker {
         }
     }
 
-    /// Goes through all extents; false when it is to stop.
+    /// Goes through all extents; false when it is to stop. A pool that takes this one's place
+    /// meanwhile is left to the next pass.
     fn pass(&self, slower: u32) -> bool {
-        let extents = self.group.read().store().extents();
+        let (mem, extents) = {
+            let engine = self.group.read();
+            (engine.store().mem_arc(), engine.store().extents())
+        };
         let pause = Duration::from_secs_f64(EXTENT_BYTES as f64 / self.rate as f64) * slower;
         self.stats.extents.store(extents, Ordering::Relaxed);
         let mut damaged = 0;
         for extent in 0..extents {
-            Store::warm_extent(&self.mem, extent);
-            let found = self.extent(extent);
+            Store::warm_extent(&mem, extent);
+            let Some(found) = self.extent(&mem, extent) else { return true };
             damaged += found.damaged;
             if let Some(at) = found.first {
                 self.report(at, damaged);
             }
             if damaged == 0 {
-                let store = self.group.read();
-                if !store.store().is_trusted() {
-                    store.store().trust_below(Some(extent + 1));
+                let Some(engine) = self.engine(&mem) else { return true };
+                if !engine.store().is_trusted() {
+                    engine.store().trust_below(Some(extent + 1));
                 }
             }
             self.stats.extents_done.store(extent + 1, Ordering::Relaxed);
@@ -133,23 +140,31 @@ impl Worker {
             }
         }
         if damaged == 0 {
-            self.group.read().store().trust_below(None);
+            let Some(engine) = self.engine(&mem) else { return true };
+            engine.store().trust_below(None);
             self.stats.damaged.store(0, Ordering::Relaxed);
         }
         self.stats.passes.fetch_add(1, Ordering::Relaxed);
         true
     }
 
-    fn extent(&self, extent: u64) -> Scrubbed {
+    /// The engine, while its pool is the one in `mem`.
+    fn engine(&self, mem: &Arc<Mem>) -> Option<RwLockReadGuard<'_, Engine>> {
+        let engine = self.group.read();
+        Arc::ptr_eq(&engine.store().mem_arc(), mem).then_some(engine)
+    }
+
+    /// What a look at an extent comes to; `None` when the pool in `mem` was replaced.
+    fn extent(&self, mem: &Arc<Mem>, extent: u64) -> Option<Scrubbed> {
         let mut sum = Scrubbed::default();
         for slab in 0..SLABS {
             // A slab under one hold: some microseconds.
-            let found = self.group.read().store().scrub(extent, slab);
+            let found = self.engine(mem)?.store().scrub(extent, slab);
             sum.sound += found.sound;
             sum.damaged += found.damaged;
             sum.first = sum.first.or(found.first);
         }
-        sum
+        Some(sum)
     }
 
     fn report(&self, at: u64, damaged: u64) {
@@ -160,8 +175,8 @@ impl Worker {
         self.stats.trusted.store(false, Ordering::Relaxed);
         self.stats.damaged.store(damaged, Ordering::Relaxed);
         self.stats.first_damaged_at.store(at, Ordering::Relaxed);
-        let path =
-            self.mem.media().path().map_or_else(String::new, |path| path.display().to_string());
+        let mem = engine.store().mem_arc();
+        let path = mem.media().path().map_or_else(String::new, |path| path.display().to_string());
         tracing::error!(
             "block at byte {at} of the pool {path} is damaged: what lies in it answers CORRUPT, the \
              rest is served; stop the node, run `cairn check --deep` and restore the data that it \

@@ -67,6 +67,8 @@ pub struct Evacuation {
     stage: Stage,
     done: Evacuated,
     everything: bool,
+    /// The pool that the pass is in.
+    pool: [u8; 16],
     /// What was there when the pass began.
     began: [u64; 3],
 }
@@ -152,6 +154,11 @@ impl Store {
         budget: usize,
         last_resort: bool,
     ) -> Result<Progress> {
+        if pass.pool != self.uuid() {
+            // Another pool took the place of the one that it was in.
+            pass.stage = Stage::Idle;
+            pass.pool = self.uuid();
+        }
         match std::mem::take(&mut pass.stage) {
             Stage::Idle => {
                 pass.began = self.evacuation_state();

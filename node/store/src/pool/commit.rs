@@ -22,6 +22,8 @@ use std::sync::Arc;
 
 /// An epoch that no longer changes, on its way to the medium.
 pub struct Sealed {
+    /// The pool that it is of.
+    pub(super) uuid: [u8; 16],
     pub(super) epoch: u64,
     pub(super) events: Vec<(u64, Vec<u64>)>,
     pub(super) root: u64,
@@ -137,6 +139,7 @@ impl Committer {
     /// [`crate::StoreError::Io`] or [`crate::StoreError::Stopped`]: final; the pool on the medium
     /// is as the last successful commit left it.
     pub fn commit(&mut self, sealed: Sealed) -> Result<Published> {
+        assert!(self.is_of(&sealed), "an epoch of another pool");
         let dead = self.apply_events(&sealed)?;
         self.seal_blocks(&sealed)?;
         let mut touched = std::mem::take(&mut self.touched);
@@ -168,6 +171,11 @@ impl Committer {
         };
         self.write_superblock()?;
         Ok(Published { state: self.last.clone(), dead, purge_upto, applied })
+    }
+
+    /// Whether a sealed epoch is of the pool that this commits, and not of one that took its place.
+    pub fn is_of(&self, sealed: &Sealed) -> bool {
+        self.last.uuid == sealed.uuid
     }
 
     /// Marks the pool as stopped in order: no epoch above the root was used.

@@ -370,6 +370,7 @@ impl Store {
         self.sealed_applied = self.applied;
         let usage = self.heap.alloc.usage();
         Some(Sealed {
+            uuid: self.uuid,
             epoch: self.heap.epoch - 1,
             events: std::mem::take(&mut self.sealed),
             root: self.root,
@@ -427,8 +428,12 @@ impl Store {
     }
 
     /// Takes note that a commit is durable: what died before the root it replaced may be reused
-    /// once no reader sees it.
-    pub fn release(&mut self, published: Published) {
+    /// once no reader sees it. False, and nothing is done, when it is a commit of another pool, whose
+    /// place this one took while it was under way.
+    pub fn release(&mut self, published: Published) -> bool {
+        if published.state.uuid != self.uuid {
+            return false;
+        }
         self.fallback_epoch = self.committed.epoch;
         self.committed = published.state;
         self.dying.extend(published.dead);
@@ -442,6 +447,7 @@ impl Store {
                 self.dead.push_back(blocks);
             }
         }
+        true
     }
 
     /// Makes up to `budget` places of dead blocks free again: a few with every write, so that no
