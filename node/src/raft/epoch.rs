@@ -1,6 +1,6 @@
 //! Commits the pool in the background: seals an epoch under the lock, makes it durable outside of
 //! it, purges the log behind it, and frees what FLUSHALL and its like have dropped. In between, it
-//! evacuates slabs that are nearly empty.
+//! evacuates slabs that are nearly empty, and gives the free end of the file back.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -287,8 +287,21 @@ impl Worker {
                 break;
             }
         }
+        self.give_back();
         self.committer.sweep(SWEEP_EXTENTS)?;
         Ok(())
+    }
+
+    /// Gives the free end of the file back, a piece at a time.
+    fn give_back(&self) {
+        loop {
+            match self.group.shrink() {
+                Ok(true) if !self.bell.asked.lock().commit => std::thread::yield_now(),
+                Ok(_) => return,
+                // Nothing is lost but space; the store does not try that again soon.
+                Err(error) => return tracing::warn!("{error}: its free end is kept for now"),
+            }
+        }
     }
 
     fn commit(&mut self) -> Result<(), StoreError> {

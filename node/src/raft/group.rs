@@ -397,6 +397,15 @@ impl Group {
         self.engine.write().store_mut().stop_evacuation(pass);
     }
 
+    /// Gives some of the free end of the pool's file back; says whether there is more.
+    pub(super) fn shrink(&self) -> Result<bool, StoreError> {
+        let mut engine = self.engine.write();
+        let start = clock::now();
+        let more = engine.store_mut().shrink_some();
+        self.upkeep.hold(Hold::Write, clock::nanos_since(start));
+        more
+    }
+
     /// Makes some places free again that commits have released; says whether there are more.
     pub(super) fn recycle(&self) -> bool {
         let mut engine = self.engine.write();

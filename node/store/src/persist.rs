@@ -26,7 +26,8 @@ pub struct Mem {
     before: AtomicU64,
     /// The epoch that is being written.
     now: AtomicU64,
-    /// Held while slab records are read by the writer or wiped by the committer.
+    /// Held while slab records are read or wiped by the writer, written or wiped by the committer,
+    /// or cut off.
     pub(crate) records: parking_lot::Mutex<()>,
 }
 
@@ -71,6 +72,18 @@ impl Mem {
         self.media.grow(file_bytes, backed)?;
         self.len.store(self.media.len(), Ordering::Release);
         Ok(())
+    }
+
+    /// Cuts the medium off at `file_bytes`: [`Media::shrink`]. Nobody may know of anything behind it.
+    ///
+    /// # Errors
+    /// As [`Media::shrink`].
+    pub(crate) fn shrink(&self, file_bytes: u64) -> Result<()> {
+        let _records = self.records.lock();
+        self.len.fetch_min(file_bytes, Ordering::AcqRel);
+        let shrunk = self.media.shrink(file_bytes);
+        self.len.store(self.media.len(), Ordering::Release);
+        shrunk
     }
 
     #[inline]

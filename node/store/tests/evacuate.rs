@@ -4,6 +4,7 @@
 
 use cairn_protocol::ids::{LogIndex, Term};
 use cairn_store::check::check;
+use cairn_store::layout::pool::SUPERBLOCK_AT;
 use cairn_store::media::HeapMedia;
 use cairn_store::persist::Mem;
 use cairn_store::{
@@ -229,5 +230,122 @@ fn what_a_snapshot_sees_is_left_where_it_is() {
     let mut pass = Evacuation::of_everything();
     pool.one_pass(&mut pass, &mut |_| {});
     assert_eq!(pass.done().blocks, 0, "{:?}", pass.done());
+    pool.assert_sound();
+}
+
+/// Keys that fill many extents, of which one in twenty is kept.
+fn thin_out(pool: &mut Pool) {
+    for n in 0..20_000u64 {
+        let key = n.to_string();
+        pool.store.put(DB, &pool.store.key(key.as_bytes()), TEXT, &fill(n, 2000)).unwrap();
+    }
+    pool.commit();
+    for n in (0..20_000u64).filter(|n| n % 20 > 0) {
+        let key = n.to_string();
+        assert!(pool.store.remove(DB, &pool.store.key(key.as_bytes())).unwrap());
+    }
+    (0..3).for_each(|_| pool.commit());
+}
+
+fn assert_thinned(pool: &Pool) {
+    assert_eq!(pool.store.len(DB), 1000);
+    for n in (0..20_000u64).step_by(20) {
+        let key = n.to_string();
+        let record = pool.store.get(DB, &pool.store.key(key.as_bytes())).unwrap().unwrap();
+        assert_eq!(record.value().to_vec().unwrap(), fill(n, 2000));
+    }
+}
+
+/// Damage to one superblock leads to the epoch before, which the file must be long enough for.
+fn assert_either_superblock_opens(path: &std::path::Path, options: &PoolOptions) {
+    let bytes = std::fs::read(path).unwrap();
+    for at in SUPERBLOCK_AT {
+        let mut bytes = bytes.clone();
+        bytes[at as usize + 70] ^= 1;
+        let media = HeapMedia::with_bytes(&bytes, options.capacity_bytes * 2);
+        let (store, ..) = Store::open(Arc::new(Mem::new(Box::new(media))), options).unwrap();
+        assert_eq!(store.len(DB), 1000);
+    }
+}
+
+#[test]
+fn what_is_free_at_the_end_goes_back_to_the_file_system() {
+    for folder in [std::path::Path::new("/dev/shm"), &std::env::temp_dir()] {
+        let folder = tempfile::tempdir_in(folder).unwrap();
+        let path = folder.path().join("pool");
+        let options =
+            PoolOptions { capacity_bytes: 128 << 20, new_hash_key: [7, 11], new_uuid: [3; 16] };
+        let (store, committer, _) = Store::open_file(&path, &options).unwrap();
+        let mut pool = Pool { mem: store.mem_arc(), store, committer, index: 0 };
+        let file_mib = || std::fs::metadata(&path).unwrap().len() >> 20;
+        thin_out(&mut pool);
+        let long = file_mib();
+        // Somebody still reads what was there before blocks were moved.
+        let pin = pool.store.pin();
+        let mut pass = Evacuation::default();
+        for _ in 0..8 {
+            pool.store.evacuate(&mut pass, 10_000, false).unwrap();
+            pool.commit();
+            while pool.store.shrink_some().unwrap() {}
+        }
+        let pinned = file_mib();
+        for n in (0..20_000u64).step_by(20) {
+            let key = n.to_string();
+            let record = pin.view().get(DB, &pool.store.key(key.as_bytes())).unwrap().unwrap();
+            assert_eq!(record.value().to_vec().unwrap(), fill(n, 2000));
+        }
+        drop(pin);
+        pool.commit();
+        pool.evacuate(&mut pass);
+        assert!(!pool.store.shrink_some().unwrap() && file_mib() == pinned, "too early");
+        pool.commit();
+        assert!(!pool.store.shrink_some().unwrap() && file_mib() == pinned, "too early");
+        pool.commit();
+        while pool.store.shrink_some().unwrap() {}
+        let short = file_mib();
+        println!("{}: {long} MiB, pinned {pinned} MiB, then {short} MiB", folder.path().display());
+        assert!(long > 40 && pinned > 40 && short <= 10);
+        assert_thinned(&pool);
+        assert_either_superblock_opens(&path, &options);
+        pool.assert_sound();
+        // It can grow again, and is found again.
+        thin_out(&mut pool);
+        assert_thinned(&pool);
+        pool.assert_sound();
+        drop(pool);
+        let (store, committer, _) = Store::open_file(&path, &options).unwrap();
+        let mut pool = Pool { mem: store.mem_arc(), store, committer, index: 1000 };
+        assert_thinned(&pool);
+        pool.assert_sound();
+    }
+}
+
+#[test]
+fn a_file_that_a_crash_left_long_is_cut_after_the_next_open() {
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+    let path = folder.path().join("pool");
+    let options =
+        PoolOptions { capacity_bytes: 128 << 20, new_hash_key: [7, 11], new_uuid: [3; 16] };
+    let open = |index| {
+        let (store, committer, _) = Store::open_file(&path, &options).unwrap();
+        Pool { mem: store.mem_arc(), store, committer, index }
+    };
+    let mut pool = open(0);
+    thin_out(&mut pool);
+    pool.evacuate(&mut Evacuation::default());
+    (0..2).for_each(|_| pool.commit());
+    let long = std::fs::metadata(&path).unwrap().len();
+    drop(pool);
+    let mut pool = open(1000);
+    assert!(!pool.store.shrink_some().unwrap(), "too early");
+    // Two commits of nothing are enough.
+    for _ in 0..2 {
+        let sealed = pool.store.seal().expect("it is waited for");
+        pool.store.release(pool.committer.commit(sealed).unwrap());
+    }
+    assert!(pool.store.seal().is_none(), "nothing is waited for any more");
+    while pool.store.shrink_some().unwrap() {}
+    assert!(std::fs::metadata(&path).unwrap().len() < long / 4);
+    assert_thinned(&pool);
     pool.assert_sound();
 }

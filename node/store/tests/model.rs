@@ -11,6 +11,7 @@ use cairn_store::{
     SnapshotOutcome, Store, StoreError, Tree, Type, View,
 };
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 #[path = "model/transfer.rs"]
@@ -465,10 +466,23 @@ fn evacuate(store: &mut Store, pass: &mut Evacuation, rng: &mut Rng) {
         store.evacuate(pass, budget, rng.below(2) == 0).unwrap();
     }
     store.recycle_dead(rng.below(500) as usize);
+    give_back(store, rng);
     if rng.below(50) == 0 {
         store.stop_evacuation(pass);
     }
 }
+
+/// Cuts some of what the file is too long by, if the time has come for that.
+fn give_back(store: &mut Store, rng: &mut Rng) {
+    let before = store.mem_arc().media().len();
+    for _ in 0..rng.below(4) {
+        store.shrink_some().unwrap();
+    }
+    CUT_BYTES.fetch_add(before - store.mem_arc().media().len(), Ordering::Relaxed);
+}
+
+/// What all tests here have cut off.
+static CUT_BYTES: AtomicU64 = AtomicU64::new(0);
 
 fn commit(store: &mut Store, committer: &mut Committer) {
     if let Some(sealed) = store.seal() {
@@ -506,7 +520,7 @@ fn histories_agree_with_a_map_and_survive_crashes() {
         let granularity =
             if seed.is_multiple_of(2) { Granularity::Page } else { Granularity::CacheLine };
         let media = Arc::new(CrashMedia::new(CAPACITY, granularity, seed));
-        let mut mem = Arc::new(Mem::new(Box::new(Shared(media.clone()))));
+        let mut mem = Arc::new(Mem::new(Box::new(media.clone())));
         let mut current = media;
         let (mut store, mut committer, _) = Store::open(mem.clone(), &OPTIONS).unwrap();
         let (mut model, mut committed) = (Content::new(), Content::new());
@@ -530,7 +544,7 @@ fn histories_agree_with_a_map_and_survive_crashes() {
                     let image = current.crash();
                     current =
                         Arc::new(CrashMedia::from_image(&image, CAPACITY, granularity, rng.next()));
-                    mem = Arc::new(Mem::new(Box::new(Shared(current.clone()))));
+                    mem = Arc::new(Mem::new(Box::new(current.clone())));
                     (store, committer, _) = Store::open(mem.clone(), &OPTIONS).unwrap();
                     pass = Evacuation::of_everything();
                     if rng.below(2) == 0 {
@@ -549,6 +563,9 @@ fn histories_agree_with_a_map_and_survive_crashes() {
         assert!(report.is_clean(), "{report:?}");
         assert_eq!(report.keys, model.len() as u64 - hidden(&model));
     }
+    let cut_mib = CUT_BYTES.load(Ordering::Relaxed) >> 20;
+    println!("{cut_mib} MiB were given back");
+    assert!(cut_mib > 0 || std::env::var_os("CAIRN_SEED").is_some());
 }
 
 fn hidden(model: &Content) -> u64 {
@@ -618,7 +635,7 @@ fn crash_at_every_persist_point(
     let granularity =
         if seed.is_multiple_of(2) { Granularity::Page } else { Granularity::CacheLine };
     let media = Arc::new(CrashMedia::new(CAPACITY, granularity, seed));
-    let mem = Arc::new(Mem::new(Box::new(Shared(media.clone()))));
+    let mem = Arc::new(Mem::new(Box::new(media.clone())));
     let (mut store, mut committer, _) = Store::open(mem, &OPTIONS).unwrap();
     let mut model = Content::new();
     for _ in 0..60 {
@@ -746,7 +763,7 @@ fn snapshots_come_and_go_with_rollbacks_and_crashes() {
         println!("seed {seed}: replay with CAIRN_SEED={seed}");
         let mut rng = Rng(seed ^ 0x5a9);
         let media = Arc::new(CrashMedia::new(CAPACITY, Granularity::Page, seed));
-        let mut mem = Arc::new(Mem::new(Box::new(Shared(media.clone()))));
+        let mut mem = Arc::new(Mem::new(Box::new(media.clone())));
         let mut current = media;
         let (mut store, mut committer, _) = Store::open(mem.clone(), &OPTIONS).unwrap();
         let (mut model, mut committed) = (History::default(), History::default());
@@ -766,7 +783,7 @@ fn snapshots_come_and_go_with_rollbacks_and_crashes() {
                     let crashed =
                         CrashMedia::from_image(&image, CAPACITY, Granularity::Page, rng.next());
                     current = Arc::new(crashed);
-                    mem = Arc::new(Mem::new(Box::new(Shared(current.clone()))));
+                    mem = Arc::new(Mem::new(Box::new(current.clone())));
                     (store, committer, _) = Store::open(mem.clone(), &OPTIONS).unwrap();
                     pass = Evacuation::of_everything();
                     model = committed.clone();
@@ -827,7 +844,7 @@ fn a_lost_fence_or_flush_is_caught() {
 #[test]
 fn a_damaged_superblock_falls_back_to_the_epoch_before_and_two_are_an_error() {
     let media = Arc::new(CrashMedia::new(CAPACITY, Granularity::Page, 1));
-    let mem = Arc::new(Mem::new(Box::new(Shared(media.clone()))));
+    let mem = Arc::new(Mem::new(Box::new(media.clone())));
     let (mut store, mut committer, _) = Store::open(mem, &OPTIONS).unwrap();
     let (mut model, mut rng) = (Content::new(), Rng(5));
     let mut states = vec![];
@@ -928,33 +945,4 @@ fn a_full_pool_says_so_and_deletes_work() {
     let report = check(mem, true, &mut |_, _| {}).unwrap();
     assert!(report.is_clean(), "{report:?}");
     assert_eq!(store.len(Db(0)), 0);
-}
-
-/// Lets a test keep hold of the medium it gave to the pool.
-struct Shared(Arc<CrashMedia>);
-
-// SAFETY: forwards to a medium that keeps the promises.
-unsafe impl cairn_store::media::Media for Shared {
-    fn medium(&self) -> cairn_store::media::Medium {
-        self.0.medium()
-    }
-    fn base(&self) -> *mut u8 {
-        self.0.base()
-    }
-    fn len(&self) -> u64 {
-        self.0.len()
-    }
-    fn reserved(&self) -> u64 {
-        self.0.reserved()
-    }
-
-    fn grow(&self, file_bytes: u64, backed: &[(u64, u64)]) -> cairn_store::Result<()> {
-        self.0.grow(file_bytes, backed)
-    }
-    fn flush(&self, offset: u64, len: u64) {
-        self.0.flush(offset, len);
-    }
-    fn fence(&self) -> cairn_store::Result<()> {
-        self.0.fence()
-    }
 }

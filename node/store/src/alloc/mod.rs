@@ -433,8 +433,11 @@ impl Alloc {
         let mut loads = 0;
         loop {
             while let Some(slab) = self.classes[class].partial.pop() {
+                // Entries outlive the slab's extent, its emptying and its next class.
+                if slab / SLABS_PER_EXTENT >= self.extents() {
+                    continue;
+                }
                 let state = self.slab(slab);
-                // Entries outlive the slab's emptying and its next class.
                 if state.class as usize == class && state.listed {
                     state.listed = false;
                     if !state.is_full() && !state.leaving {
@@ -528,7 +531,8 @@ impl Alloc {
         self.mem.grow(file_bytes(have + want), &backed)?;
         for extent in have..have + want {
             // A crash may have left records of an epoch that was never committed here, and no
-            // list of void epochs outlives a sweep of the extents that were.
+            // list of void epochs outlives a sweep of the extents that were. Nor do those count
+            // that an extent had before it was cut off.
             self.wipe_records(extent)?;
             self.extents.push(None);
             self.load(extent as usize)?;
@@ -538,6 +542,8 @@ impl Alloc {
 
     fn wipe_records(&self, extent: u64) -> Result<()> {
         let (at, len) = (records_at(extent), RECORDS_PER_EXTENT_BYTES as usize);
+        // The committer may still be at the records of an extent cut off in the epoch it commits.
+        let _records = self.mem.records.lock();
         if self.mem.bytes(at, len)?.iter().any(|&byte| byte != 0) {
             self.mem.store(at, &vec![0; len])?;
             self.mem.flush(at, len as u64);

@@ -253,6 +253,42 @@ impl Alloc {
         self.extents() > extents + 1 + extents / 8
     }
 
+    /// Lets go of the free extents at the end, when there are so many that it is worth to make the
+    /// file shorter, or more than the limit allows; says whether there were any.
+    pub(crate) fn cut_tail(&mut self) -> bool {
+        let fit = Alloc::extents_for(self.usage().used_bytes.div_ceil(SLAB));
+        if !self.is_long(fit) && self.extents() <= self.extents_allowed() {
+            return false;
+        }
+        let (before, keep) = (self.extents(), fit.min(self.extents_allowed()));
+        while self.extents() > keep && self.is_last_free() {
+            self.cut_last();
+        }
+        self.extents() < before
+    }
+
+    /// Whether the last extent holds no block. One that is not loaded may.
+    fn is_last_free(&self) -> bool {
+        let last = self.extents.last().and_then(Option::as_ref);
+        last.is_some_and(|slabs| slabs.iter().all(|slab| slab.used == 0))
+    }
+
+    fn cut_last(&mut self) {
+        let last = self.extents() - 1;
+        for slab in last * SLABS_PER_EXTENT..(last + 1) * SLABS_PER_EXTENT {
+            let class = self.slab(slab).class;
+            // A class's current slab keeps its class when it is empty.
+            if class != NO_CLASS {
+                self.classes[class as usize].current = None;
+                self.vacate(slab);
+            }
+            self.free_slabs.remove(&slab);
+        }
+        self.extents.pop();
+        self.extents_loaded -= 1;
+        self.unloaded = self.unloaded.min(self.extents.len());
+    }
+
     /// Closes the slabs of an extent that are chosen.
     pub(crate) fn close(&mut self, choice: &Choice, extent: u64) {
         if extent >= self.extents() || self.extents[extent as usize].is_none() {

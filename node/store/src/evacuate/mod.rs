@@ -160,10 +160,7 @@ impl Store {
             pass.pool = self.uuid();
         }
         match std::mem::take(&mut pass.stage) {
-            Stage::Idle => {
-                pass.began = self.evacuation_state();
-                pass.stage = Stage::Surveys(Survey::default());
-            }
+            Stage::Idle => self.begin_pass(pass),
             Stage::Surveys(survey) => self.survey_some(pass, survey),
             Stage::Closes(choice, next) => self.close_some(pass, choice, next),
             Stage::Walks(cursor) => return self.walk_some(pass, cursor, budget, last_resort),
@@ -171,6 +168,15 @@ impl Store {
             Stage::Opens(next) => self.open_some(pass, next),
         }
         Ok(if pass.is_running() { Progress::More } else { Progress::Done })
+    }
+
+    fn begin_pass(&mut self, pass: &mut Evacuation) {
+        // Often the end of the file is free already, and nothing else is to be gained.
+        self.cut_tail();
+        if pass.everything || self.is_wasteful() {
+            pass.began = self.evacuation_state();
+            pass.stage = Stage::Surveys(Survey::default());
+        }
     }
 
     /// Gives a pass up: what it closed is opened again.
@@ -203,7 +209,7 @@ impl Store {
         };
         match chosen {
             Some(choice) => pass.stage = Stage::Closes(choice, 0),
-            None => self.fruitless = Some(self.evacuation_state()),
+            None => self.gain_nothing(),
         }
     }
 
@@ -215,9 +221,15 @@ impl Store {
         } else if self.heap.alloc.has_leaving() {
             Stage::Walks(Box::new(Cursor::new(self.heap.keep_upto)))
         } else {
-            self.fruitless = Some(self.evacuation_state());
+            self.gain_nothing();
             Stage::Idle
         };
+    }
+
+    /// Ends a pass that has nothing to move.
+    fn gain_nothing(&mut self) {
+        self.cut_tail();
+        self.fruitless = Some(self.evacuation_state());
     }
 
     fn walk_some(
@@ -291,6 +303,7 @@ impl Store {
             pass.stage = Stage::Opens(begin);
             return;
         }
+        self.cut_tail();
         let state = self.evacuation_state();
         self.fruitless = are_alike(pass.began, state).then_some(state);
     }

@@ -33,7 +33,7 @@ impl Granularity {
 pub struct Image {
     /// Which persist point it was taken at, counted from 0.
     pub point: u64,
-    /// What stood there: "flush" or "fence".
+    /// What stood there: "flush", "fence" or "shrink".
     pub at: &'static str,
     /// The bytes.
     pub bytes: Vec<u8>,
@@ -53,6 +53,15 @@ struct State {
     fences: u64,
     flushes: u64,
     recorder: Option<Recorder>,
+    cut_off: Option<CutOff>,
+}
+
+/// What was durable behind the place where the medium was cut. A crash may leave it until the first
+/// fence after the medium has grown again.
+struct CutOff {
+    at: usize,
+    bytes: Vec<u8>,
+    has_grown: bool,
 }
 
 /// Notes what is done to the medium.
@@ -93,6 +102,12 @@ impl Recorder {
         if !stored.is_empty() {
             self.trace.events.push(Event::Stored(stored));
         }
+    }
+
+    fn shrink(&mut self, now: &[u8], len: u64) {
+        self.look(now, 0..now.len());
+        self.seen.truncate(len as usize);
+        self.trace.events.push(Event::Shrank(len));
     }
 
     fn flush(&mut self, now: &[u8], offset: u64, len: u64) {
@@ -185,6 +200,7 @@ impl CrashMedia {
             fences: 0,
             flushes: 0,
             recorder: None,
+            cut_off: None,
         };
         CrashMedia { heap, granularity, state: Mutex::new(state) }
     }
@@ -193,7 +209,7 @@ impl CrashMedia {
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Calls `hook` with `images_a_point` images at every flush and every fence from now on.
+    /// Calls `hook` with `images_a_point` images at every flush, fence and cut from now on.
     pub fn on_persist(&self, images_a_point: u32, hook: Hook) {
         let mut state = self.lock();
         state.hook = Some(hook);
@@ -255,6 +271,13 @@ impl CrashMedia {
             if keep {
                 bytes[at..at + unit].copy_from_slice(&now[at..at + unit]);
             }
+        }
+        if let Some(cut_off) = &state.cut_off
+            && next(&mut state.seed) & 1 == 0
+        {
+            let end = cut_off.at + cut_off.bytes.len();
+            bytes.resize(bytes.len().max(end), 0);
+            bytes[cut_off.at..end].copy_from_slice(&cut_off.bytes);
         }
         bytes
     }
@@ -318,7 +341,34 @@ unsafe impl Media for CrashMedia {
     }
 
     fn grow(&self, file_bytes: u64, backed: &[(u64, u64)]) -> Result<()> {
+        if let Some(cut_off) = &mut self.lock().cut_off {
+            cut_off.has_grown |= file_bytes > cut_off.at as u64;
+        }
         self.heap.grow(file_bytes, backed)
+    }
+
+    fn can_shrink(&self) -> bool {
+        true
+    }
+
+    fn shrink(&self, file_bytes: u64) -> Result<()> {
+        let mut state = self.lock();
+        let state = &mut *state;
+        if let Some(recorder) = &mut state.recorder {
+            recorder.shrink(self.current(), file_bytes);
+        }
+        self.heap.shrink(file_bytes)?;
+        state.flushed.retain(|&(offset, len)| offset + len <= file_bytes);
+        let at = file_bytes as usize;
+        let mut bytes = state.durable.split_off(at.min(state.durable.len()));
+        if let Some(before) = state.cut_off.take() {
+            // It lies further on, or was durable once more and is in `bytes`.
+            bytes.resize(bytes.len().max(before.at.saturating_sub(at)), 0);
+            bytes.extend(before.bytes.into_iter().skip(at + bytes.len() - before.at));
+        }
+        state.cut_off = Some(CutOff { at, bytes, has_grown: false });
+        self.persist_point(state, "shrink");
+        Ok(())
     }
 
     fn asked_by(&self, site: Site) {
@@ -352,6 +402,7 @@ unsafe impl Media for CrashMedia {
         if state.drop_fence.is_some_and(|which| (state.fences - 1) % 2 == which) {
             return Ok(());
         }
+        state.cut_off.take_if(|cut_off| cut_off.has_grown);
         let now = self.current();
         state.durable.resize(now.len(), 0);
         let unit = self.granularity.unit();

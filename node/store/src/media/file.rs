@@ -18,6 +18,11 @@ pub struct FileMedia {
     map: Map,
     sharing: Sharing,
     len: AtomicU64,
+    /// How far the file was ever mapped: a mapping outlives the file's end, and is good again when
+    /// the file has grown.
+    mapped: AtomicU64,
+    /// How often the file was cut here.
+    cuts: AtomicU64,
     kind: Kind,
 }
 
@@ -101,25 +106,26 @@ impl FileMedia {
         let map =
             Map::reserve(reserved, PAGE as usize).map_err(|e| no_addresses(path, reserved, e))?;
         let path = path.to_path_buf();
-        let media = FileMedia { file, path, map, sharing, len: AtomicU64::new(0), kind };
+        let (len_now, mapped, cuts) = <(AtomicU64, AtomicU64, AtomicU64)>::default();
+        let media = FileMedia { file, path, map, sharing, len: len_now, mapped, cuts, kind };
         // Only whole pages are mapped; the pool itself refuses a file that is cut short.
         media.map_upto(len / PAGE * PAGE)?;
         Ok(media)
     }
 
     fn map_upto(&self, len: u64) -> Result<()> {
-        let mapped = self.len();
-        if len <= mapped {
-            return Ok(());
+        let mapped = self.mapped.load(Ordering::Acquire);
+        if len > mapped {
+            self.map
+                .map(&self.file, mapped, len - mapped, self.sharing)
+                .map_err(|e| self.fail("mapping the pool", e))?;
+            // Huge pages, and no read-ahead around a cold key.
+            for advice in [libc::MADV_HUGEPAGE, libc::MADV_RANDOM] {
+                self.map.advise(mapped, len - mapped, advice);
+            }
+            self.mapped.store(len, Ordering::Release);
         }
-        self.map
-            .map(&self.file, mapped, len - mapped, self.sharing)
-            .map_err(|e| self.fail("mapping the pool", e))?;
-        // Huge pages, and no read-ahead around a cold key.
-        for advice in [libc::MADV_HUGEPAGE, libc::MADV_RANDOM] {
-            self.map.advise(mapped, len - mapped, advice);
-        }
-        self.len.store(len, Ordering::Release);
+        self.len.fetch_max(len, Ordering::AcqRel);
         Ok(())
     }
 
@@ -173,15 +179,15 @@ impl FileMedia {
     /// page behind the end reads as zeros, without a signal.
     fn check_whole(&self) -> Result<()> {
         loop {
-            let mapped = self.len();
+            let (cuts, mapped) = (self.cuts.load(Ordering::Acquire), self.len());
             let len = self.file.metadata().map_err(|e| self.fail("reading the size of", e))?.len();
             if len >= mapped {
                 return Ok(());
             }
             // The writer may change the length meanwhile: a growing file is lengthened before the
-            // mapping, a shrinking one after it. Both were read in that order, so what still differs
-            // was done by somebody else.
-            if self.len() == mapped {
+            // mapping, and a cut is counted before it is made. Both were read in that order, so what
+            // still differs was done by somebody else.
+            if self.len() == mapped && self.cuts.load(Ordering::Acquire) == cuts {
                 return Err(self.cut_short(len));
             }
         }
@@ -302,6 +308,24 @@ unsafe impl Media for FileMedia {
         self.map_upto(file_bytes)
     }
 
+    fn can_shrink(&self) -> bool {
+        true
+    }
+
+    fn shrink(&self, file_bytes: u64) -> Result<()> {
+        let len = self.len();
+        if file_bytes >= len {
+            return Ok(());
+        }
+        self.cuts.fetch_add(1, Ordering::AcqRel);
+        self.len.store(file_bytes, Ordering::Release);
+        // No sync: growing again brings one, and a crash may as well leave the old end.
+        self.file.set_len(file_bytes).map_err(|e| {
+            self.len.store(len, Ordering::Release);
+            self.fail("giving back the free end of", e)
+        })
+    }
+
     fn flush(&self, offset: u64, len: u64) {
         // Elsewhere a fence syncs the whole file: dirty pages are the kernel's to know.
         let Kind::Dax(write_back) = self.kind else { return };
@@ -345,12 +369,18 @@ mod tests {
     const STEPS: u64 = 2000;
 
     #[test]
-    fn a_file_that_grows_during_a_fence_is_not_taken_for_one_cut_short() {
+    fn a_file_that_grows_and_shrinks_during_a_fence_is_not_taken_for_one_cut_short() {
         let file = tempfile::NamedTempFile::new_in("/dev/shm").expect("a file");
         let (media, _) = FileMedia::open(file.path(), STEP * STEPS).expect("a pool");
         std::thread::scope(|scope| {
             let writer = scope.spawn(|| {
-                (1..=STEPS).for_each(|step| media.grow(step * STEP, &[]).expect("it grows"));
+                for step in 1..=STEPS {
+                    media.grow(step * STEP, &[]).expect("it grows");
+                    if step > 1 {
+                        media.shrink((step - 1) * STEP).expect("it shrinks");
+                        media.grow(step * STEP, &[]).expect("it grows again");
+                    }
+                }
             });
             while !writer.is_finished() {
                 media.fence().expect("nobody cut it");
@@ -359,5 +389,25 @@ mod tests {
         file.as_file().set_len(STEP).expect("the file can be cut");
         let error = media.fence().expect_err("it was cut").to_string();
         assert!(error.contains("cut short") && error.contains(&STEP.to_string()), "{error}");
+    }
+
+    #[test]
+    fn what_a_file_gives_back_comes_back_as_zeros() {
+        let file = tempfile::NamedTempFile::new_in("/dev/shm").expect("a file");
+        let (media, _) = FileMedia::open(file.path(), 8 * STEP).expect("a pool");
+        media.grow(4 * STEP, &[(0, 4 * STEP)]).expect("it grows");
+        // SAFETY: the byte lies in the mapping, which nobody else uses.
+        let byte = |at: u64| unsafe { &mut *media.base().add(at as usize) };
+        (0..4).for_each(|step| *byte(step * STEP) = 7);
+        let blocks = |file: &tempfile::NamedTempFile| {
+            std::os::unix::fs::MetadataExt::blocks(&file.as_file().metadata().expect("a file"))
+        };
+        assert_eq!(blocks(&file) * 512, 4 * STEP);
+        media.shrink(2 * STEP).expect("it shrinks");
+        assert_eq!((media.len(), blocks(&file) * 512), (2 * STEP, 2 * STEP));
+        media.grow(6 * STEP, &[]).expect("it grows again");
+        assert_eq!([0, 1, 2, 3, 5].map(|step| *byte(step * STEP)), [7, 7, 0, 0, 0]);
+        media.shrink(7 * STEP).expect("there is nothing to do");
+        assert_eq!(media.len(), 6 * STEP);
     }
 }

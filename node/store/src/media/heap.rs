@@ -100,6 +100,23 @@ unsafe impl Media for HeapMedia {
         Ok(())
     }
 
+    fn can_shrink(&self) -> bool {
+        true
+    }
+
+    fn shrink(&self, file_bytes: u64) -> Result<()> {
+        let len = self.len.fetch_min(file_bytes, Ordering::AcqRel);
+        if file_bytes < len {
+            // SAFETY: the range lies in the buffer, for `len` never passes its end; whoever shrinks
+            // promises that nobody reads or writes there any more.
+            unsafe {
+                let at = self.base.add(file_bytes as usize);
+                std::ptr::write_bytes(at, 0, (len - file_bytes) as usize);
+            }
+        }
+        Ok(())
+    }
+
     fn flush(&self, _offset: u64, _len: u64) {}
 
     fn fence(&self) -> Result<()> {

@@ -97,7 +97,7 @@ pub struct Dax {
 ///
 /// # Safety
 /// `base` must stay valid for reads and writes of `len` bytes for as long as the medium lives,
-/// however `len` grows, must be aligned to a page, and no one else may write those bytes.
+/// however `len` grows or shrinks, must be aligned to a page, and no one else may write those bytes.
 pub unsafe trait Media: Send + Sync {
     /// What it promises.
     fn medium(&self) -> Medium;
@@ -117,6 +117,20 @@ pub unsafe trait Media: Send + Sync {
     /// # Errors
     /// [`crate::StoreError::Io`] when there is no space; what was there stays usable.
     fn grow(&self, file_bytes: u64, backed: &[(u64, u64)]) -> Result<()>;
+    /// Whether [`shrink`](Self::shrink) gives anything back: a device has its size.
+    fn can_shrink(&self) -> bool {
+        false
+    }
+    /// Cuts off what lies from `file_bytes` on, whole pages, and gives its space back. Nobody may
+    /// read or write there any more; what growing brings back holds zeros. A crash may leave the
+    /// bytes there all the same.
+    ///
+    /// # Errors
+    /// [`crate::StoreError::Io`]; all is as it was.
+    fn shrink(&self, file_bytes: u64) -> Result<()> {
+        let _ = file_bytes;
+        Ok(())
+    }
     /// Notes that `len` bytes at `offset` must be durable after the next fence of this thread, or
     /// after a [`drain`](Self::drain) of this thread and the next fence of any.
     fn flush(&self, offset: u64, len: u64);
@@ -167,6 +181,14 @@ unsafe impl<M: Media + ?Sized> Media for std::sync::Arc<M> {
 
     fn grow(&self, file_bytes: u64, backed: &[(u64, u64)]) -> Result<()> {
         (**self).grow(file_bytes, backed)
+    }
+
+    fn can_shrink(&self) -> bool {
+        (**self).can_shrink()
+    }
+
+    fn shrink(&self, file_bytes: u64) -> Result<()> {
+        (**self).shrink(file_bytes)
     }
 
     fn flush(&self, offset: u64, len: u64) {

@@ -69,6 +69,12 @@ impl Pages {
         self.len = self.len.max(len);
     }
 
+    /// Cuts off what lies from `len` on, whole pages, and returns it.
+    fn cut(&mut self, len: u64) -> Pages {
+        let pages = self.pages.split_off(&(len / PAGE as u64));
+        Pages { len: std::mem::replace(&mut self.len, len), pages }
+    }
+
     fn unit(&self, at: u64, len: usize) -> Box<[u8]> {
         let mut bytes = vec![0; len];
         self.read(at, &mut bytes);
@@ -83,6 +89,8 @@ pub enum Event {
     Stored(Vec<(u64, [u8; LINE])>),
     /// The medium is so many bytes long.
     Grew(u64),
+    /// The medium was cut to so many bytes.
+    Shrank(u64),
     /// A flush of a range.
     Flush(Site, u64, u64),
     /// A fence.
@@ -146,6 +154,8 @@ struct Dirty {
 /// A unit that has changed since it became durable may be left as it was then or as it was at any
 /// flush or fence since, whatever becomes of its neighbours. At the granularity of pages a fence
 /// makes all of it durable; at that of lines only what was flushed, as it was at the flush.
+///
+/// What is cut off may be there all the same, until the first fence after the medium has grown again.
 pub struct Replay<'a> {
     events: std::slice::Iter<'a, Event>,
     granularity: Granularity,
@@ -155,6 +165,14 @@ pub struct Replay<'a> {
     durable_hash: u64,
     dirty: BTreeMap<u64, Dirty>,
     flushed: BTreeMap<u64, Box<[u8]>>,
+    cut_off: Option<CutOff>,
+}
+
+/// What was durable behind the place where the medium was cut.
+#[derive(Default)]
+struct CutOff {
+    pages: Pages,
+    has_grown: bool,
 }
 
 impl<'a> Replay<'a> {
@@ -169,6 +187,7 @@ impl<'a> Replay<'a> {
             durable_hash: 0,
             dirty: BTreeMap::new(),
             flushed: BTreeMap::new(),
+            cut_off: None,
         }
     }
 
@@ -190,7 +209,11 @@ impl<'a> Replay<'a> {
             Event::Grew(len) => {
                 self.now.grow(*len);
                 self.durable.grow(*len);
+                if let Some(cut_off) = &mut self.cut_off {
+                    cut_off.has_grown = true;
+                }
             }
+            Event::Shrank(len) => self.shrink(*len),
             Event::Flush(_, offset, len) => self.flush(*offset, *len),
             Event::Fence(_) => self.fence(),
             Event::Mark(..) => {}
@@ -212,6 +235,19 @@ impl<'a> Replay<'a> {
         }
     }
 
+    fn shrink(&mut self, len: u64) {
+        drop(self.now.cut(len));
+        let pages = self.durable.cut(len);
+        self.dirty.split_off(&len);
+        self.flushed.split_off(&len);
+        self.durable_hash ^= hash(len, b"cut off");
+        let before = self.cut_off.get_or_insert_default();
+        // What an earlier cut took lies further on.
+        before.pages.len = before.pages.len.max(pages.len);
+        before.pages.pages.extend(pages.pages);
+        before.has_grown = false;
+    }
+
     fn flush(&mut self, offset: u64, len: u64) {
         if self.granularity == Granularity::Page {
             return;
@@ -225,6 +261,7 @@ impl<'a> Replay<'a> {
     }
 
     fn fence(&mut self) {
+        self.cut_off.take_if(|cut_off| cut_off.has_grown);
         let durable: Vec<(u64, Box<[u8]>)> = match self.granularity {
             Granularity::Page => self.dirty.keys().map(|at| (*at, self.last(*at))).collect(),
             Granularity::CacheLine => std::mem::take(&mut self.flushed).into_iter().collect(),
@@ -254,6 +291,15 @@ impl<'a> Replay<'a> {
     /// What is durable, and a number that stands for it.
     pub fn durable(&self) -> (Pages, u64) {
         (self.durable.clone(), self.durable_hash)
+    }
+
+    /// Puts back into an image what the medium had before it was cut, if a crash may leave that;
+    /// returns what to add, as [`put`](Self::put) does.
+    pub fn put_back(&self, image: &mut Pages) -> Option<u64> {
+        let cut_off = &self.cut_off.as_ref()?.pages;
+        image.grow(cut_off.len);
+        image.pages.extend(cut_off.pages.iter().map(|(at, page)| (*at, page.clone())));
+        Some(hash(cut_off.len, b"put back"))
     }
 
     /// Puts a version of a unit into an image, which had it as it is durable: the `version`th

@@ -6,6 +6,7 @@
 
 mod commit;
 mod superblock;
+mod tail;
 
 pub use commit::{Committer, Published, Sealed};
 pub use superblock::{Chosen, Copy, CopyLook, Superblock, choose, look_at_superblocks};
@@ -83,6 +84,9 @@ pub struct Store {
     /// The superblock of the last commit that was released, or of the open.
     committed: Superblock,
     pins: Arc<Pins>,
+    /// The epoch in which extents were last cut off from the end; the file is cut when both
+    /// superblocks are of that or later ones.
+    cut_epoch: u64,
     /// Evacuation waits for commits to free what has died.
     pub(crate) draining: bool,
     /// What was there when evacuation had gained nothing: until that changes there is no other pass.
@@ -233,6 +237,8 @@ impl Store {
             fallback_epoch: sb.epoch,
             committed: sb.clone(),
             pins: Arc::default(),
+            // A crash may have left the file longer than the superblocks say.
+            cut_epoch: sb.ceiling + 1,
             draining: false,
             fruitless: None,
         }
@@ -363,8 +369,11 @@ impl Store {
     pub fn seal(&mut self) -> Option<Sealed> {
         self.end_generation();
         let is_new = !self.sealed.is_empty() || self.applied != self.sealed_applied;
-        // What died under the last commit comes back with the next, be that empty.
-        if !is_new && (self.dying.is_empty() || !(self.is_dead_needed() || self.draining)) {
+        // What died under the last commit comes back with the next, be that empty, and a file that
+        // is to become shorter waits for two.
+        let is_awaited =
+            self.awaits_cut() || !self.dying.is_empty() && (self.is_dead_needed() || self.draining);
+        if !is_new && !is_awaited {
             return None;
         }
         self.sealed_applied = self.applied;

@@ -106,10 +106,10 @@ impl<'a> Judge<'a> {
                     self.allowed = (*first, *last);
                     changed = true;
                 }
-                Event::Stored(_) | Event::Grew(_) => changed = true,
+                Event::Stored(_) | Event::Grew(_) | Event::Shrank(_) => changed = true,
             }
             self.replay.step();
-            if matches!(event, Event::Fence(_) | Event::Mark(..)) {
+            if matches!(event, Event::Fence(_) | Event::Mark(..) | Event::Shrank(_)) {
                 self.moment(seen);
             }
             if self.stop_at_first && !self.outcome.wrong.is_empty() {
@@ -185,12 +185,20 @@ impl<'a> Judge<'a> {
         for (at, version, mask) in chosen {
             hash ^= self.replay.put(&mut image, at, version, mask);
         }
+        let mut longer = image.clone();
+        if let Some(more) = self.replay.put_back(&mut longer) {
+            self.judge(&longer, hash ^ more, seen);
+        }
+        self.judge(&image, hash, seen);
+    }
+
+    fn judge(&mut self, image: &Pages, hash: u64, seen: &mut Seen) {
         if !seen.insert((hash, self.allowed.0, self.allowed.1)) {
             return;
         }
         self.outcome.images += 1;
         let allowed = &self.story.states[self.allowed.0..=self.allowed.1];
-        if let Err(why) = judge(&image, allowed, hash) {
+        if let Err(why) = judge(image, allowed, hash) {
             let Outcome { points, wrong, .. } = &mut self.outcome;
             wrong.push(format!("{}, persist point {points}: {why}", self.story.name));
         }

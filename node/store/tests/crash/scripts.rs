@@ -2,7 +2,7 @@
 
 use crate::life::{Life, Story, meta};
 use cairn_store::media::Pages;
-use cairn_store::{Db, SnapshotOutcome, StoreError, Type};
+use cairn_store::{Db, Evacuation, Progress, SnapshotOutcome, StoreError, Type};
 
 /// Every line of code that flushes or fences is met in one of them.
 pub fn all() -> Vec<Story> {
@@ -20,6 +20,7 @@ pub fn all() -> Vec<Story> {
         swept_at_open(),
         grown_again(),
         growth(),
+        shrunk(),
     ]
 }
 
@@ -117,6 +118,30 @@ fn growth() -> Story {
     fill(&mut life, 1);
     life.commit();
     life.end("growth")
+}
+
+/// The end of the file is free and given back, and the pool grows over it once more.
+fn shrunk() -> Story {
+    let mut life = Life::create(8);
+    let names: Vec<String> = (0..310).map(|n| format!("big:{n}")).collect();
+    names.iter().for_each(|name| life.put(name, &[1; 15_000]));
+    life.commit();
+    names.iter().for_each(|name| life.remove(name));
+    let mut pass = Evacuation::default();
+    let long = life.store.mem_arc().media().len();
+    for n in 0..6 {
+        life.put("small", &[n; 20]);
+        life.commit();
+        while life.store.recycle_dead(10_000) {}
+        while life.store.should_evacuate()
+            && life.store.evacuate(&mut pass, 100, false).unwrap() == Progress::More
+        {}
+        while life.store.shrink_some().unwrap() {}
+    }
+    assert!(life.store.mem_arc().media().len() < long, "the file became shorter");
+    fill(&mut life, 2);
+    life.commit();
+    life.end("shrunk and grown again")
 }
 
 fn snapshots() -> Story {

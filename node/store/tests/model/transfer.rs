@@ -50,7 +50,7 @@ struct Sender {
 impl Sender {
     fn new(seed: u64, rng: &mut Rng) -> Sender {
         let media = Arc::new(CrashMedia::new(CAPACITY, Granularity::Page, seed));
-        let mem = Arc::new(Mem::new(Box::new(Shared(media.clone()))));
+        let mem = Arc::new(Mem::new(Box::new(media.clone())));
         let (store, committer, _) = Store::open(mem, &OPTIONS).unwrap();
         let mut sender = Sender {
             media,
@@ -86,7 +86,7 @@ impl Sender {
         let image = self.media.crash();
         let crashed = CrashMedia::from_image(&image, CAPACITY, Granularity::Page, rng.next());
         self.media = Arc::new(crashed);
-        let mem = Arc::new(Mem::new(Box::new(Shared(self.media.clone()))));
+        let mem = Arc::new(Mem::new(Box::new(self.media.clone())));
         (self.store, self.committer, _) = Store::open(mem, &OPTIONS).unwrap();
         self.pass = Evacuation::of_everything();
         self.model = self.committed.clone();
@@ -268,7 +268,7 @@ fn a_crash_while_a_pool_arrives_never_leaves_half_of_one() {
         let granularity =
             if seed.is_multiple_of(2) { Granularity::Page } else { Granularity::CacheLine };
         let media = Arc::new(CrashMedia::new(CAPACITY, granularity, seed));
-        let mem = Arc::new(Mem::new(Box::new(Shared(media.clone()))));
+        let mem = Arc::new(Mem::new(Box::new(media.clone())));
         let found = Arc::new(Mutex::new(Images::default()));
         let watch = |into: &Arc<Mutex<Images>>, images_a_point| {
             let into = into.clone();
