@@ -54,6 +54,8 @@ use super::{
 
 /// How long closing waits for peers to hear of it.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// At most one refusal is logged in this time; all are counted.
+const WARN_PAUSE: Duration = Duration::from_secs(1);
 
 /// With what a connection is closed, beside a text.
 mod close_code {
@@ -218,6 +220,8 @@ struct Net {
     /// The newest connection of each class that each peer has made to this node.
     guests: Mutex<HashMap<(NodeId, Class), Connection>>,
     refused: Mutex<RefusedCounts>,
+    /// When a refusal was logged last.
+    warned: Mutex<Option<Instant>>,
     request_ids: AtomicU64,
     /// Connections made by others, and those among them that have not proved themselves yet.
     connections: AtomicUsize,
@@ -341,6 +345,7 @@ impl QuicTransport {
             peers: Mutex::default(),
             guests: Mutex::default(),
             refused: Mutex::default(),
+            warned: Mutex::default(),
             request_ids: AtomicU64::new(0),
             connections: AtomicUsize::new(0),
             handshakes: AtomicUsize::new(0),
@@ -416,6 +421,17 @@ impl Net {
 
     fn count(&self, change: impl FnOnce(&mut RefusedCounts)) {
         change(&mut self.refused.lock());
+    }
+
+    /// Logs that a connection was refused, unless one was a moment ago: whoever is refused can try
+    /// as often as it likes, and the log is not its to fill.
+    fn warn(&self, from: SocketAddr, why: &str) {
+        let now = Instant::now();
+        let mut warned = self.warned.lock();
+        if warned.is_none_or(|before| now.duration_since(before) >= WARN_PAUSE) {
+            *warned = Some(now);
+            tracing::warn!("refused a connection from {from}: {why}");
+        }
     }
 
     fn refuse(&self, error: &WireError) -> Refused {

@@ -63,7 +63,7 @@ pub(super) async fn accept(net: Arc<Net>) {
 
 /// A guest: proves itself, says Hello, and is served until its connection ends.
 async fn receive(net: Arc<Net>, incoming: quinn::Incoming, handshake: Counted, _place: Counted) {
-    let limit = net.limits.handshake_timeout;
+    let (limit, address) = (net.limits.handshake_timeout, incoming.remote_address());
     let welcomed = time::timeout(limit, welcome(&net, incoming)).await;
     drop(handshake);
     match welcomed {
@@ -74,15 +74,12 @@ async fn receive(net: Arc<Net>, incoming: quinn::Incoming, handshake: Counted, _
             serve(net, node, class, connection).await;
         }
         Ok(Err(Unwelcome::Refused(connection, refused))) => {
-            tracing::warn!(
-                "refused a connection from {}: {}",
-                connection.remote_address(),
-                refused.text
-            );
+            net.warn(address, &refused.text);
             connection.close(close_code::REFUSED, refused.text.as_bytes());
         }
         Ok(Err(Unwelcome::Failed(error))) if dial::is_about_certificates(&error) => {
             net.count(|refused| refused.certificates += 1);
+            net.warn(address, &dial::why(&error));
         }
         Ok(Err(Unwelcome::Failed(_))) | Err(_) => net.count(|refused| refused.handshakes += 1),
     }
