@@ -222,3 +222,24 @@ fn room_in_extents_that_were_not_looked_at_yet_is_found_after_an_open() {
     let (mut store, _, _) = Store::open(mem, &options).unwrap();
     store.put(DB, &store.key(b"another"), TEXT, &value).unwrap();
 }
+
+#[test]
+fn a_pool_that_is_running_out_of_slabs_says_so_before_it_is_full() {
+    const CAPACITY: u64 = 32 << 20;
+    let mem = Arc::new(Mem::new(Box::new(HeapMedia::new(CAPACITY * 2))));
+    let options =
+        PoolOptions { capacity_bytes: CAPACITY, new_hash_key: [7, 11], new_uuid: [3; 16] };
+    let (mut store, _, _) = Store::open(mem, &options).unwrap();
+    let (mut puts, mut cramped_at) = (0u64, None);
+    let name = |n: u64| format!("key:{n}").into_bytes();
+    while done(store.put(DB, &store.key(&name(puts)), TEXT, &[b'v'; 16_000])) {
+        puts += 1;
+        if store.is_cramped() {
+            cramped_at.get_or_insert(puts);
+        }
+    }
+    // Full is what has not even the slabs that a change may need; there is a mebibyte between.
+    let cramped_at = cramped_at.expect("it was said");
+    println!("cramped after {cramped_at}, full after {puts}");
+    assert!((cramped_at + 50..cramped_at + 200).contains(&puts));
+}

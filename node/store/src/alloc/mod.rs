@@ -556,7 +556,7 @@ impl Alloc {
     /// Bytes of slabs that blocks of any size can still be put in; as many as there can be while not
     /// all slabs have been looked at.
     pub fn free_slab_bytes(&self) -> u64 {
-        if self.unloaded < self.extents.len() {
+        if self.extents_loaded < self.extents() {
             return u64::MAX;
         }
         let allowed = self.capacity_bytes / (EXTENT + RECORDS_PER_EXTENT_BYTES);
