@@ -4,7 +4,7 @@
 //! Knows no clock, no randomness, no sockets: times and seeds come in with each operation.
 //! Rooms, bottom up: `layout` (bytes on media) < `media` < `persist` < `alloc` < `heap` <
 //! `btree`, `trie` < `blob` < `order`, `list` < `keyspace`, `pool` < `snapshot`, `evacuate`,
-//! `check` < `transfer`; `log` stands beside them, on `layout` and `media`.
+//! `check` < `transfer`; `log` stands beside them, on `layout` and `media`; `fuzzing` above all.
 
 #[cfg(test)]
 extern crate self as cairn_store;
@@ -18,6 +18,7 @@ pub mod collection;
 mod counts;
 pub mod error;
 pub mod evacuate;
+pub mod fuzzing;
 pub mod hash;
 pub mod heap;
 pub mod keyspace;
