@@ -54,8 +54,12 @@ struct Pool {
 
 impl Pool {
     fn new(capacity_bytes: u64) -> Pool {
+        Pool::of([3; 16], capacity_bytes)
+    }
+
+    fn of(new_uuid: [u8; 16], capacity_bytes: u64) -> Pool {
         let mem = Arc::new(Mem::new(Box::new(HeapMedia::new(capacity_bytes * 2))));
-        let options = PoolOptions { capacity_bytes, new_hash_key: [7, 11], new_uuid: [3; 16] };
+        let options = PoolOptions { capacity_bytes, new_hash_key: [7, 11], new_uuid };
         let (store, committer, _) = Store::open(mem.clone(), &options).unwrap();
         Pool { mem, store, committer, index: 0 }
     }
@@ -108,6 +112,40 @@ fn size(phase: usize, rng: &mut Rng) -> usize {
         2 => 200,
         _ => [1, 20, 200, 700, 3000, 9000, 40_000][rng.below(7) as usize],
     }
+}
+
+/// A pass under way in one pool does not wait in another that took its place for what will never
+/// come there.
+#[test]
+fn a_pass_ends_with_its_pool() {
+    let filled = |uuid: u8, commits: usize| {
+        let mut pool = Pool::of([uuid; 16], 64 << 20);
+        for n in 0..1000u32 {
+            let key = n.to_le_bytes();
+            pool.store.put(DB, &pool.store.key(&key), TEXT, &fill(n.into(), 2000)).unwrap();
+        }
+        (0..commits).for_each(|_| pool.commit());
+        pool
+    };
+    let mut pass = Evacuation::of_everything();
+    let mut old = filled(3, 300);
+    while old.store.evacuate(&mut pass, 300, false).unwrap() != Progress::Waits {}
+    let mut new = filled(4, 2);
+    let mut waits = 0;
+    loop {
+        match new.store.evacuate(&mut pass, 300, false).unwrap() {
+            Progress::More => {}
+            Progress::Waits => {
+                waits += 1;
+                new.commit();
+            }
+            Progress::Done => break,
+        }
+    }
+    assert!((1..10).contains(&waits), "{waits} commits to wait for");
+    assert_eq!(pass.done().damaged, 0);
+    new.assert_sound();
+    assert_eq!(new.store.len(DB), 1000);
 }
 
 #[test]

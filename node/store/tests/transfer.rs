@@ -5,7 +5,7 @@
 //! measures, and `CAIRN_TRANSFER_DIR` says where.
 
 use cairn_store::check::check_file;
-use cairn_store::layout::pool::SUPERBLOCK_AT;
+use cairn_store::layout::pool::{SUPERBLOCK_AT, sb};
 use cairn_store::layout::transfer::{chunk, head};
 use cairn_store::{
     Committer, Db, Encoding, Export, Head, Import, Meta, PoolOptions, Store, StoreError,
@@ -188,6 +188,18 @@ fn what_does_not_fit_is_refused_before_anything_is_written() {
     let error = Import::begin(&incoming, export.head().clone(), &small).err().unwrap();
     assert!(matches!(error, TransferError::NoRoom { .. }));
     assert!(error.to_string().contains("--memory"), "{error}");
+    assert!(!incoming.exists());
+
+    // More than any file system here has, and more than there are addresses for.
+    let mut bytes = export.head().encode();
+    let superblock = &mut bytes[head::SUPERBLOCK..];
+    superblock[sb::EXTENTS..sb::EXTENTS + 8].copy_from_slice(&((1u64 << 26) - 1).to_le_bytes());
+    let crc = crc32fast::hash(&superblock[..sb::CRC]);
+    superblock[sb::CRC..].copy_from_slice(&crc.to_le_bytes());
+    let huge = PoolOptions { capacity_bytes: u64::MAX, ..THERE };
+    let error = Import::begin(&incoming, Head::decode(&bytes).unwrap(), &huge).err().unwrap();
+    assert!(matches!(error, TransferError::DiskFull { .. }), "{error}");
+    assert!(error.to_string().contains("free space there"), "{error}");
     assert!(!incoming.exists());
 
     let bytes = export.head().encode();

@@ -246,14 +246,30 @@ pub(crate) fn kind_in(dir: &Path) -> std::io::Result<Kind> {
     }
 }
 
-/// Tells DAX from tmpfs from page-cached files.
-fn kind_of(file: &File) -> std::io::Result<Kind> {
+/// Bytes that an ordinary user may still write in `dir`.
+///
+/// # Errors
+/// The system's.
+pub(crate) fn free_bytes_in(dir: &Path) -> std::io::Result<u64> {
+    let stat = statfs(&File::open(dir)?)?;
+    // Some file systems of memory know no bound, and say so with zeros.
+    let is_bounded = stat.f_blocks > 0;
+    Ok(if is_bounded { stat.f_bavail.saturating_mul(stat.f_bsize as u64) } else { u64::MAX })
+}
+
+fn statfs(file: &File) -> std::io::Result<libc::statfs> {
     // SAFETY: statfs is plain data, for which all-zero bytes are a value.
     let mut stat: libc::statfs = unsafe { std::mem::zeroed() };
     // SAFETY: the descriptor is open and `stat` is writable.
     if unsafe { libc::fstatfs(file.as_raw_fd(), &mut stat) } != 0 {
         return Err(std::io::Error::last_os_error());
     }
+    Ok(stat)
+}
+
+/// Tells DAX from tmpfs from page-cached files.
+fn kind_of(file: &File) -> std::io::Result<Kind> {
+    let stat = statfs(file)?;
     if let TMPFS_MAGIC | RAMFS_MAGIC = stat.f_type as i64 {
         return Ok(Kind::Tmpfs);
     }

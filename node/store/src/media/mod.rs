@@ -19,6 +19,7 @@ mod trace;
 pub use crash::{CrashMedia, Granularity, Image};
 pub use device::{DeviceMedia, device_bytes, is_device};
 pub use file::FileMedia;
+pub(crate) use file::free_bytes_in;
 use file::kind_in;
 pub use heap::HeapMedia;
 pub use sigbus::EXIT_CODE as MEDIUM_FAILED_EXIT_CODE;

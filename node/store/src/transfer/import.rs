@@ -19,7 +19,7 @@ use crate::layout::pool::{
     record_at, records_at,
 };
 use crate::layout::transfer::{VERSION, progress};
-use crate::media::FileMedia;
+use crate::media::{FileMedia, free_bytes_in};
 use crate::persist::Mem;
 use crate::pool::{PoolOptions, Superblock, rename_durably};
 use std::path::Path;
@@ -51,7 +51,8 @@ impl Import {
     /// identity; the hash key travels with the data.
     ///
     /// # Errors
-    /// [`TransferError::NoRoom`]; [`TransferError::Store`] when the disk has none.
+    /// [`TransferError::NoRoom`], [`TransferError::DiskFull`]; [`TransferError::Store`] when the
+    /// medium fails.
     pub fn begin(path: &Path, head: Head, options: &PoolOptions) -> Result<Import> {
         check_room(&head, options)?;
         match std::fs::remove_file(path) {
@@ -61,7 +62,10 @@ impl Import {
             }
             _ => {}
         }
+        check_disk(path, &head)?;
+        // What was taken of the space is given back when there is not enough after all.
         Import::begin_on(open(path, &head)?, head, options)
+            .inspect_err(|_| drop(std::fs::remove_file(path)))
     }
 
     /// Goes on with the file at `path` where it stopped, if that is known and it is of this head,
@@ -275,6 +279,19 @@ fn check_room(head: &Head, options: &PoolOptions) -> Result<()> {
     let (need_bytes, have_bytes) = (head.pool_bytes(), options.capacity_bytes);
     if need_bytes > have_bytes {
         return Err(TransferError::NoRoom { need_bytes, have_bytes });
+    }
+    Ok(())
+}
+
+/// Before any space is taken: others write to that file system too.
+fn check_disk(path: &Path, head: &Head) -> Result<()> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let have_bytes = free_bytes_in(dir).map_err(|e| {
+        StoreError::io(format!("asking for the free space in {}", dir.display()), e)
+    })?;
+    let need_bytes = head.pool_bytes();
+    if need_bytes > have_bytes {
+        return Err(TransferError::DiskFull { need_bytes, have_bytes, path: path.to_path_buf() });
     }
     Ok(())
 }

@@ -22,6 +22,7 @@ pub use import::{Import, Imported};
 
 use crate::error::StoreError;
 use std::fmt;
+use std::path::PathBuf;
 
 /// Why a transfer cannot go on.
 #[derive(Debug)]
@@ -59,6 +60,15 @@ pub enum TransferError {
         need_bytes: u64,
         /// What there is, in bytes.
         have_bytes: u64,
+    },
+    /// The file system has less room than the pool takes.
+    DiskFull {
+        /// What it takes, in bytes.
+        need_bytes: u64,
+        /// What there is, in bytes.
+        have_bytes: u64,
+        /// Where it was to go.
+        path: PathBuf,
     },
     /// The sender's pool was replaced by another since the export began.
     Replaced,
@@ -101,6 +111,14 @@ impl fmt::Display for TransferError {
                 f,
                 "the peer's pool takes {} MiB and --memory leaves {} MiB for it here: raise it",
                 need_bytes.div_ceil(1 << 20),
+                have_bytes >> 20
+            ),
+            TransferError::DiskFull { need_bytes, have_bytes, path } => write!(
+                f,
+                "the peer's pool takes {} MiB and the file system of {} has {} MiB left: free space \
+                 there",
+                need_bytes.div_ceil(1 << 20),
+                path.display(),
                 have_bytes >> 20
             ),
             TransferError::Replaced => {
