@@ -117,6 +117,7 @@ impl Node {
             group,
             commits: flusher.stats(),
             scrubbing: scrubber.stats(),
+            copied_out: Default::default(),
             clients: Registry::default(),
             slowlog: SlowLog::default(),
             log,

@@ -10,11 +10,14 @@ mod members;
 pub(crate) use lists::cost_of;
 pub(crate) use members::Plan;
 
+use std::ops::Range;
+
 use cairn_protocol::WireError;
 use cairn_protocol::op::OpRef;
-use cairn_protocol::resp::Argv;
-use cairn_store::{Db, Encoding, Key, Meta, Record, Store, Type, View};
+use cairn_protocol::resp::{Argv, Writer};
+use cairn_store::{Db, Encoding, Key, LongValue, Meta, Record, Store, Type, View};
 
+use crate::apply::At;
 use crate::commands::internal;
 use crate::data::limits::Limits;
 use crate::data::members::Members;
@@ -42,23 +45,84 @@ pub(crate) struct ReadContext<'a> {
     pub(crate) seed: u64,
     /// A key that was hashed before.
     pub(crate) hashed: Option<Key<'a>>,
-    /// Whether it reads a root that is pinned or that nobody waits for: nothing is too long then.
-    pub(crate) patient: bool,
+    pub(crate) hold: Hold,
+    /// The bytes of the reply that its reader is to take from the pool.
+    pub(crate) lent: Option<Lent>,
     pub(crate) effects: Effects,
 }
+
+/// What keeps the root in place that a reader reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hold {
+    /// The shard's lock, for which others wait: what takes long is put off.
+    Lock,
+    /// Something that nobody waits for, and that ends with the call.
+    Call,
+    /// A pin, which lasts until the reply has been sent: long values need not be copied.
+    Pin,
+}
+
+/// Bytes of a long string that a reply consists of but for its first line and its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lent {
+    /// The string.
+    pub value: LongValue,
+    /// Which of its bytes; the range lies within it.
+    pub range: Range<u64>,
+}
+
+/// Bytes of a string up to which they are copied under the lock: some 30 us, and less than a pin
+/// costs, which takes the lock for writing and makes writers copy what they touch next.
+const COPIED_BYTES_MAX: u64 = 256 << 10;
 
 /// Elements that a reader may go through while others wait for the shard's lock: some 100 us.
 const ELEMENTS_AT_ONCE_MAX: u64 = 1000;
 
 impl<'a> ReadContext<'a> {
+    /// On a root that is held as `hold` says.
+    pub(crate) fn of_view(
+        view: View<'a>,
+        recency: &'a Recency,
+        db: Db,
+        at: &At,
+        hold: Hold,
+    ) -> ReadContext<'a> {
+        let At { now_ms, seed } = *at;
+        let effects = Effects::default();
+        ReadContext { view, recency, db, now_ms, seed, hashed: None, hold, lent: None, effects }
+    }
+
     /// To be asked before a reply about `elements` elements is begun: a reader that holds the
     /// shard's lock stops here when they are many, and starts over on a pinned root.
     #[inline]
     pub(crate) fn may_take(&self, elements: u64) -> Outcome {
-        if self.patient || elements <= ELEMENTS_AT_ONCE_MAX {
+        if self.hold != Hold::Lock || elements <= ELEMENTS_AT_ONCE_MAX {
             return Ok(());
         }
         Err(Failure::Deferred)
+    }
+
+    /// Replies with nothing but a part of a string; `range` lies within it. Long ones are put off
+    /// until there is a pin, and lent then.
+    #[inline]
+    pub(crate) fn reply_with(
+        &mut self,
+        record: &Record<'_>,
+        range: Range<u64>,
+        w: &mut Writer<'_>,
+    ) -> Outcome {
+        let len_bytes = range.end - range.start;
+        match (self.hold, record.value().as_long()) {
+            (Hold::Lock, Some(_)) if len_bytes > COPIED_BYTES_MAX => Err(Failure::Deferred),
+            (Hold::Pin, Some(value)) if len_bytes > COPIED_BYTES_MAX => {
+                // What is damaged is noticed while there is an error to answer.
+                record.value().read(range.clone(), |_| {})?;
+                w.bulk_header(len_bytes as usize);
+                self.lent = Some(Lent { value, range });
+                Ok(())
+            }
+            _ => string::reply_range(record, range, w),
+        }
     }
 
     /// The key's record, if it exists now; counts a hit or a miss.
@@ -169,7 +233,8 @@ impl WriteContext<'_> {
             now_ms: self.now_ms,
             seed: self.seed,
             hashed: None,
-            patient: true,
+            hold: Hold::Call,
+            lent: None,
             effects: Effects::default(),
         }
     }

@@ -9,7 +9,7 @@ use crate::apply::{At, Engine};
 use crate::commands::{Handler, handler};
 use crate::effects::Effects;
 use crate::failure::{Failure, Fatal};
-use crate::keyspace::ReadContext;
+use crate::keyspace::{Hold, Lent, ReadContext};
 use crate::recency::Recency;
 
 impl Engine {
@@ -47,7 +47,7 @@ impl Engine {
         at: &At,
         w: &mut Writer<'_>,
     ) -> Result<Effects, Fatal> {
-        self.read_with(true, spec, db, argv, key, at, w)
+        self.read_with(Hold::Call, spec, db, argv, key, at, w)
     }
 
     /// As [`read_hashed`](Self::read_hashed), for callers that hold up others: a read that would
@@ -65,14 +65,14 @@ impl Engine {
         at: &At,
         w: &mut Writer<'_>,
     ) -> Result<Effects, Fatal> {
-        self.read_with(false, spec, db, argv, key, at, w)
+        self.read_with(Hold::Lock, spec, db, argv, key, at, w)
     }
 
     #[inline]
     #[allow(clippy::too_many_arguments)]
     fn read_with(
         &self,
-        patient: bool,
+        hold: Hold,
         spec: &Spec,
         db: Db,
         argv: Argv<'_>,
@@ -87,10 +87,11 @@ impl Engine {
             now_ms: at.now_ms.max(self.store.clock_ms()),
             seed: at.seed,
             hashed: key,
-            patient,
+            hold,
+            lent: None,
             effects: Effects::default(),
         };
-        execute(cx, spec, argv, w)
+        execute(cx, spec, argv, w).map(|(effects, _)| effects)
     }
 }
 
@@ -103,16 +104,28 @@ impl Engine {
 pub fn read_view(
     view: View<'_>,
     recency: &Recency,
-    spec: &Spec,
-    db: Db,
-    argv: Argv<'_>,
+    (spec, db, argv): (&Spec, Db, Argv<'_>),
     at: &At,
     w: &mut Writer<'_>,
 ) -> Result<Effects, Fatal> {
-    let At { now_ms, seed } = *at;
-    let (hashed, patient, effects) = (None, true, Effects::default());
-    let cx = ReadContext { view, recency, db, now_ms, seed, hashed, patient, effects };
-    execute(cx, spec, argv, w)
+    let cx = ReadContext::of_view(view, recency, db, at, Hold::Call);
+    execute(cx, spec, argv, w).map(|(effects, _)| effects)
+}
+
+/// As [`read_view`], for a caller that holds the root until the reply is sent: where the answer is
+/// a long string its bytes are lent. Then `w` has the reply's first line, and the caller sends
+/// those bytes and the end of the line.
+///
+/// # Errors
+/// As [`Engine::read`].
+pub fn read_lent(
+    view: View<'_>,
+    recency: &Recency,
+    (spec, db, argv): (&Spec, Db, Argv<'_>),
+    at: &At,
+    w: &mut Writer<'_>,
+) -> Result<(Effects, Option<Lent>), Fatal> {
+    execute(ReadContext::of_view(view, recency, db, at, Hold::Pin), spec, argv, w)
 }
 
 #[inline]
@@ -121,22 +134,22 @@ fn execute(
     spec: &Spec,
     argv: Argv<'_>,
     w: &mut Writer<'_>,
-) -> Result<Effects, Fatal> {
+) -> Result<(Effects, Option<Lent>), Fatal> {
     let Handler::Read(read) = handler(spec.id) else {
         w.error_text("ERR this command is not a read");
-        return Ok(Effects::default());
+        return Ok((Effects::default(), None));
     };
     let start = w.position();
     if let Err(failure) = read(&mut cx, argv, w) {
         w.truncate_to(start);
         if matches!(failure, Failure::Deferred) {
             // The one who reads it in the end counts what it found.
-            return Ok(Effects { deferred: true, ..Effects::default() });
+            return Ok((Effects { deferred: true, ..Effects::default() }, None));
         }
         let error = read_error(failure);
         w.error(&error.map_err(|source| Fatal { command: spec.name, source })?);
     }
-    Ok(cx.effects)
+    Ok((cx.effects, cx.lent))
 }
 
 /// What of a reader's failures is a reply.

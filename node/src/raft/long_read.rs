@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use cairn_engine::{At, Effects, Engine, Recency, read_view};
+use cairn_engine::{At, Effects, Engine, Fatal, Lent, Recency, read_lent, read_view};
 use cairn_protocol::WireError;
-use cairn_protocol::command::Spec;
+use cairn_protocol::command::{CommandId, Spec};
 use cairn_protocol::op::{OpRef, encode_op};
 use cairn_protocol::resp::{Argv, Proto, Writer};
-use cairn_store::{Db, Pin};
+use cairn_store::{Db, Pin, Value, View};
 
 /// A root that no write changes while this is held.
 pub struct Pinned {
@@ -34,16 +34,44 @@ impl Pinned {
 
     /// Answers a read, however long it takes.
     pub fn read(&self, op: &OpRef<'_>, at: &At, w: &mut Writer<'_>) -> Effects {
+        self.answer(op, at, w, |view, recency, command, at, w| {
+            read_view(view, recency, command, at, w)
+        })
+    }
+
+    /// The same, but for the bytes of a long string: they are lent.
+    fn read_lent(&self, op: &OpRef<'_>, at: &At, w: &mut Writer<'_>) -> (Effects, Option<Lent>) {
+        self.answer(op, at, w, |view, recency, command, at, w| {
+            read_lent(view, recency, command, at, w)
+        })
+    }
+
+    fn answer<T: Default>(
+        &self,
+        op: &OpRef<'_>,
+        at: &At,
+        w: &mut Writer<'_>,
+        read: impl FnOnce(
+            View<'_>,
+            &Recency,
+            (&Spec, Db, Argv<'_>),
+            &At,
+            &mut Writer<'_>,
+        ) -> Result<T, Fatal>,
+    ) -> T {
         let at = At { now_ms: self.now_ms(at), ..*at };
-        let (start, spec, argv) = (w.position(), op.command.spec(), op.argv());
-        let read = read_view(self.pin.view(), &self.recency, spec, Db(op.db), argv, &at, w);
-        read.unwrap_or_else(|fatal| {
+        let start = w.position();
+        let command = (op.command.spec(), Db(op.db), op.argv());
+        read(self.pin.view(), &self.recency, command, &at, w).unwrap_or_else(|fatal| {
             w.truncate_to(start);
             w.error(&WireError::Corrupt(fatal.to_string()));
-            Effects::default()
+            T::default()
         })
     }
 }
+
+/// The reply to a read, or its first line; what reading did; and the bytes lent, if any.
+pub type LongReply = (Vec<u8>, Effects, Option<Lent>);
 
 /// A read with all it needs, to be run where it holds nobody up.
 pub struct LongRead {
@@ -83,12 +111,34 @@ impl LongRead {
         self.operation().argv()
     }
 
-    /// Reads: the reply, and what reading did.
-    pub fn run(&self) -> (Vec<u8>, Effects) {
+    /// Whether it costs no more than a look-up, since what may be much of it is lent.
+    pub fn is_brief(&self) -> bool {
+        matches!(self.spec().id, CommandId::Get | CommandId::GetRange | CommandId::SubStr)
+    }
+
+    /// Reads: the reply, and what reading did. When bytes are lent they come behind the reply, and
+    /// the end of the line behind them.
+    pub fn run(&self) -> LongReply {
         let mut out = Vec::new();
         let mut writer = Writer::new(&mut out, self.proto);
-        let effects = self.pinned.read(&self.operation(), &self.at, &mut writer);
-        (out, effects)
+        let (effects, lent) = self.pinned.read_lent(&self.operation(), &self.at, &mut writer);
+        (out, effects, lent)
+    }
+
+    /// The value that it was lent.
+    pub fn lent_value(&self, lent: &Lent) -> Value<'_> {
+        self.pinned.pin.long_value(lent.value)
+    }
+
+    /// The same read of what is there now, if that lends the very same bytes: then this one need
+    /// not be held any longer.
+    pub fn renewed(&self, pinned: Pinned, lent: &Lent) -> Option<LongRead> {
+        // A shard may have been given a peer's pool meanwhile.
+        if !pinned.pin.is_of_the_pool_of(&self.pinned.pin) {
+            return None;
+        }
+        let fresh = LongRead { pinned, op: self.op.clone(), ..*self };
+        (fresh.run().2.as_ref() == Some(lent)).then_some(fresh)
     }
 }
 

@@ -35,5 +35,5 @@ pub mod vote;
 
 pub use attendant::Attendant;
 pub use group::{Group, GroupError, Parts};
-pub use long_read::{LongRead, Pinned};
+pub use long_read::{LongRead, LongReply, Pinned};
 pub use propose::{Batch, Guard, Prefetch, Submission, error_code, first_key};

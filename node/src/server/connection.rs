@@ -5,7 +5,10 @@
 //! one submission, and all replies leave in one write. [`Connection::advance`] does the work that
 //! needs no waiting; what it returns tells the loop around it what to wait for.
 
+mod lent;
 mod transaction;
+
+pub use lent::CopiedOut;
 
 use std::future::Future;
 use std::io;
@@ -36,7 +39,9 @@ use super::slowlog::{SlowEntry, cut_args};
 use super::staging;
 use crate::ops::clock;
 use crate::ops::metrics::{Counter, Hold};
-use crate::raft::{Batch, LongRead, Prefetch, Submission, error_code, eviction, first_key};
+use crate::raft::{
+    Batch, LongRead, LongReply, Prefetch, Submission, error_code, eviction, first_key,
+};
 
 /// Room for one read from a socket.
 pub(super) const READ_BYTES: usize = 32 << 10;
@@ -604,11 +609,7 @@ impl Connection {
     /// that this one serves its other connections meanwhile.
     async fn answer_long(&self, scratch: &mut Scratch, read: LongRead) -> Result<(), Gone> {
         let start = clock::now();
-        let read = Arc::new(read);
-        let reader = Arc::clone(&read);
-        let walk = tokio::task::spawn_blocking(move || reader.run());
-        let (mut reply, effects) =
-            walk.await.unwrap_or_else(|_| (FAILED_INSIDE.to_vec(), Effects::default()));
+        let (read, (mut reply, effects, lent)) = run_long(read, &self.thread).await;
         count_effects(&self.thread, &effects);
         note_failure(&self.thread, read.spec(), &reply);
         self.note_slow(read.argv(), 1, clock::nanos_since(start));
@@ -617,7 +618,10 @@ impl Connection {
         }
         if reply.len() < FLUSH_BYTES {
             scratch.out.extend_from_slice(&reply);
-            return Ok(());
+            return match lent {
+                Some(lent) => self.send_lent(&mut scratch.out, read, lent).await,
+                None => Ok(()),
+            };
         }
         // The client may be slow to take it: what was read must not be held so long.
         drop(read);
@@ -761,17 +765,23 @@ impl Connection {
         if out.is_empty() {
             return Ok(());
         }
-        let limit = self.thread.settings().output_limit.hard_bytes;
-        if limit > 0 && out.len() as u64 > limit {
-            self.thread.stats.count(Counter::client_output_buffer_limit_disconnections, 1);
-            tracing::warn!("closing client {}: its replies exceed the limit", self.client.address);
-            return Err(Gone);
-        }
+        self.check_output(out.len() as u64)?;
         let sent = self.send(out).await;
         self.thread.stats.count(Counter::total_net_output_bytes, out.len() as u64);
         self.thread.stats.count(Counter::total_writes_processed, 1);
         out.clear();
         sent
+    }
+
+    /// Closes a client whose replies are longer than the configuration allows.
+    fn check_output(&self, bytes: u64) -> Result<(), Gone> {
+        let limit = self.thread.settings().output_limit.hard_bytes;
+        if limit == 0 || bytes <= limit {
+            return Ok(());
+        }
+        self.thread.stats.count(Counter::client_output_buffer_limit_disconnections, 1);
+        tracing::warn!("closing client {}: its replies exceed the limit", self.client.address);
+        Err(Gone)
     }
 
     async fn send(&self, mut bytes: &[u8]) -> Result<(), Gone> {
@@ -806,6 +816,20 @@ impl Connection {
         })
         .await
     }
+}
+
+/// Runs a read: here if that is a look-up, else on a thread of its own.
+async fn run_long(read: LongRead, thread: &Thread) -> (Arc<LongRead>, LongReply) {
+    let read = Arc::new(read);
+    // Until the pool is known to be sound all of what is found is checked, which takes longer.
+    if read.is_brief() && thread.shared.scrubbing.trusted.load(Ordering::Relaxed) {
+        let reply = read.run();
+        return (read, reply);
+    }
+    let reader = Arc::clone(&read);
+    let walk = tokio::task::spawn_blocking(move || reader.run());
+    let failed = |_| (FAILED_INSIDE.to_vec(), Effects::default(), None);
+    (read, walk.await.unwrap_or_else(failed))
 }
 
 /// Whether a read walks more than a few keys, or much of them.

@@ -78,6 +78,8 @@ pub struct Shared {
     pub commits: Arc<CommitStats>,
     /// How far scrubbing has come.
     pub scrubbing: Arc<ScrubStats>,
+    /// Replies that are copied out of the pool.
+    pub copied_out: connection::CopiedOut,
     /// Who is connected.
     pub clients: Registry,
     /// Slow commands.

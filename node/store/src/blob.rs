@@ -125,6 +125,23 @@ pub struct Chunked<'a> {
     len: u64,
 }
 
+/// Where a value in chunks lies, without a borrow of the pool: [`crate::Pin::long_value`] reads it.
+///
+/// While a pin under which it was found is held, another root of that pool that has a value at the
+/// same place has the same value: no block that a pin sees is changed or used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LongValue {
+    tree: Offset,
+    len: u64,
+}
+
+impl LongValue {
+    /// The value, in the pool that it was found in.
+    pub(crate) fn of(self, mem: &Mem) -> Value<'_> {
+        Value::Chunked(Chunked { mem, tree: self.tree, len: self.len })
+    }
+}
+
 static ZEROS: [u8; CHUNK_BYTES] = [0; CHUNK_BYTES];
 
 impl<'a> Value<'a> {
@@ -152,6 +169,14 @@ impl<'a> Value<'a> {
         match self {
             Value::Inline(bytes) => Some(bytes),
             Value::Chunked(_) | Value::Tree(_) => None,
+        }
+    }
+
+    /// Where the value lies, when it is one in chunks.
+    pub fn as_long(&self) -> Option<LongValue> {
+        match self {
+            Value::Chunked(Chunked { tree, len, .. }) => Some(LongValue { tree: *tree, len: *len }),
+            Value::Inline(_) | Value::Tree(_) => None,
         }
     }
 

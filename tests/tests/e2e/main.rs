@@ -8,6 +8,7 @@ mod damage;
 mod differential;
 mod eviction;
 mod kill9;
+mod long_values;
 mod medium;
 mod refusals;
 mod replicas;

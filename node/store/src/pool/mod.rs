@@ -13,6 +13,7 @@ pub use superblock::{Chosen, Copy, CopyLook, Superblock, choose, look_at_superbl
 
 use crate::alloc::record::Committed;
 use crate::alloc::{Alloc, Usage};
+use crate::blob::{LongValue, Value};
 use crate::error::{Corrupt, Result, StoreError};
 use crate::heap::Heap;
 use crate::keyspace::{View, check_root};
@@ -118,6 +119,17 @@ impl Pin {
     /// What was there when the pin was taken.
     pub fn view(&self) -> View<'_> {
         View::new(&self.mem, self.root, self.hash_key).with_catalogue(self.catalogue)
+    }
+
+    /// Whether both hold roots of one pool: places in different pools have nothing in common.
+    pub fn is_of_the_pool_of(&self, other: &Pin) -> bool {
+        Arc::ptr_eq(&self.mem, &other.mem)
+    }
+
+    /// A value that was found in this pin's view. (What lies there otherwise is an error, or
+    /// another value.)
+    pub fn long_value(&self, long: LongValue) -> Value<'_> {
+        long.of(&self.mem)
     }
 }
 

@@ -19,7 +19,7 @@ pub(crate) fn get(cx: &mut ReadContext<'_>, argv: Argv<'_>, w: &mut Writer<'_>) 
         }
         Some(record) => {
             string::require(&record)?;
-            string::reply(&record, w)
+            cx.reply_with(&record, 0..record.value().len(), w)
         }
     }
 }
@@ -46,7 +46,7 @@ pub(crate) fn getrange(cx: &mut ReadContext<'_>, argv: Argv<'_>, w: &mut Writer<
         return Ok(());
     };
     string::require(&record)?;
-    string::reply_range(&record, clamp(start, end, record.value().len()), w)
+    cx.reply_with(&record, clamp(start, end, record.value().len()), w)
 }
 
 /// The bytes that inclusive, possibly negative positions mean in a string of `len` bytes.
