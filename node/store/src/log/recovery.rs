@@ -516,7 +516,8 @@ fn read_batch(
     let mut end = None;
     loop {
         let bad = |what| Ok(Some(Bad { offset, what }));
-        if (limit - offset) < layout::RECORD_BYTES as u32 {
+        // A limit is what another segment says, and may lie before the first record.
+        if limit.saturating_sub(offset) < layout::RECORD_BYTES as u32 {
             return bad("a record begins where none fits");
         }
         let bytes = window.get(at, offset, layout::RECORD_BYTES)?;
