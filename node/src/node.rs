@@ -13,6 +13,7 @@ use cairn_store::media::{Dax, Medium, device_bytes, is_device};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::cluster::Peers;
 use crate::ops::config::{Config, Durability, MEMORY_MIN, Settings};
 use crate::ops::lock_file::LockFile;
 use crate::ops::metrics::{Metrics, Shard as Stats};
@@ -22,7 +23,7 @@ use crate::raft::epoch::{Flusher, Pace};
 use crate::raft::place;
 use crate::raft::recover::{self, Found};
 use crate::raft::scrub::Scrubber;
-use crate::raft::{self, Attendant, Submission, eviction, expiry};
+use crate::raft::{self, Attendant, Standing, Submission, Way, eviction, expiry};
 use crate::server::io_thread::IoThread;
 use crate::server::listener::{accept_all, bind};
 use crate::server::registry::{Filter, Registry};
@@ -41,11 +42,13 @@ pub struct Node {
     threads: Arc<Vec<IoThread>>,
     flusher: Flusher,
     attendant: Attendant,
+    peers: Option<Peers>,
     scrubber: Scrubber,
     listeners: Vec<std::net::TcpListener>,
     addresses: Vec<SocketAddr>,
     stats: Arc<Stats>,
     ready: String,
+    capacity_bytes: u64,
     _lock: LockFile,
 }
 
@@ -71,21 +74,28 @@ impl Node {
         settings.memory = Some(capacity);
         settings.maxclients = affordable_clients(settings.maxclients);
         let durability = settings.durability;
-        let options = recover::Options { dir: &dir, durability, capacity_bytes: capacity };
+        let metrics = Metrics::new(TABLE.len());
+        let peers = Peers::meet(&settings, capacity, metrics.shard())?;
+        let member = peers.as_ref().map(Peers::hash_key);
+        let options = recover::Options { dir: &dir, durability, capacity_bytes: capacity, member };
         let recovery = recover::recover(options)?;
         recovery.found.notes.iter().for_each(|note| tracing::warn!("{note}"));
         let mem = recovery.engine.store().mem_arc();
         let (medium, dax) = (mem.medium(), mem.media().dax());
         let log_medium = recovery.log_medium;
 
-        let metrics = Metrics::new(TABLE.len());
         let stop = Arc::<Stop>::default();
         let asked = Arc::clone(&stop);
         let on_stop = Box::new(move |error: &crate::raft::GroupError| {
             asked.ask(Why::Failed(error.to_string()));
         });
         let stats = [metrics.shard(), metrics.shard()];
-        let (group, committer, found) = raft::start::start(recovery, capacity, stats, on_stop)?;
+        let standing = peers.as_ref().map_or(Standing::Alone, Peers::standing);
+        let (group, committer, found) =
+            raft::start::start(recovery, standing, capacity, stats, on_stop)?;
+        if let Some(peers) = &peers {
+            peers.serve(&group);
+        }
         group.set_eviction(settings.eviction());
         let pace = Pace::new(medium.is_memory(), settings.epoch_ms, settings.epoch_ops);
         let flusher = Flusher::start(Arc::clone(&group), committer, pace)
@@ -134,11 +144,13 @@ impl Node {
             threads,
             flusher,
             attendant,
+            peers,
             scrubber,
             listeners,
             addresses,
             stats,
             ready,
+            capacity_bytes: capacity,
             _lock: lock,
         })
     }
@@ -190,12 +202,16 @@ impl Node {
         let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
         let stop = Arc::clone(&self.shared.stop);
+        if let Some(peers) = &self.peers {
+            accepting.spawn(peers.announce(&self.shared.group));
+        }
         let why = tokio::select! {
             why = stop.wait() => why,
             _ = terminate.recv() => Why::Signal("SIGTERM"),
             _ = interrupt.recv() => Why::Signal("SIGINT"),
             () = self.keep_house() => Why::Command,
         };
+        self.shared.group.hand_over().await;
         stop.ask(why.clone());
         Ok(why)
     }
@@ -204,7 +220,7 @@ impl Node {
     async fn keep_house(&self) {
         let mut ticks = tokio::time::interval(expiry::EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let submission = Submission::new();
+        let mut submission = Submission::new();
         let shared = &self.shared;
         let mut last = clock::now();
         for tick in 1u64.. {
@@ -214,10 +230,18 @@ impl Node {
             last = now;
             // Should whoever was woken to apply have gone away, this does it.
             shared.group.drive();
-            if shared.active_expire.load(Ordering::Relaxed) {
-                expiry::reclaim(&shared.group, &submission, &self.stats).await;
+            if shared.group.leads() {
+                let mut way = Way::new(&shared.group, 0, &self.stats, &mut submission);
+                if shared.active_expire.load(Ordering::Relaxed) {
+                    expiry::reclaim(&mut way, &self.stats).await;
+                }
+                eviction::relieve(&mut way).await;
+                if shared.group.read().store().limit_bytes() == 0 {
+                    // A new group's first leader says what all of them count by.
+                    eviction::set_limit(&mut way, self.capacity_bytes).await;
+                    way.batch().take_replies(&mut Vec::new());
+                }
             }
-            eviction::relieve(&shared.group, &submission).await;
             if tick % 10 == 0 {
                 cron::sweep(shared, &self.stats, now);
             }
@@ -244,6 +268,9 @@ impl Node {
             }
             std::thread::sleep(Duration::from_micros(500));
         }
+        if let Some(peers) = &self.peers {
+            farewell(peers);
+        }
         self.scrubber.stop();
         let committed = self.flusher.stop();
         // It has the log purged behind the last commit.
@@ -254,6 +281,14 @@ impl Node {
         }
         committed.map_err(|error| format!("the last commit failed: {error}"))?;
         closed.map_err(|error| format!("the log could not be closed: {error}"))
+    }
+}
+
+/// Tells the peers that this node is going.
+fn farewell(peers: &Peers) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    if let Ok(runtime) = runtime {
+        runtime.block_on(peers.transport().close());
     }
 }
 

@@ -58,6 +58,12 @@ impl NodeOptions {
         NodeOptions { dir: dir.to_owned(), args, user: None, damaged: false }
     }
 
+    /// The same node with another directory.
+    pub fn in_dir(mut self, dir: &Path) -> NodeOptions {
+        self.dir = dir.to_owned();
+        self
+    }
+
     /// One more option with its value; a later one of the same name replaces the earlier.
     pub fn set(mut self, name: &str, value: &str) -> NodeOptions {
         let flag = format!("--{name}");

@@ -1,28 +1,32 @@
 //! openraft, set up for a group: its configuration, its network, its start and its end.
 
-use std::future::Future;
-use std::io;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_protocol::ids::NodeId;
-use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
-use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
-use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
-};
-use openraft::{BasicNode, Config, OptionalSend, SnapshotPolicy};
+use openraft::async_runtime::WatchReceiver;
+use openraft::{BasicNode, Config, SnapshotPolicy};
 
 use super::log_store::LogStore;
-use super::state_machine::{GroupSnapshot, SnapshotData, StateMachine};
-use super::types::{RaftVote, TypeConfig};
+use super::network::Network;
+use super::state_machine::StateMachine;
+use super::types::TypeConfig;
 
 /// A group's openraft.
 pub type Raft = openraft::Raft<TypeConfig, StateMachine>;
 
-/// Milliseconds between heartbeats; a dead leader is missed after four to eight of them.
+/// Milliseconds between heartbeats.
 const HEARTBEAT_MS: u64 = 100;
-const ELECTION_MS: (u64, u64) = (400, 800);
+/// A follower grants no vote for the longer of these after it has heard from its leader, and
+/// campaigns between the shorter and the longer after that: a dead leader is missed within 700 ms.
+const ELECTION_MS: (u64, u64) = (250, 350);
+/// From the sending of what a majority has answered: for so long no other leader is elected, with a
+/// fifth of it taken off for clocks that run at different speeds.
+pub const LEASE: Duration = Duration::from_millis(ELECTION_MS.1 * 4 / 5);
+/// For so long after its start a member gives no vote.
+pub const ABSTAIN: Duration = Duration::from_millis(ELECTION_MS.1 * 6 / 5);
+const SNAPSHOT_MS: u64 = 24 * 3600 * 1000;
 /// How long a start may take to make this node the leader of a group of one: a vote and an entry,
 /// each synced.
 const LEAD_WITHIN: Duration = Duration::from_secs(30);
@@ -39,6 +43,10 @@ fn config() -> Result<Arc<Config>, String> {
         max_in_snapshot_log_to_keep: 0,
         // Each run of a leader has a term of its own.
         enable_leader_restore: Some(false),
+        // Who was cut off comes back without unseating the leader.
+        enable_pre_vote: Some(true),
+        // A snapshot is as long as it is; its pieces have deadlines of their own.
+        install_snapshot_timeout: SNAPSHOT_MS,
         ..Config::default()
     };
     let config = config.validate().map_err(|error| format!("raft's configuration: {error}"))?;
@@ -49,9 +57,46 @@ fn config() -> Result<Arc<Config>, String> {
 ///
 /// # Errors
 /// What lies there cannot be read.
-pub async fn start(id: NodeId, log: LogStore, machine: StateMachine) -> Result<Raft, String> {
-    let raft = Raft::new(id, config()?, NoNetwork, log, machine).await;
+pub async fn start(
+    id: NodeId,
+    network: Network,
+    log: LogStore,
+    machine: StateMachine,
+) -> Result<Raft, String> {
+    let raft = Raft::new(id, config()?, network, log, machine).await;
     raft.map_err(|error| format!("the group cannot start: {error}"))
+}
+
+/// Begins a group with its first members. Every one of them may do so: it is the same entry.
+///
+/// # Errors
+/// The log cannot be written.
+pub async fn be_born(raft: &Raft, first: Vec<(NodeId, String)>) -> Result<(), String> {
+    let first: BTreeMap<_, _> =
+        first.into_iter().map(|(node, address)| (node, BasicNode::new(address))).collect();
+    let born = raft.initialize(first).await;
+    born.map_err(|error| format!("the group cannot begin: {error}"))
+}
+
+/// Takes `node` in: as a learner until it has caught up, then as a voter, in the place of `gone`.
+///
+/// # Errors
+/// This node does not lead, or the new one did not catch up.
+pub async fn admit(
+    raft: &Raft,
+    node: NodeId,
+    address: String,
+    gone: BTreeSet<NodeId>,
+) -> Result<(), String> {
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    let learner = raft.add_learner(node, BasicNode::new(address), true).await;
+    learner.map_err(|error| text(&error))?;
+    let metrics = raft.metrics().borrow_watched().clone();
+    let mut voters: BTreeSet<NodeId> = metrics.membership_config.membership().voter_ids().collect();
+    voters.retain(|voter| !gone.contains(voter));
+    voters.insert(node);
+    let changed = raft.change_membership(voters, false).await;
+    changed.map(drop).map_err(|error| text(&error))
 }
 
 /// Has the only voter of a group lead it, without waiting for a time-out, and apply what its log
@@ -68,49 +113,4 @@ pub async fn lead_alone(raft: &Raft) -> Result<(), String> {
         "leads and has applied all",
     );
     leads.await.map(drop).map_err(|error| failed(&error))
-}
-
-/// The network of a group of one: there is nobody.
-struct NoNetwork;
-
-impl RaftNetworkFactory<TypeConfig> for NoNetwork {
-    type Network = NoNetwork;
-
-    async fn new_client(&mut self, _: NodeId, _: &BasicNode) -> NoNetwork {
-        NoNetwork
-    }
-}
-
-fn nobody() -> Unreachable<TypeConfig> {
-    Unreachable::new(&io::Error::from(io::ErrorKind::NotConnected))
-}
-
-impl RaftNetworkV2<TypeConfig> for NoNetwork {
-    type SnapshotData = SnapshotData;
-
-    async fn append_entries(
-        &mut self,
-        _: AppendEntriesRequest<TypeConfig>,
-        _: RPCOption,
-    ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
-        Err(nobody().into())
-    }
-
-    async fn vote(
-        &mut self,
-        _: VoteRequest<TypeConfig>,
-        _: RPCOption,
-    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        Err(nobody().into())
-    }
-
-    async fn full_snapshot(
-        &mut self,
-        _: RaftVote,
-        _: GroupSnapshot,
-        _: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
-        _: RPCOption,
-    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        Err(nobody().into())
-    }
 }

@@ -12,6 +12,7 @@ use cairn_store::{Db, admitted_bytes};
 
 use super::group::Group;
 use super::propose::{Batch, Submission};
+use super::road::Way;
 use crate::ops::clock;
 use crate::ops::entropy;
 
@@ -83,32 +84,20 @@ fn push_evictions(batch: &mut Batch, victims: &Victims) {
 
 /// Gives up keys until the content is what `limit_bytes` admits, as far as the policy allows, for
 /// `at_most` so long.
-async fn shrink(
-    group: &Arc<Group>,
-    submission: &Arc<Submission>,
-    limit_bytes: u64,
-    at_most: Option<Duration>,
-) {
+async fn shrink(way: &mut Way<'_>, limit_bytes: u64, at_most: Option<Duration>) {
     let start = clock::now();
     while at_most.is_none_or(|most| start.elapsed() < most) {
-        let victims = too_much(group, limit_bytes);
-        if victims.is_empty() {
+        let victims = too_much(way.group, limit_bytes);
+        if victims.is_empty() || way.is_lost() {
             return;
         }
-        push_evictions(&mut submission.batch(), &victims);
-        run(group, submission).await;
-        let effects = submission.batch().take_replies(&mut Vec::new());
+        push_evictions(&mut way.batch(), &victims);
+        way.run().await;
+        let effects = way.batch().take_replies(&mut Vec::new());
         if effects.evicted == 0 {
             // The group has stopped, or they went another way.
             return;
         }
-    }
-}
-
-async fn run(group: &Arc<Group>, submission: &Arc<Submission>) {
-    group.submit(submission);
-    if !submission.is_done() {
-        submission.wait(group).await;
     }
 }
 
@@ -125,16 +114,16 @@ fn too_much(group: &Group, limit_bytes: u64) -> Victims {
 }
 
 /// House-keeping: gives up what is above the limit, as after a start with a lower one.
-pub async fn relieve(group: &Arc<Group>, submission: &Arc<Submission>) {
-    let limit_bytes = group.read().store().limit_bytes();
-    shrink(group, submission, limit_bytes, Some(AT_MOST)).await;
+pub async fn relieve(way: &mut Way<'_>) {
+    let limit_bytes = way.group.read().store().limit_bytes();
+    shrink(way, limit_bytes, Some(AT_MOST)).await;
 }
 
 /// Changes the memory limit. Under an evicting policy what is too much for a lower one goes first,
 /// so that writes find room meanwhile and afterwards.
-pub async fn set_limit(group: &Arc<Group>, submission: &Arc<Submission>, limit_bytes: u64) {
-    shrink(group, submission, limit_bytes, None).await;
+pub async fn set_limit(way: &mut Way<'_>, limit_bytes: u64) {
+    shrink(way, limit_bytes, None).await;
     let spec = CommandId::InternalMemory.spec();
-    submission.batch().push_encoded(spec, |out| encode_memory(out, limit_bytes));
-    run(group, submission).await;
+    way.batch().push_encoded(spec, |out| encode_memory(out, limit_bytes));
+    way.run().await;
 }

@@ -1,14 +1,13 @@
 //! Proposes the reclaiming of keys whose time has passed. Reads do not see them either way; this
 //! gives their space back.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_engine::encode_reclaim;
 use cairn_protocol::command::CommandId;
 
 use super::group::Group;
-use super::propose::Submission;
+use super::road::Way;
 use crate::ops::clock;
 use crate::ops::metrics::{Counter, Shard as Stats};
 
@@ -20,16 +19,13 @@ const KEYS_AT_ONCE: u64 = 128;
 const AT_MOST: Duration = Duration::from_millis(25);
 
 /// Reclaims what has expired, as far as there is time.
-pub async fn reclaim(group: &Arc<Group>, submission: &Arc<Submission>, stats: &Stats) {
+pub async fn reclaim(way: &mut Way<'_>, stats: &Stats) {
     let start = clock::now();
-    while start.elapsed() < AT_MOST && has_expired(group) {
+    while start.elapsed() < AT_MOST && has_expired(way.group) {
         let spec = CommandId::InternalReclaim.spec();
-        submission.batch().push_encoded(spec, |out| encode_reclaim(out, KEYS_AT_ONCE));
-        group.submit(submission);
-        if !submission.is_done() {
-            submission.wait(group).await;
-        }
-        let effects = submission.batch().take_replies(&mut Vec::new());
+        way.batch().push_encoded(spec, |out| encode_reclaim(out, KEYS_AT_ONCE));
+        way.run().await;
+        let effects = way.batch().take_replies(&mut Vec::new());
         stats.count(Counter::expired_keys, effects.expired.into());
         if effects.expired == 0 {
             // The group has stopped, or another leader's clock is behind: no use in asking again.

@@ -12,7 +12,8 @@
 //! Lock order: driver, then engine, then a submission's batch, then what is in flight, then the
 //! queue (held for a push or a swap only). Readers take the engine's lock alone.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{OnceLock, Weak};
@@ -20,7 +21,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cairn_engine::{At, ENGINE_VERSION, Engine, Eviction};
-use cairn_protocol::ids::{NodeId, ShardId, Term};
+use cairn_protocol::cluster::message::{Refused, RefusedCode};
+use cairn_protocol::cluster::{Reply, Request};
+use cairn_protocol::ids::{LogIndex, NodeId, ShardId, Term};
 use cairn_protocol::op::{
     ENTRY_HEADER_BYTES, EntryHeader, EntryRef as Operations, encode_entry_header,
 };
@@ -28,22 +31,30 @@ use cairn_protocol::resp::Writer;
 use cairn_store::log::{Log, LogError, LogId};
 use cairn_store::{Committer, Evacuation, Progress, Published, Sealed, Store, StoreError};
 use futures_util::FutureExt;
-use openraft::EntryPayload;
+use openraft::async_runtime::WatchReceiver;
+use openraft::type_config::TypeConfigExt;
+use openraft::{BasicNode, EntryPayload, ReadPolicy};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::consensus::{self, Raft};
 use super::eviction::{self, Foreseen};
 use super::log_store::LogStore;
 use super::long_read::Pinned;
-use super::outcome::Outcome;
-use super::propose::{Guard, Submission};
-use super::runtime::Executor;
+use super::network::{self, Network};
+use super::outcome::{self, End};
+use super::propose::{Guard, Outcome, Submission};
+use super::road::Sessions;
+use super::runtime::{Executor, Instant};
 use super::state_machine::{Member, StateMachine};
 use super::turn::Turn;
-use super::types::{Batch, Entry, Payload, encode_applied_membership, store_id};
+use super::types::{
+    Batch, Entry, Metrics, Payload, TypeConfig, encode_applied_membership, store_id,
+};
+use super::view::{Lease, View};
 use crate::ops::clock;
 use crate::ops::entropy::Seeds;
 use crate::ops::metrics::{Counter, Hold, Shard as Stats};
+use crate::transport::{self, BoxFuture, SharedTransport};
 
 /// Bytes of operations after which an entry takes no further submission.
 const ENTRY_BYTES: usize = 1 << 20;
@@ -55,6 +66,10 @@ const RECYCLE_BLOCKS: usize = 1024;
 /// Nodes of dropped trees freed between two looks at the clock, and for how long under one hold.
 const RECLAIM_NODES: usize = 8;
 const RECLAIM_NANOS: u64 = 100_000;
+/// How long handing leadership over may take.
+const HAND_OVER: Duration = Duration::from_secs(1);
+/// Bytes of entries that a member keeps in its log for others that were away.
+const KEEP_BYTES: u64 = 128 << 20;
 /// Blocks that evacuation looks at between two looks at the clock.
 const EVACUATE_BLOCKS: usize = 56;
 
@@ -94,6 +109,65 @@ struct Driver {
     taken: VecDeque<Arc<Submission>>,
 }
 
+/// With whom a group agrees.
+pub enum Standing {
+    /// With nobody: this node is its only voter, and leads it at once.
+    Alone,
+    /// With others, over this transport. A group that has neither log nor pool yet begins with the
+    /// members in `first`, each with the address of its peer port, where that is given.
+    Member {
+        /// The way to them.
+        transport: SharedTransport,
+        /// The first members of a group that is being born.
+        first: Option<Vec<(NodeId, String)>>,
+    },
+}
+
+/// Who leads a shard, as far as this node knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// This node.
+    Leader,
+    /// Another, or nobody known.
+    Follower(Option<NodeId>),
+}
+
+impl Default for Role {
+    fn default() -> Role {
+        Role::Follower(None)
+    }
+}
+
+/// One of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupMember {
+    /// Who.
+    pub node: NodeId,
+    /// HOST:PORT of its peer port.
+    pub address: String,
+    /// Whether its vote counts.
+    pub is_voter: bool,
+    /// The last entry that its leader knows it to have; None elsewhere.
+    pub matched: Option<LogIndex>,
+}
+
+/// How a group stands, as far as this node knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupStatus {
+    /// This node.
+    pub node: NodeId,
+    /// The term it is in.
+    pub term: Term,
+    /// The last entry in its log.
+    pub last: Option<LogIndex>,
+    /// The last entry that is agreed.
+    pub committed: Option<LogIndex>,
+    /// The last entry that its log no longer holds.
+    pub purged: Option<LogIndex>,
+    /// Milliseconds for which it may still answer reads by itself.
+    pub lease_ms: u64,
+}
+
 /// What a group is made of: after recovery.
 pub struct Parts {
     /// The shard.
@@ -122,8 +196,21 @@ pub struct Group {
     /// openraft's tasks.
     executor: Arc<Executor>,
     raft: OnceLock<Raft>,
+    /// What openraft says of itself.
+    metrics: OnceLock<Metrics>,
+    view: View,
+    /// The way to the other members.
+    transport: OnceLock<SharedTransport>,
+    sessions: Sessions,
+    /// A node is being taken in.
+    admitting: AtomicBool,
+    /// Until then no vote is given: one given before this start may still bind.
+    votes_from: OnceLock<Instant>,
     /// The log may be purged up to there: the root that a damaged superblock falls back to.
     purge_upto: Mutex<Option<LogId>>,
+    /// What will be purged once so many more bytes of entries have come: the bytes applied when it
+    /// might first have been.
+    marks: Mutex<VecDeque<(LogId, u64)>>,
     stopped: AtomicBool,
     reason: OnceLock<GroupError>,
     on_stop: Box<dyn Fn(&GroupError) + Send + Sync>,
@@ -165,16 +252,19 @@ impl std::fmt::Debug for Group {
 impl Group {
     /// A group, started. `on_stop` is told once when it stops because its log or its pool failed;
     /// `stats` take the holds of the write lock, the first those of applying, the second those of
-    /// the thread that commits. When this returns it leads, and has applied what its log holds.
+    /// the thread that commits. Alone it leads when this returns, and has applied what its log holds.
     ///
     /// # Errors
     /// It could not start, or not elect itself.
     pub fn start(
         parts: Parts,
+        standing: Standing,
         stats: [Arc<Stats>; 2],
         on_stop: Box<dyn Fn(&GroupError) + Send + Sync>,
     ) -> Result<Arc<Group>, String> {
         let Parts { shard, node, boot_id, engine, log } = parts;
+        let is_new = log.vote(shard).is_none() && engine.store().membership().is_empty();
+        let has_voted = log.vote(shard).is_some();
         let group = Group::new(shard, engine, Arc::clone(&log), stats, on_stop);
         group.hear_the_bell();
         let weak = Arc::downgrade(&group);
@@ -192,14 +282,272 @@ impl Group {
         // Nobody else runs the tasks while the driver's lock is held.
         let driver = group.driver.lock();
         group.executor.block_on(async {
-            let raft = consensus::start(node, log, machine).await?;
-            consensus::lead_alone(&raft).await?;
-            // It is set here alone.
+            let (transport, first) = match standing {
+                Standing::Alone => (None, None),
+                Standing::Member { transport, first } => (Some(transport), first),
+            };
+            let alone = transport.is_none();
+            if let Some(transport) = &transport {
+                // It is set here alone.
+                let _ = group.transport.set(Arc::clone(transport));
+            }
+            let network = Network::new(shard, transport);
+            let raft = consensus::start(node, network, log, machine).await?;
+            if alone {
+                consensus::lead_alone(&raft).await?;
+                group.view.lead_for_ever();
+            } else if let Some(first) = first.filter(|_| is_new) {
+                consensus::be_born(&raft, first).await?;
+            }
+            // They are set here alone.
+            let _ = group.metrics.set(raft.metrics());
             let _ = group.raft.set(raft);
+            if has_voted && !alone {
+                group.abstain();
+            }
             Ok::<(), String>(())
         })?;
+        group.look();
         drop(driver);
         Ok(group)
+    }
+
+    /// Neither votes nor campaigns for as long as a vote or a lease may bind that was given before
+    /// this start: openraft forgets leases.
+    fn abstain(&self) {
+        let _ = self.votes_from.set(self.executor.now() + consensus::ABSTAIN);
+        if let Some(raft) = self.raft.get() {
+            raft.runtime_config().elect(false);
+            let raft = raft.clone();
+            self.executor.spawn(async move {
+                TypeConfig::sleep(consensus::ABSTAIN).await;
+                raft.runtime_config().elect(true);
+            });
+        }
+    }
+
+    /// Whether a candidate's request has to be turned away for now.
+    fn abstains(&self, request: &Request) -> bool {
+        let (Request::Vote(vote) | Request::PreVote(vote)) = request else { return false };
+        let from = self.votes_from.get();
+        !vote.leadership_transfer && from.is_some_and(|from| self.executor.now() < *from)
+    }
+
+    /// Takes note of what openraft says of itself. Under the driver's lock.
+    fn look(&self) {
+        let Some(metrics) = self.metrics.get() else { return };
+        if self.view.is_alone() {
+            return;
+        }
+        let metrics = metrics.borrow_watched();
+        if self.stopped.load(Ordering::Acquire) {
+            // What this member has grows old from here on.
+            return self.view.note(false, metrics.current_leader, 0, None);
+        }
+        if metrics.current_leader != self.view.leader()
+            && let Some(transport) = self.transport.get()
+        {
+            // openraft names peers to the transport as it comes to talk to them; what is forwarded
+            // goes to one that it may never have talked to.
+            let nodes = metrics.membership_config.membership().nodes();
+            nodes.for_each(|(node, at)| transport.set_peer(*node, &at.addr));
+        }
+        let leads = metrics.state.is_leader();
+        // Only what this term has committed says that all of earlier terms is applied too.
+        let is_armed = leads && metrics.current_term == self.term().0;
+        let acked = metrics.last_quorum_acked.map(|at| at.into_inner());
+        let until = acked.filter(|_| is_armed).map(|at| at + consensus::LEASE);
+        self.view.note(leads, metrics.current_leader, metrics.current_term, until);
+    }
+
+    /// Who leads, as far as this node knows.
+    pub fn role(&self) -> Role {
+        match self.view.leads() {
+            true => Role::Leader,
+            false => Role::Follower(self.view.leader()),
+        }
+    }
+
+    pub(super) fn transport(&self) -> Option<&SharedTransport> {
+        self.transport.get()
+    }
+
+    pub(super) fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    /// Whether this node leads.
+    pub fn leads(&self) -> bool {
+        self.view.leads()
+    }
+
+    /// Whether the group has one member by its nature.
+    pub fn is_alone(&self) -> bool {
+        self.view.is_alone()
+    }
+
+    /// The lease under which this node may answer reads by itself, if it has one. What was read is
+    /// to be answered only if [`Group::still_holds`] says so afterwards.
+    #[inline]
+    pub fn lease(&self) -> Option<Lease> {
+        self.view.lease(|| self.executor.now())
+    }
+
+    /// Whether a lease that was held before a read is held after it.
+    #[inline]
+    pub fn still_holds(&self, lease: Lease) -> bool {
+        self.view.lease(|| self.executor.now()) == Some(lease)
+    }
+
+    /// Answers what another member asks.
+    pub fn answer(self: &Arc<Self>, request: Request) -> BoxFuture<Result<Reply, Refused>> {
+        let unavailable = |text: &str| {
+            let refused = transport::refused(RefusedCode::Unavailable, text);
+            Box::pin(std::future::ready(Err(refused))) as BoxFuture<_>
+        };
+        if let Some(stopped) = self.stop_reason() {
+            return unavailable(&stopped.reason);
+        }
+        if self.abstains(&request) {
+            return unavailable("started a moment ago: earlier promises may still bind");
+        }
+        let Some(raft) = self.raft.get().cloned() else {
+            return unavailable("the group is starting");
+        };
+        let task = async move { network::answer(&raft, request).await };
+        let answer = self.executor.within(|| self.executor.spawn(task));
+        // Here and now, rather than by a thread that would have to be woken.
+        self.drive();
+        Box::pin(async move {
+            answer.await.unwrap_or_else(|_| {
+                Err(transport::refused(RefusedCode::Failed, "failed inside; see the node's log"))
+            })
+        })
+    }
+
+    /// Runs `ask` with openraft, inside the executor, and waits for what comes of it.
+    fn ask<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
+        self: &Arc<Self>,
+        ask: impl FnOnce(Raft) -> F,
+    ) -> impl Future<Output = Option<T>> + Send + 'static {
+        let task = self.raft.get().cloned().map(|raft| {
+            let answer = self.executor.within(|| self.executor.spawn(ask(raft)));
+            self.drive();
+            answer
+        });
+        async move { task?.await.ok() }
+    }
+
+    /// Who is in the group, as far as this node knows.
+    pub fn members(&self) -> Vec<GroupMember> {
+        let Some(metrics) = self.metrics.get() else { return Vec::new() };
+        let metrics = metrics.borrow_watched();
+        let membership = metrics.membership_config.membership();
+        let voters: BTreeSet<NodeId> = membership.voter_ids().collect();
+        let matched = |node: &NodeId| {
+            let replication = metrics.replication.as_ref()?;
+            let upto = replication.iter().find(|(id, _)| *id == node)?.1;
+            upto.as_ref().map(|id| LogIndex(id.index))
+        };
+        let member = |(node, at): (&NodeId, &BasicNode)| GroupMember {
+            node: *node,
+            address: at.addr.clone(),
+            is_voter: voters.contains(node),
+            matched: matched(node),
+        };
+        membership.nodes().map(member).collect()
+    }
+
+    /// How the group stands.
+    pub fn status(&self) -> GroupStatus {
+        let Some(metrics) = self.metrics.get() else { return GroupStatus::default() };
+        let metrics = metrics.borrow_watched();
+        let index = |id: super::types::RaftLogId| LogIndex(id.index);
+        GroupStatus {
+            node: metrics.id,
+            term: Term(metrics.current_term),
+            last: metrics.last_log_index.map(LogIndex),
+            committed: metrics.local_committed.map(index),
+            purged: metrics.purged.map(index),
+            lease_ms: self.view.lease_left(self.executor.now()).as_millis() as u64,
+        }
+    }
+
+    /// How many other members are known to have every write that was acknowledged before this call:
+    /// on the leader those whose log has all that is agreed, elsewhere what a majority means.
+    pub fn replicas_in_step(&self) -> usize {
+        let members = self.members();
+        let voters = members.iter().filter(|member| member.is_voter).count();
+        if !self.leads() {
+            return voters / 2;
+        }
+        let (own, upto) = (self.status().node, self.status().committed);
+        members.iter().filter(|m| m.node != own && m.matched >= upto && upto.is_some()).count()
+    }
+
+    /// Takes a node into the group, as the leader, in the background: first as a learner, then, when
+    /// it has caught up, as a voter. One of the same address under another id is gone for good (its
+    /// disk was wiped), and leaves with that. Says nothing of how it ended: whoever wants to be in
+    /// asks again.
+    pub fn admit(self: &Arc<Self>, node: NodeId, address: &str) {
+        let members = self.members();
+        if members.iter().any(|member| member.node == node && member.is_voter) {
+            return;
+        }
+        if self.admitting.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let gone: BTreeSet<NodeId> = members
+            .iter()
+            .filter(|m| m.address == address && m.node != node)
+            .map(|m| m.node)
+            .collect();
+        let weak = Arc::downgrade(self);
+        let address = address.to_owned();
+        drop(self.ask(move |raft| async move {
+            let admitted = consensus::admit(&raft, node, address, gone).await;
+            if let Some(group) = weak.upgrade() {
+                group.admitting.store(false, Ordering::Release);
+            }
+            match admitted {
+                Ok(()) => tracing::info!("node {node} is a voter now"),
+                Err(error) => tracing::warn!("node {node} is not a voter yet: {error}"),
+            }
+        }));
+    }
+
+    /// Hands leadership to the member that has most of the log, and waits a moment until it has it.
+    /// Nothing to do for who does not lead or is alone.
+    pub async fn hand_over(self: &Arc<Self>) {
+        if self.is_alone() || !self.leads() {
+            return;
+        }
+        let own = self.transport().map(|transport| transport.node());
+        let others = self.members().into_iter();
+        let others = others.filter(|member| member.is_voter && Some(member.node) != own);
+        let Some(best) = others.max_by_key(|member| member.matched) else { return };
+        // No read is answered by this node alone from here on: the other may lead at any moment.
+        self.view.hand_over();
+        let asked =
+            self.ask(
+                move |raft| async move { raft.trigger().transfer_leader(best.node).await.is_ok() },
+            );
+        if asked.await.unwrap_or(false) {
+            let start = clock::now();
+            while self.leads() && start.elapsed() < HAND_OVER {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        }
+    }
+
+    /// Waits until this node has proved by a round to its peers that it leads, and has applied what
+    /// was committed before: then a read sees all that was acknowledged before this call. False when
+    /// it does not lead, or reached too few.
+    pub fn confirm(self: &Arc<Self>) -> impl Future<Output = bool> + Send + 'static {
+        let confirmed = self.ask(|raft| async move {
+            raft.ensure_linearizable(ReadPolicy::ReadIndex).await.is_ok()
+        });
+        async move { confirmed.await.unwrap_or(false) }
     }
 
     /// A group for reading alone: its log cannot be applied, for `reason`.
@@ -211,6 +559,7 @@ impl Group {
     ) -> Arc<Group> {
         let Parts { shard, engine, log, .. } = parts;
         let group = Group::new(shard, engine, log, stats, on_stop);
+        group.view.lead_for_ever();
         group.halt(reason);
         group
     }
@@ -234,7 +583,14 @@ impl Group {
             in_flight: Mutex::default(),
             executor: Executor::new(),
             raft: OnceLock::new(),
+            metrics: OnceLock::new(),
+            view: View::default(),
+            transport: OnceLock::new(),
+            sessions: Sessions::default(),
+            admitting: AtomicBool::new(false),
+            votes_from: OnceLock::new(),
             purge_upto: Mutex::default(),
+            marks: Mutex::default(),
             stopped: AtomicBool::new(false),
             reason: OnceLock::new(),
             on_stop,
@@ -433,7 +789,18 @@ impl Group {
     /// Has the log purged up to `upto`, of which a committed root and the one before it have no
     /// more need.
     pub(super) fn purge(&self, upto: LogId) {
-        *self.purge_upto.lock() = Some(upto);
+        let keep_bytes = if self.is_alone() { 0 } else { KEEP_BYTES };
+        let now_bytes = self.applied_bytes.load(Ordering::Relaxed);
+        {
+            let mut marks = self.marks.lock();
+            marks.push_back((upto, now_bytes));
+            let mut purge = None;
+            while marks.front().is_some_and(|(_, at)| at + keep_bytes <= now_bytes) {
+                purge = marks.pop_front();
+            }
+            let Some((upto, _)) = purge else { return };
+            *self.purge_upto.lock() = Some(upto);
+        }
         if let Some(raft) = self.raft.get() {
             // The channel is wider than anything that goes through it; the next commit asks again.
             let _ = raft.trigger().snapshot().now_or_never();
@@ -491,6 +858,7 @@ impl Group {
             let Some(mut driver) = self.driver.try_lock() else { return };
             self.executor.within(|| self.propose_queued(&mut driver));
             self.executor.run();
+            self.look();
         }
     }
 
@@ -583,7 +951,7 @@ impl Group {
         }
         self.in_flight.lock().push_back(entry);
         let group: Weak<Group> = Arc::downgrade(self);
-        let outcome = Outcome::new(group, seed);
+        let outcome = outcome::Outcome::new(group, seed);
         if let Some(raft) = self.raft.get() {
             // What finds no room in the channel is given up as it is dropped, like all that has no
             // other end.
@@ -760,6 +1128,9 @@ impl Group {
             return false;
         }
         self.stopped.store(true, Ordering::Release);
+        if !self.is_alone() {
+            self.view.note(false, None, 0, None);
+        }
         self.paused.store(false, Ordering::SeqCst);
         let in_flight = std::mem::take(&mut *self.in_flight.lock());
         let queued = std::mem::take(&mut *self.queue.lock());
@@ -804,10 +1175,16 @@ impl Member for Group {
         self.purge_upto.lock().or_else(|| self.log.purged(self.shard))
     }
 
-    fn give_up(&self, proposal: u64, _leader: Option<u64>) {
-        if let Some(entry) = self.take_in_flight(proposal) {
-            entry.submissions.iter().for_each(|submission| self.refuse(submission));
-        }
+    fn give_up(&self, proposal: u64, end: End) {
+        let Some(entry) = self.take_in_flight(proposal) else { return };
+        let outcome = match end {
+            _ if self.is_alone() => {
+                return entry.submissions.iter().for_each(|submission| self.refuse(submission));
+            }
+            End::NotExecuted => Outcome::NotLeader,
+            End::Unknown => Outcome::Unknown,
+        };
+        entry.submissions.iter().for_each(|submission| submission.end(outcome));
     }
 }
 
@@ -824,11 +1201,12 @@ mod tests {
 
     fn group(dir: &std::path::Path) -> Arc<Group> {
         let capacity_bytes = 64 << 20;
-        let options = Options { dir, durability: Durability::Always, capacity_bytes };
+        let options = Options { dir, durability: Durability::Always, capacity_bytes, member: None };
         let recovery = recover::recover(options).expect("recovers");
         let metrics = Metrics::new(0);
         let stats = [metrics.shard(), metrics.shard()];
-        let started = start::start(recovery, capacity_bytes, stats, Box::new(|_| ()));
+        let started =
+            start::start(recovery, Standing::Alone, capacity_bytes, stats, Box::new(|_| ()));
         started.expect("starts").0
     }
 

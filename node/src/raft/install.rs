@@ -129,6 +129,7 @@ mod tests {
     use cairn_store::{Committer, Db, Import};
 
     use super::super::epoch::{Flusher, Pace};
+    use super::super::group::Standing;
     use super::super::propose::Submission;
     use super::super::recover::{LOG_DIR, Options, POOL_FILE, recover};
     use super::super::scrub::Scrubber;
@@ -140,14 +141,15 @@ mod tests {
     const MEMORY: u64 = 64 << 20;
 
     fn options(dir: &Path) -> Options<'_> {
-        Options { dir, durability: Durability::Always, capacity_bytes: MEMORY }
+        Options { dir, durability: Durability::Always, capacity_bytes: MEMORY, member: None }
     }
 
     fn open(dir: &Path) -> (Arc<Group>, Committer) {
         let recovery = recover(options(dir)).expect("recovers");
         let metrics = Metrics::new(0);
         let stats = [metrics.shard(), metrics.shard()];
-        let started = start(recovery, MEMORY, stats, Box::new(|_| ())).expect("starts");
+        let started =
+            start(recovery, Standing::Alone, MEMORY, stats, Box::new(|_| ())).expect("starts");
         (started.0, started.1)
     }
 

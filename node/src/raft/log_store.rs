@@ -11,6 +11,7 @@ use std::ops::{Bound, Range, RangeBounds};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use cairn_protocol::cluster::message;
 use cairn_protocol::ids::{LogIndex, ShardId, Term};
 use cairn_store::log::{self, EntryKind, Log, LogError, OwnedEntry};
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
@@ -159,32 +160,49 @@ fn raft_entries(entries: log::Result<Vec<OwnedEntry>>) -> io::Result<Vec<Entry>>
 
 fn raft_entry(entry: OwnedEntry) -> io::Result<Entry> {
     let log_id = raft_id(log::LogId::new(entry.term, entry.index));
-    let payload = match entry.kind {
-        EntryKind::Blank => EntryPayload::Blank,
-        EntryKind::Normal => EntryPayload::Normal(Batch(Bytes::from(entry.payload))),
-        EntryKind::Membership => {
-            let membership = types::decode_membership(&entry.payload).ok_or_else(|| {
-                let what = format!(
-                    "entry {} of shard {} is a membership that this build cannot read: start a \
-                     newer node",
-                    entry.index, entry.shard
-                );
-                io::Error::new(io::ErrorKind::InvalidData, what)
-            })?;
-            EntryPayload::Membership(membership)
-        }
+    let kind = match entry.kind {
+        EntryKind::Blank => message::EntryKind::Blank,
+        EntryKind::Normal => message::EntryKind::Operations,
+        EntryKind::Membership => message::EntryKind::Membership,
     };
+    let payload = payload_of(kind, Bytes::from(entry.payload)).ok_or_else(|| {
+        let what = format!(
+            "entry {} of shard {} is a membership that this build cannot read: start a newer node",
+            entry.index, entry.shard
+        );
+        io::Error::new(io::ErrorKind::InvalidData, what)
+    })?;
     Ok(openraft::Entry { log_id, payload })
 }
 
-/// An entry's kind and bytes in the log.
-fn record(payload: &Payload) -> (EntryKind, Bytes) {
-    match payload {
-        EntryPayload::Blank => (EntryKind::Blank, Bytes::new()),
-        EntryPayload::Normal(Batch(bytes)) => (EntryKind::Normal, bytes.clone()),
-        EntryPayload::Membership(membership) => {
-            (EntryKind::Membership, Bytes::from(types::encode_membership(membership)))
+/// What an entry of this kind holds in these bytes, which are the same in the log and on the wire;
+/// None when that is a membership that this build cannot read.
+pub(super) fn payload_of(kind: message::EntryKind, bytes: Bytes) -> Option<Payload> {
+    Some(match kind {
+        message::EntryKind::Blank => EntryPayload::Blank,
+        message::EntryKind::Operations => EntryPayload::Normal(Batch(bytes)),
+        message::EntryKind::Membership => {
+            EntryPayload::Membership(types::decode_membership(&bytes)?)
         }
+    })
+}
+
+/// An entry's kind and bytes.
+pub(super) fn record_of(payload: &Payload) -> (message::EntryKind, Bytes) {
+    match payload {
+        EntryPayload::Blank => (message::EntryKind::Blank, Bytes::new()),
+        EntryPayload::Normal(Batch(bytes)) => (message::EntryKind::Operations, bytes.clone()),
+        EntryPayload::Membership(membership) => {
+            (message::EntryKind::Membership, Bytes::from(types::encode_membership(membership)))
+        }
+    }
+}
+
+fn kind_in_log(kind: message::EntryKind) -> EntryKind {
+    match kind {
+        message::EntryKind::Blank => EntryKind::Blank,
+        message::EntryKind::Operations => EntryKind::Normal,
+        message::EntryKind::Membership => EntryKind::Membership,
     }
 }
 
@@ -273,8 +291,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I::IntoIter: OptionalSend,
     {
         let entries: Vec<Entry> = entries.into_iter().collect();
-        let records: Vec<_> =
-            entries.iter().map(|entry| (store_id(entry.log_id), record(&entry.payload))).collect();
+        let records: Vec<_> = entries
+            .iter()
+            .map(|entry| (store_id(entry.log_id), record_of(&entry.payload)))
+            .collect();
         let parts: Vec<[&[u8]; 1]> = records.iter().map(|(_, (_, bytes))| [&bytes[..]]).collect();
         let appended: Vec<_> = records
             .iter()
@@ -283,7 +303,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
                 shard: self.shard,
                 term: id.term,
                 index: id.index,
-                kind: *kind,
+                kind: kind_in_log(*kind),
                 payload,
             })
             .collect();

@@ -97,6 +97,11 @@ impl LongRead {
         LongRead { pinned, op, at, proto, silent }
     }
 
+    /// Of an encoded operation.
+    pub(super) fn of(pinned: Pinned, op: Vec<u8>, at: At, proto: Proto, silent: bool) -> LongRead {
+        LongRead { pinned, op, at, proto, silent }
+    }
+
     fn operation(&self) -> OpRef<'_> {
         OpRef::decode(&self.op).expect("encode_op and OpRef::decode agree")
     }
@@ -123,6 +128,23 @@ impl LongRead {
         let mut writer = Writer::new(&mut out, self.proto);
         let (effects, lent) = self.pinned.read_lent(&self.operation(), &self.at, &mut writer);
         (out, effects, lent)
+    }
+
+    /// Reads and copies what was lent: the whole reply.
+    pub fn run_whole(&self) -> Vec<u8> {
+        let (mut out, _, lent) = self.run();
+        let Some(lent) = lent else { return out };
+        let copied = self.lent_value(&lent).read(lent.range.clone(), &mut |bytes: &[u8]| {
+            out.extend_from_slice(bytes);
+        });
+        match copied {
+            Ok(()) => out.extend_from_slice(b"\r\n"),
+            Err(error) => {
+                out.clear();
+                Writer::new(&mut out, self.proto).error(&WireError::Corrupt(error.to_string()));
+            }
+        }
+        out
     }
 
     /// The value that it was lent.

@@ -4,6 +4,8 @@
 //! stamps, logs and applies. A lone node is the only voter of its group, so an entry is committed
 //! when its own log has it; the rest of the path (entries with term and index, append completed by
 //! callback, apply in batches, votes, purge behind the committed epoch) is what more voters need too.
+//! [`road`] leads a batch to its shard's leader, here or elsewhere; [`network`] and [`wire`] carry
+//! openraft's messages, [`view`] is what reads know of who leads.
 //! [`long_read`] answers what would hold others up from a pinned root.
 //! [`place`] leads to a pool on a device, [`install`] puts a peer's pool in its place.
 //! [`types`] and [`log_store`] are openraft's side of it, which more voters will use.
@@ -21,19 +23,25 @@ pub mod group;
 pub mod install;
 pub mod log_store;
 pub mod long_read;
+mod network;
 mod outcome;
 pub mod place;
 pub mod propose;
 pub mod recover;
+pub mod road;
 pub mod runtime;
 pub mod scrub;
 pub mod start;
 mod state_machine;
 mod turn;
 pub mod types;
+mod view;
 pub mod vote;
+mod wire;
 
 pub use attendant::Attendant;
-pub use group::{Group, GroupError, Parts};
+pub use group::{Group, GroupError, GroupMember, GroupStatus, Parts, Role, Standing};
 pub use long_read::{LongRead, LongReply, Pinned};
-pub use propose::{Batch, Guard, Prefetch, Submission, error_code, first_key};
+pub use propose::{Batch, Guard, Prefetch, Submission, error_code, first_key, is_long};
+pub use road::Way;
+pub use view::Lease;

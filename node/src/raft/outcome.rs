@@ -15,6 +15,15 @@ use openraft::raft::responder::Responder;
 use super::state_machine::Member;
 use super::types::TypeConfig;
 
+/// How a proposal ended that was not applied here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It never will be, anywhere: it may be proposed again.
+    NotExecuted,
+    /// It may have been, or may yet be.
+    Unknown,
+}
+
 /// A proposal's end: of use for `T = ClientWriteResult`, which is all that openraft makes of it.
 pub struct Outcome<T> {
     group: Weak<dyn Member>,
@@ -29,10 +38,10 @@ impl<T> Outcome<T> {
         Outcome { group, proposal, done: false, result: PhantomData }
     }
 
-    fn give_up(&mut self, leader: Option<u64>) {
+    fn give_up(&mut self, end: End) {
         self.done = true;
         if let Some(group) = self.group.upgrade() {
-            group.give_up(self.proposal, leader);
+            group.give_up(self.proposal, end);
         }
     }
 }
@@ -40,24 +49,18 @@ impl<T> Outcome<T> {
 impl<T: OptionalSend + 'static> Responder<TypeConfig, T> for Outcome<T> {
     fn on_complete(mut self, result: T) {
         match (&result as &dyn Any).downcast_ref::<ClientWriteResult<TypeConfig>>() {
-            Some(Err(error)) => self.give_up(leader_of(error)),
+            // Not in the log, or cut from it: another leader's entries stand there.
+            Some(Err(ClientWriteError::ForwardToLeader(_))) => self.give_up(End::NotExecuted),
+            Some(Err(_)) => self.give_up(End::Unknown),
             _ => self.done = true,
         }
-    }
-}
-
-fn leader_of(error: &ClientWriteError<TypeConfig>) -> Option<u64> {
-    match error {
-        ClientWriteError::ForwardToLeader(forward) => forward.leader_id.map(|id| id.0),
-        ClientWriteError::ChangeMembershipError(_) => None,
-        _ => None,
     }
 }
 
 impl<T> Drop for Outcome<T> {
     fn drop(&mut self) {
         if !self.done {
-            self.give_up(None);
+            self.give_up(End::Unknown);
         }
     }
 }

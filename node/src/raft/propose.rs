@@ -6,6 +6,8 @@
 //! [`Batch::take_replies`]. A [`Submission`] is used again and again by its thread: in the steady
 //! state nothing is allocated.
 
+pub mod forward;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Poll, Waker};
@@ -440,6 +442,11 @@ impl Parts<'_, '_> {
     }
 }
 
+/// Whether a read walks more than a few keys, or much of them.
+pub fn is_long(id: CommandId) -> bool {
+    matches!(id, CommandId::Keys | CommandId::Lcs)
+}
+
 /// Answers a read in place, or puts it off.
 fn read(
     engine: &Engine,
@@ -448,6 +455,9 @@ fn read(
     at: &At,
     w: &mut Writer<'_>,
 ) -> Result<Effects, Fatal> {
+    if is_long(op.command) {
+        return Ok(Effects { deferred: true, ..Effects::default() });
+    }
     engine.read_or_defer(op.command.spec(), Db(op.db), op.argv(), key, at, w)
 }
 
@@ -529,7 +539,20 @@ impl Prefetch<'_> {
 pub struct Submission {
     batch: Mutex<Batch>,
     done: AtomicBool,
+    outcome: Mutex<Outcome>,
     waker: Mutex<Option<Waker>>,
+}
+
+/// What became of a submission that is done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Outcome {
+    /// Its replies are in the batch.
+    #[default]
+    Answered,
+    /// Nothing of it was executed, for this node does not lead its shard: it may be submitted again.
+    NotLeader,
+    /// It may have been executed, or may yet be, and nobody here will know.
+    Unknown,
 }
 
 impl Submission {
@@ -549,7 +572,19 @@ impl Submission {
     }
 
     pub(super) fn start(&self) {
+        *self.outcome.lock() = Outcome::Answered;
         self.done.store(false, Ordering::Relaxed);
+    }
+
+    /// What became of it, once it is done.
+    pub fn outcome(&self) -> Outcome {
+        *self.outcome.lock()
+    }
+
+    /// Ends it without replies.
+    pub(super) fn end(&self, outcome: Outcome) {
+        *self.outcome.lock() = outcome;
+        self.finish();
     }
 
     /// Marks it done and wakes its owner, if that waits.

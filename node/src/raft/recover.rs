@@ -83,6 +83,10 @@ pub struct Options<'a> {
     pub durability: Durability,
     /// What the pool may take.
     pub capacity_bytes: u64,
+    /// None: the log's entries are this node's to apply. A member of a group learns from the others
+    /// which of them are, and a new pool of it hashes with this key, which all members share: what
+    /// is drawn goes by the order of hashes.
+    pub member: Option<[u64; 2]>,
 }
 
 /// Opens pool and log and replays.
@@ -98,7 +102,9 @@ pub fn recover(options: Options<'_>) -> Result<Recovery, String> {
         // While replaying the operator's new number must not turn down what was acknowledged
         // under the old one.
         capacity_bytes: options.capacity_bytes.max(pool_bytes.saturating_mul(2)),
-        new_hash_key: [entropy::random_u64(), entropy::random_u64()],
+        new_hash_key: options
+            .member
+            .unwrap_or_else(|| [entropy::random_u64(), entropy::random_u64()]),
         new_uuid: random_16(),
     };
     let (store, committer, opened) =
@@ -116,13 +122,19 @@ pub fn recover(options: Options<'_>) -> Result<Recovery, String> {
         ..Found::default()
     };
     let mut engine = Engine::new(store);
-    let replayed = replay(&mut engine, &log, opened.applied, &mut found);
+    let alone = options.member.is_none();
+    let replayed = match alone {
+        true => replay(&mut engine, &log, opened.applied, &mut found),
+        false => Ok(()),
+    };
     found.keys = (0..=Db::COUNT).map(|db| engine.store().len(Db(db))).sum();
     if found.halted.is_none() {
         replayed?;
         watch.lap(&format!("{} operations replayed", found.replayed_ops));
         engine.store_mut().set_capacity_bytes(options.capacity_bytes);
-        be_alone(engine.store_mut())?;
+        if alone {
+            be_alone(engine.store_mut())?;
+        }
     }
     Ok(Recovery { engine, committer, log, log_medium, found })
 }

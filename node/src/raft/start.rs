@@ -1,5 +1,5 @@
-//! From what recovery found to a group that serves: it leads, its log says what the memory limit
-//! is, and a pool that was created now holds an entry of that log.
+//! From what recovery found to a group that serves. Alone it leads, its log says what the memory
+//! limit is, and a pool that was created now holds an entry of that log.
 
 use std::future::Future;
 use std::pin::pin;
@@ -12,7 +12,7 @@ use cairn_engine::encode_memory;
 use cairn_protocol::command::CommandId;
 use cairn_store::Committer;
 
-use super::group::{Group, GroupError, Parts};
+use super::group::{Group, GroupError, Parts, Standing};
 use super::propose::Submission;
 use super::recover::{Found, LONE_NODE, Recovery, SHARD, boot_id};
 use crate::ops::metrics::Shard as Stats;
@@ -20,25 +20,29 @@ use crate::ops::metrics::Shard as Stats;
 /// A group, its pool's committer, and what was found.
 pub type Started = (Arc<Group>, Committer, Found);
 
-/// Starts the group of a lone node, whose pool may take `capacity_bytes`. `stats` and `on_stop` are
-/// [`Group::start`]'s.
+/// Starts this node's group, whose pool may take `capacity_bytes`. `standing`, `stats` and `on_stop`
+/// are [`Group::start`]'s.
 ///
 /// # Errors
 /// A text that says what, where, and what to do.
 pub fn start(
     recovery: Recovery,
+    standing: Standing,
     capacity_bytes: u64,
     stats: [Arc<Stats>; 2],
     on_stop: Box<dyn Fn(&GroupError) + Send + Sync>,
 ) -> Result<Started, String> {
     let Recovery { engine, mut committer, log, found, .. } = recovery;
-    let parts =
-        Parts { shard: SHARD, node: LONE_NODE, boot_id: boot_id(), engine, log: Arc::new(log) };
+    let node = match &standing {
+        Standing::Alone => LONE_NODE,
+        Standing::Member { transport, .. } => transport.node(),
+    };
+    let parts = Parts { shard: SHARD, node, boot_id: boot_id(), engine, log: Arc::new(log) };
     if let Some(reason) = found.halted.clone() {
         return Ok((Group::halted(parts, stats, on_stop, reason), committer, found));
     }
-    let group = Group::start(parts, stats, on_stop)?;
-    if group.read().store().limit_bytes() != capacity_bytes {
+    let group = Group::start(parts, standing, stats, on_stop)?;
+    if group.is_alone() && group.read().store().limit_bytes() != capacity_bytes {
         propose_limit(&group, capacity_bytes)?;
         // A pool that was created now holds an entry of its log from here on, so that the one is
         // never taken for complete without the other.

@@ -14,6 +14,7 @@ use openraft::{BasicNode, OptionalSend};
 use parking_lot::RwLockReadGuard;
 
 use super::group::GroupError;
+use super::outcome::End;
 use super::types::{
     Entry, Leader, RaftLogId, StoredMembership, TypeConfig, decode_applied_membership, raft_id,
 };
@@ -38,9 +39,8 @@ pub trait Member: Send + Sync {
     fn apply(&self, entry: Entry) -> Result<(), GroupError>;
     /// Up to where the log may be purged.
     fn purge_upto(&self) -> Option<LogId>;
-    /// A proposal will not be applied: openraft refused it, knowing perhaps who leads, or cut it
-    /// from the log.
-    fn give_up(&self, proposal: u64, leader: Option<u64>);
+    /// A proposal came to this end, and will not be answered by being applied.
+    fn give_up(&self, proposal: u64, end: End);
 }
 
 /// A group's engine, for openraft.

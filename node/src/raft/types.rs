@@ -86,6 +86,10 @@ pub type Membership = openraft::Membership<NodeId, BasicNode>;
 /// Who is in the group since which entry.
 pub type StoredMembership = openraft::StoredMembership<Leader, NodeId, BasicNode>;
 
+/// Where openraft says how it stands.
+pub type Metrics =
+    openraft::type_config::alias::WatchReceiverOf<TypeConfig, openraft::RaftMetrics<TypeConfig>>;
+
 /// openraft's log id for the log's.
 pub fn raft_id(id: log::LogId) -> RaftLogId {
     RaftLogId::new_term_index(id.term.0, id.index.0)

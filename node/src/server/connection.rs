@@ -10,6 +10,7 @@ mod transaction;
 
 pub use lent::CopiedOut;
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::pin::pin;
@@ -17,7 +18,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cairn_engine::{At, Effects, Engine, encode_limits};
 use cairn_protocol::WireError;
@@ -40,7 +41,8 @@ use super::staging;
 use crate::ops::clock;
 use crate::ops::metrics::{Counter, Hold};
 use crate::raft::{
-    Batch, LongRead, LongReply, Prefetch, Submission, error_code, eviction, first_key,
+    Batch, Lease, LongRead, LongReply, Prefetch, Submission, Way, error_code, eviction, first_key,
+    is_long,
 };
 
 /// Room for one read from a socket.
@@ -110,6 +112,9 @@ pub(super) struct Connection {
     /// The beginning of a request whose rest has not come yet.
     partial: Vec<u8>,
     last_command: CommandId,
+    /// Nothing more may be sent: it is not known what became of a write, or whether what was read
+    /// is the newest.
+    broken: Cell<bool>,
 }
 
 impl Connection {
@@ -124,6 +129,7 @@ impl Connection {
             session,
             partial: Vec::new(),
             last_command: CommandId::Command,
+            broken: Cell::new(false),
         }
     }
 
@@ -349,12 +355,11 @@ impl Connection {
                 continue;
             }
             let step = match spec.place {
-                Place::Read if is_long(spec.id) => {
+                Place::Read if is_long(spec.id) && self.reads_here() => {
                     self.close(&mut run, scratch, requests);
                     return Next::LongRead(spec);
                 }
-                Place::Read if !scratch.pending => {
-                    run.open(*at);
+                Place::Read if !scratch.pending && run.open(*at, &self.session) => {
                     if ahead.spec(*at).is_none() && *at + 1 < requests.len() {
                         ahead = run.look_ahead(&self.session, requests, *at);
                     }
@@ -373,9 +378,11 @@ impl Connection {
                     }
                     (scratch.out.len() >= FLUSH_BYTES).then_some(Next::Flush)
                 }
-                Place::Read if staging::is_needed(requests.argv(*at)) => return Next::Submit,
+                Place::Read if scratch.pending && staging::is_needed(requests.argv(*at)) => {
+                    return Next::Submit;
+                }
                 Place::Read => {
-                    let mut batch = scratch.submission.batch();
+                    let mut batch = self.open_batch(scratch, *at);
                     let silent = self.session.is_silent();
                     batch.push_read(spec, self.session.db, requests.argv(*at), silent);
                     (batch.held_bytes() >= SUBMIT_BYTES).then_some(Next::Submit)
@@ -529,6 +536,7 @@ impl Connection {
         self.note_activity(start);
         let after = match spec.id {
             CommandId::Exec => self.exec(scratch).await,
+            CommandId::Watch => self.watch(scratch, argv).await,
             _ => commands::execute(&mut self.context(&thread), spec, argv, &mut scratch.out),
         };
         self.last_command = spec.id;
@@ -537,6 +545,11 @@ impl Connection {
             After::Continue => Ok(()),
             After::Sleep(duration) => {
                 tokio::time::sleep(duration).await;
+                Ok(())
+            }
+            After::WaitForReplicas(wanted, longest) => {
+                let found = self.wait_for_replicas(wanted, longest).await;
+                Writer::new(&mut scratch.out, self.session.proto).int(found as i64);
                 Ok(())
             }
             After::Change(changes) => {
@@ -559,29 +572,37 @@ impl Connection {
         outcome
     }
 
-    /// Proposes a change of what all replicas share; the reply that stands from `from` on becomes
-    /// the error, if there is one.
-    async fn change(&self, scratch: &mut Scratch, from: usize, changes: &SharedSettings) {
-        let (group, submission) = (&self.thread.shared.group, Arc::clone(&scratch.submission));
-        if !changes.limits.is_empty() {
-            let spec = CommandId::InternalLimits.spec();
-            submission.batch().push_encoded(spec, |out| encode_limits(out, &changes.limits));
-            staging::run(group, &submission).await;
-            self.replace_by_error(scratch, from);
-        }
-        if let Some(limit_bytes) = changes.memory {
-            eviction::set_limit(group, &submission, limit_bytes).await;
-            self.replace_by_error(scratch, from);
+    /// Waits until `wanted` replicas are in step, or for `longest` (zero: for ever); how many are.
+    async fn wait_for_replicas(&self, wanted: usize, longest: Duration) -> usize {
+        const PAUSE: Duration = Duration::from_millis(1);
+        let (group, start) = (&self.thread.shared.group, clock::now());
+        loop {
+            let found = group.replicas_in_step();
+            let is_over = !longest.is_zero() && start.elapsed() >= longest;
+            // Alone there never will be more.
+            if found >= wanted || is_over || group.is_alone() || self.client.is_killed() {
+                return found;
+            }
+            tokio::time::sleep(PAUSE).await;
         }
     }
 
-    /// Takes the replies of a batch of the node's own: if they are an error, that is the answer.
-    fn replace_by_error(&self, scratch: &mut Scratch, from: usize) {
-        let mut reply = Vec::new();
-        scratch.submission.batch().take_replies(&mut reply);
-        if error_code(&reply).is_some() {
-            scratch.out.truncate(from);
-            scratch.out.extend_from_slice(&reply);
+    /// Proposes a change of what all replicas share; the reply that stands from `from` on becomes
+    /// the error, if there is one.
+    async fn change(&self, scratch: &mut Scratch, from: usize, changes: &SharedSettings) {
+        let mut way = self.way(&mut scratch.submission);
+        if !changes.limits.is_empty() {
+            let spec = CommandId::InternalLimits.spec();
+            way.batch().push_encoded(spec, |out| encode_limits(out, &changes.limits));
+            way.run().await;
+            replace_by_error(&way, &mut scratch.out, from);
+        }
+        if let Some(limit_bytes) = changes.memory {
+            eviction::set_limit(&mut way, limit_bytes).await;
+            replace_by_error(&way, &mut scratch.out, from);
+        }
+        if way.is_lost() {
+            self.broken.set(true);
         }
     }
 
@@ -598,7 +619,9 @@ impl Connection {
         let command = (spec, self.session.db, requests.argv(at));
         let time = At { now_ms: clock::wall_ms(), seed: self.thread.next_seed() };
         let (proto, silent) = (self.session.proto, self.session.is_silent());
+        let lease = self.thread.shared.group.lease().filter(|_| !self.session.readonly);
         let pinned = self.thread.shared.group.pin(&self.thread.stats);
+        self.check_lease(lease);
         let read = LongRead::new(pinned, command, time, proto, silent);
         self.answer_long(scratch, read).await?;
         note_call(&self.thread, spec, clock::nanos_since(start));
@@ -630,6 +653,24 @@ impl Connection {
         self.flush(&mut reply).await
     }
 
+    /// Whether this node may answer reads by itself.
+    fn reads_here(&self) -> bool {
+        self.session.readonly || self.thread.shared.group.lease().is_some()
+    }
+
+    /// After reads under a lease: without it what was read may have been old, and is not sent.
+    fn check_lease(&self, lease: Option<Lease>) {
+        if lease.is_some_and(|lease| !self.thread.shared.group.still_holds(lease)) {
+            self.broken.set(true);
+        }
+    }
+
+    /// This client's way to its shard.
+    fn way<'a>(&'a self, submission: &'a mut Arc<Submission>) -> Way<'a> {
+        let thread = &self.thread;
+        Way::new(&thread.shared.group, self.client.id, &thread.stats, submission)
+    }
+
     fn context<'a>(&'a mut self, thread: &'a Thread) -> Context<'a> {
         let Thread { shared, stats, .. } = thread;
         Context { shared, stats, session: &mut self.session, client: &self.client }
@@ -652,8 +693,12 @@ impl Connection {
             proto: self.session.proto,
             silent: self.session.is_silent(),
         };
-        let group = &self.thread.shared.group;
-        match staging::propose(group, &scratch.submission, how).await {
+        let mut way = self.way(&mut scratch.submission);
+        let proposed = staging::propose(&mut way, how).await;
+        if way.is_lost() {
+            return Err(Gone);
+        }
+        match proposed {
             Ok(()) => {
                 scratch.pending_first = at;
                 self.collect(scratch, requests).await
@@ -670,10 +715,11 @@ impl Connection {
         if !scratch.pending {
             return Ok(());
         }
-        let group = &self.thread.shared.group;
-        group.submit(&scratch.submission);
-        if !scratch.submission.is_done() {
-            scratch.submission.wait(group).await;
+        let mut way = self.way(&mut scratch.submission);
+        way.run().await;
+        if way.is_lost() {
+            scratch.pending = false;
+            return Err(Gone);
         }
         self.collect(scratch, requests).await
     }
@@ -683,13 +729,13 @@ impl Connection {
         let deferred = scratch.submission.batch().take_deferred();
         if deferred.is_empty() {
             let Scratch { submission, out, .. } = scratch;
-            let (count, nanos) = take_replies(&self.thread, submission, out);
+            let (count, nanos) = take_replies(&self.thread, &mut submission.batch(), out);
             scratch.pending = false;
             self.note_slow(requests.argv(scratch.pending_first), count, nanos);
             return Ok(());
         }
         let (mut replies, mut from) = (Vec::new(), 0);
-        take_replies(&self.thread, &scratch.submission, &mut replies);
+        take_replies(&self.thread, &mut scratch.submission.batch(), &mut replies);
         scratch.pending = false;
         for (at, read) in deferred {
             scratch.out.extend_from_slice(&replies[from..at]);
@@ -706,8 +752,9 @@ impl Connection {
     /// Ends a run of reads: lets go of the lock, counts and times it.
     fn close(&self, run: &mut Run<'_>, scratch: &mut Scratch, requests: Requests<'_>) {
         let Some(reading) = run.reading.take() else { return };
-        let Reading { engine, start, first, .. } = reading;
+        let Reading { engine, start, first, lease, .. } = reading;
         drop(engine);
+        self.check_lease(lease);
         let nanos = clock::nanos_since(start);
         self.thread.stats.hold(Hold::Read, nanos);
         let count = scratch.run.len();
@@ -762,7 +809,7 @@ impl Connection {
 
     /// Sends what is in `out`, waiting for the client where it must.
     async fn flush(&self, out: &mut Vec<u8>) -> Result<(), Gone> {
-        if out.is_empty() {
+        if out.is_empty() && !self.broken.get() {
             return Ok(());
         }
         self.check_output(out.len() as u64)?;
@@ -773,8 +820,11 @@ impl Connection {
         sent
     }
 
-    /// Closes a client whose replies are longer than the configuration allows.
+    /// Closes a client whose replies are longer than the configuration allows, or must not be sent.
     fn check_output(&self, bytes: u64) -> Result<(), Gone> {
+        if self.broken.get() {
+            return Err(Gone);
+        }
         let limit = self.thread.settings().output_limit.hard_bytes;
         if limit == 0 || bytes <= limit {
             return Ok(());
@@ -832,11 +882,6 @@ async fn run_long(read: LongRead, thread: &Thread) -> (Arc<LongRead>, LongReply)
     (read, walk.await.unwrap_or_else(failed))
 }
 
-/// Whether a read walks more than a few keys, or much of them.
-fn is_long(id: CommandId) -> bool {
-    matches!(id, CommandId::Keys | CommandId::Lcs)
-}
-
 /// Reads that run under one hold of the shard's lock.
 struct Reading<'g> {
     engine: RwLockReadGuard<'g, Engine>,
@@ -844,6 +889,8 @@ struct Reading<'g> {
     start: Instant,
     /// The first request of the run.
     first: usize,
+    /// By what right they are answered here; None where the client does with what may be old.
+    lease: Option<Lease>,
 }
 
 /// Requests looked at together, so that the cache misses of their keys overlap.
@@ -878,15 +925,23 @@ struct Run<'g> {
 }
 
 impl Run<'_> {
-    fn open(&mut self, first: usize) {
+    /// Opens it, unless it is; false when this node may not answer reads by itself.
+    fn open(&mut self, first: usize, session: &Session) -> bool {
         if self.reading.is_some() {
-            return;
+            return true;
         }
-        let engine = self.thread.shared.group.read();
+        let group = &self.thread.shared.group;
+        let lease = group.lease();
+        if lease.is_none() && !session.readonly {
+            return false;
+        }
+        let engine = group.read();
         // What the shard's clock has seen it never forgets, whatever the machine's says.
         let now_ms = clock::wall_ms().max(engine.store().clock_ms());
         let at = At { now_ms, seed: self.thread.next_seed() };
-        self.reading = Some(Reading { engine, at, start: clock::now(), first });
+        let lease = lease.filter(|_| !session.readonly);
+        self.reading = Some(Reading { engine, at, start: clock::now(), first, lease });
+        true
     }
 
     /// Looks at the reads from `first` on, which has been admitted; what follows it on the same
@@ -939,10 +994,19 @@ impl Run<'_> {
     }
 }
 
+/// Takes the replies of a batch of the node's own: if they are an error, that is the answer.
+fn replace_by_error(way: &Way<'_>, out: &mut Vec<u8>, from: usize) {
+    let mut reply = Vec::new();
+    way.batch().take_replies(&mut reply);
+    if error_code(&reply).is_some() {
+        out.truncate(from);
+        out.extend_from_slice(&reply);
+    }
+}
+
 /// Moves the replies of a batch that is done to `out` and counts what it did; returns how many
 /// commands ran, and how long.
-fn take_replies(thread: &Thread, submission: &Submission, out: &mut Vec<u8>) -> (usize, u64) {
-    let mut batch = submission.batch();
+fn take_replies(thread: &Thread, batch: &mut Batch, out: &mut Vec<u8>) -> (usize, u64) {
     let (count, nanos) = (batch.commands().len(), batch.apply_nanos());
     for spec in batch.commands() {
         note_call(thread, spec, nanos / count as u64);

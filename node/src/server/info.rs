@@ -14,6 +14,7 @@ use super::Shared;
 use crate::ops::metrics::{CommandTotals, Counter, Instantaneous, Totals};
 use crate::ops::units::human_bytes;
 use crate::ops::{clock, host};
+use crate::raft::{GroupMember, GroupStatus, Role};
 
 /// The version of Redis whose replies are given.
 pub const REDIS_VERSION: &str = "7.2.4";
@@ -85,6 +86,9 @@ pub struct Snapshot {
     pub recovered_epoch: u64,
     pub ready_us: u64,
     pub stopped: String,
+    pub role: Role,
+    pub raft: GroupStatus,
+    pub members: Vec<GroupMember>,
 }
 
 /// Asks everyone.
@@ -120,6 +124,9 @@ pub fn gather(shared: &Shared) -> Snapshot {
         recovered_epoch: identity.found.epoch,
         ready_us: identity.ready_us,
         stopped: shared.group.stop_reason().map(ToString::to_string).unwrap_or_default(),
+        role: shared.group.role(),
+        raft: shared.group.status(),
+        members: shared.group.members(),
         ..Snapshot::default()
     };
     let commits = &shared.commits;
@@ -326,13 +333,52 @@ fn stats(s: &Snapshot, lines: &mut Lines) {
 }
 
 fn replication(s: &Snapshot, lines: &mut Lines) {
-    lines.field("role", "master");
-    lines.field("connected_slaves", 0);
+    let others: Vec<&GroupMember> = s.members.iter().filter(|m| m.node != s.raft.node).collect();
+    match &s.role {
+        Role::Leader => {
+            lines.field("role", "master");
+            lines.field("connected_slaves", others.len());
+            for (number, member) in others.iter().enumerate() {
+                let (host, port) = client_address(&member.address);
+                let offset = member.matched.map_or(0, |index| index.0);
+                let lag = s.raft.last.map_or(0, |last| last.0.saturating_sub(offset));
+                let state = if member.matched.is_some() { "online" } else { "wait_bgsave" };
+                let text =
+                    format_args!("ip={host},port={port},state={state},offset={offset},lag={lag}")
+                        .to_string();
+                lines.field(&format!("slave{number}"), text);
+            }
+        }
+        Role::Follower(leader) => {
+            let leader = others.iter().find(|member| Some(member.node) == *leader);
+            let (host, port) =
+                leader.map_or_else(Default::default, |leader| client_address(&leader.address));
+            lines.field("role", "slave");
+            lines.field("master_host", host);
+            lines.field("master_port", port);
+            lines.field("master_link_status", if leader.is_some() { "up" } else { "down" });
+            lines.field("slave_repl_offset", s.applied_index);
+            lines.field("slave_read_only", 0);
+            lines.field("connected_slaves", 0);
+        }
+    }
     lines.field("master_failover_state", "no-failover");
     lines.field("master_replid", &s.run_id);
     lines.field("master_repl_offset", s.applied_index);
     lines.field("second_repl_offset", -1);
     lines.field("repl_backlog_active", 0);
+    lines.field("raft_node", s.raft.node);
+    lines.field("raft_term", s.raft.term.0);
+    lines.field("raft_members", s.members.len());
+    lines.field("raft_lease_ms", s.raft.lease_ms);
+}
+
+/// Host and port for clients of the node whose peers reach it at `address`: the ports are 10000
+/// apart unless they were given.
+pub fn client_address(address: &str) -> (String, u16) {
+    let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
+    let port = port.parse::<u16>().unwrap_or_default();
+    (host.to_owned(), port.checked_sub(10_000).unwrap_or(port))
 }
 
 fn cpu(s: &Snapshot, lines: &mut Lines) {
@@ -443,6 +489,7 @@ mod tests {
             totals: metrics.totals(),
             keyspace: vec![Keys::default(), Keys { keys: 3, expires: 1 }],
             used_memory: 2048,
+            role: Role::Leader,
             ..Snapshot::default()
         }
     }

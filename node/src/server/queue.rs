@@ -157,12 +157,14 @@ pub struct Watching {
     pub watch: Arc<Watch>,
     /// The term that it began in.
     term: Term,
+    /// The shard's leader could not be told: nothing can be said of what is watched.
+    pub is_broken: bool,
 }
 
 impl Watching {
     /// Watches nothing yet.
     pub fn new(watches: &Arc<Watches>, term: Term) -> Watching {
-        Watching { watches: Arc::clone(watches), watch: Arc::default(), term }
+        Watching { watches: Arc::clone(watches), watch: Arc::default(), term, is_broken: false }
     }
 
     /// What must hold when a transaction is proposed.

@@ -35,6 +35,8 @@ pub struct Session {
     pub queue: Option<Box<Queue>>,
     /// What WATCH asked for.
     pub watching: Option<Watching>,
+    /// Reads may be answered by any replica, from what it has (READONLY).
+    pub readonly: bool,
 }
 
 impl Session {
@@ -47,6 +49,7 @@ impl Session {
             replies: ReplyMode::On,
             queue: None,
             watching: None,
+            readonly: false,
         }
     }
 

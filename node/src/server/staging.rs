@@ -4,7 +4,6 @@
 //! Its pieces are operations that append to a hidden database; the command's own operation then
 //! names the stage instead of the bytes. The client sees one command: nothing shows before it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use cairn_engine::{encode_drop_stages, encode_stage};
@@ -16,7 +15,7 @@ use cairn_protocol::resp::{Argv, Proto};
 use cairn_store::admitted_bytes;
 
 use crate::ops::entropy;
-use crate::raft::{Group, Submission};
+use crate::raft::{Group, Way};
 
 /// Bytes of a write's arguments from which some are staged.
 const STAGE_FROM_BYTES: usize = 1 << 20;
@@ -42,18 +41,14 @@ pub(super) fn is_needed(argv: Argv<'_>) -> bool {
     argv.total_bytes() >= STAGE_FROM_BYTES
 }
 
-/// Stages the long arguments of `write` and proposes it; its reply is then in the submission's
+/// Stages the long arguments of `write` and proposes it; its reply is then in the way's
 /// batch, which must be empty at the start.
 ///
 /// # Errors
 /// When it cannot be staged: there is no room, or it is made of too many short arguments. Nothing
 /// of it has happened then, and the batch is empty.
-pub(super) async fn propose(
-    group: &Arc<Group>,
-    submission: &Arc<Submission>,
-    write: Write<'_>,
-) -> Result<(), WireError> {
-    check_fits(group, write.argv.total_bytes())?;
+pub(super) async fn propose(way: &mut Way<'_>, write: Write<'_>) -> Result<(), WireError> {
+    check_fits(way.group, write.argv.total_bytes())?;
     let positions = positions(&[(write.spec, write.argv)]).ok_or_else(|| {
         WireError::Custom(format!(
             "ERR a command of {} bytes in {} arguments is too long for one log record: split it",
@@ -64,17 +59,17 @@ pub(super) async fn propose(
     let staged: Vec<(usize, u64)> =
         positions.into_iter().flatten().map(|position| (position, next_stage_id())).collect();
     for (position, id) in &staged {
-        if let Err(error) = stage(group, submission, *id, &write.argv[*position]).await {
-            drop_stages(group, submission, &staged).await;
+        if let Err(error) = stage(way, *id, &write.argv[*position]).await {
+            drop_stages(way, &staged).await;
             return Err(error);
         }
     }
     {
-        let mut batch = submission.batch();
+        let mut batch = way.batch();
         batch.set_proto(write.proto);
         batch.push_write_staged(write.spec, write.db, write.argv, &staged, write.silent);
     }
-    run(group, submission).await;
+    way.run().await;
     Ok(())
 }
 
@@ -84,11 +79,10 @@ pub(super) async fn propose(
 /// # Errors
 /// As [`propose`].
 pub(super) async fn stage_transaction(
-    group: &Arc<Group>,
-    submission: &Arc<Submission>,
+    way: &mut Way<'_>,
     body: &[u8],
 ) -> Result<(Vec<u8>, Vec<(usize, u64)>), WireError> {
-    check_fits(group, body.len())?;
+    check_fits(way.group, body.len())?;
     let ops: Vec<OpRef<'_>> = operations(body).flatten().collect();
     let commands: Vec<_> = ops.iter().map(|op| (op.command.spec(), op.argv())).collect();
     let positions = positions(&commands).ok_or_else(|| {
@@ -104,8 +98,8 @@ pub(super) async fn stage_transaction(
         let (argv, from) = (op.argv(), all.len());
         all.extend(positions.into_iter().map(|position| (position, next_stage_id())));
         for (position, id) in &all[from..] {
-            if let Err(error) = stage(group, submission, *id, &argv[*position]).await {
-                drop_stages(group, submission, &all).await;
+            if let Err(error) = stage(way, *id, &argv[*position]).await {
+                drop_stages(way, &all).await;
                 return Err(error);
             }
         }
@@ -150,53 +144,36 @@ fn longest(spec: &'static Spec, argv: Argv<'_>, least: usize) -> Vec<usize> {
     long.map(|(position, _)| position).filter(|&at| !is_key[at]).collect()
 }
 
-async fn stage(
-    group: &Arc<Group>,
-    submission: &Arc<Submission>,
-    id: u64,
-    arg: &[u8],
-) -> Result<(), WireError> {
+async fn stage(way: &mut Way<'_>, id: u64, arg: &[u8]) -> Result<(), WireError> {
     let mut offset = 0;
     for pieces in arg.chunks(PIECE_BYTES * PIECES_AT_ONCE) {
         {
-            let mut batch = submission.batch();
+            let mut batch = way.batch();
             for piece in pieces.chunks(PIECE_BYTES) {
                 let spec = CommandId::InternalStage.spec();
                 batch.push_encoded(spec, |out| encode_stage(out, id, offset as u64, piece));
                 offset += piece.len();
             }
         }
-        run(group, submission).await;
+        way.run().await;
         let mut replies = Vec::new();
-        submission.batch().take_replies(&mut replies);
+        way.batch().take_replies(&mut replies);
         first_error(&replies)?;
     }
     Ok(())
 }
 
 /// Drops stages that no operation will name.
-pub(super) async fn drop_stages(
-    group: &Arc<Group>,
-    submission: &Arc<Submission>,
-    staged: &[(usize, u64)],
-) {
+pub(super) async fn drop_stages(way: &mut Way<'_>, staged: &[(usize, u64)]) {
     if staged.is_empty() {
         return;
     }
     let ids: Vec<u64> = staged.iter().map(|(_, id)| *id).collect();
     let spec = CommandId::InternalDropStages.spec();
-    submission.batch().push_encoded(spec, |out| encode_drop_stages(out, &ids));
-    run(group, submission).await;
+    way.batch().push_encoded(spec, |out| encode_drop_stages(out, &ids));
+    way.run().await;
     // Should it have failed, the next start drops what is left.
-    submission.batch().take_replies(&mut Vec::new());
-}
-
-/// Submits what is in the batch and waits for it.
-pub(super) async fn run(group: &Arc<Group>, submission: &Arc<Submission>) {
-    group.submit(submission);
-    if !submission.is_done() {
-        submission.wait(group).await;
-    }
+    way.batch().take_replies(&mut Vec::new());
 }
 
 /// The first error line among the replies, which hold no bulk strings.

@@ -28,6 +28,7 @@ fn lines(container: CommandId) -> &'static [&'static str] {
         CommandId::Debug => &DEBUG,
         CommandId::Memory => &MEMORY,
         CommandId::Object => &OBJECT,
+        CommandId::Raft => &RAFT,
         CommandId::SlowLog => &SLOWLOG,
         CommandId::Snapshot => &SNAPSHOT,
         _ => &[],
@@ -133,6 +134,9 @@ const OBJECT: [&str; 12] = [
     "    Return the number of references of the value associated with the specified",
     "    <key>.",
 ];
+
+const RAFT: [&str; 2] =
+    ["STATUS", "    Return how this node stands in its shard's group: who leads, what is agreed."];
 
 const SLOWLOG: [&str; 9] = [
     "GET [<count>]",

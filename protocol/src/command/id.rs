@@ -407,6 +407,12 @@ command_ids! {
     MemoryUsage = 624,
     /// `MEMORY HELP`
     MemoryHelp = 625,
+    /// `ROLE`
+    Role = 626,
+    /// `READONLY`
+    ReadOnly = 627,
+    /// `READWRITE`
+    ReadWrite = 628,
     /// `CAIRN.SNAPSHOT`
     Snapshot = 700,
     /// `CAIRN.SNAPSHOT CREATE`
@@ -421,6 +427,12 @@ command_ids! {
     SnapshotInfo = 705,
     /// `CAIRN.SNAPSHOT HELP`
     SnapshotHelp = 706,
+    /// `CAIRN.RAFT`
+    Raft = 710,
+    /// `CAIRN.RAFT STATUS`
+    RaftStatus = 711,
+    /// `CAIRN.RAFT HELP`
+    RaftHelp = 712,
 
     /// A piece of a large argument, kept until the operation that names it: id, offset, bytes
     InternalStage = 65280,

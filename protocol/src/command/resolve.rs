@@ -21,8 +21,8 @@ pub fn resolve(argv: Argv<'_>) -> Result<&'static Spec, WireError> {
 
 /// Whether a row has subcommands.
 fn is_container(spec: &Spec) -> bool {
-    use super::id::CommandId::{Client, Command, Config, Memory, Object, SlowLog, Snapshot};
-    matches!(spec.id, Client | Command | Config | Memory | Object | SlowLog | Snapshot)
+    use super::id::CommandId::{Client, Command, Config, Memory, Object, Raft, SlowLog, Snapshot};
+    matches!(spec.id, Client | Command | Config | Memory | Object | Raft | SlowLog | Snapshot)
 }
 
 #[cfg(test)]

@@ -301,6 +301,8 @@ pub enum Group {
     Connection,
     /// The server.
     Server,
+    /// Redis Cluster.
+    Cluster,
     /// What only Cairn has.
     Cairn,
     /// Operations a node proposes to itself.
@@ -321,6 +323,7 @@ impl Group {
             Self::Transactions => "transactions",
             Self::Connection => "connection",
             Self::Server => "server",
+            Self::Cluster => "cluster",
             Self::Cairn => "cairn",
             Self::Internal => "internal",
         }

@@ -41,7 +41,7 @@ fn a_damaged_value_is_an_error_and_the_rest_is_served() {
     // A pool that is never found whole is checked read by read; one that is scrubbed says so.
     for rate in ["0", "1000"] {
         let scratch = Scratch::new(Medium::Memory);
-        let options = NodeOptions::new(scratch.path()).set("scrub-rate", rate);
+        let options = NodeOptions::new(scratch.path()).set("scrub-rate", rate).damaged();
         let node = options.start();
         load(&node);
         let (options, _) = node.stop();
@@ -78,7 +78,7 @@ fn a_damaged_value_is_an_error_and_the_rest_is_served() {
 #[test]
 fn a_write_that_cannot_be_applied_ends_the_writes_and_not_the_reads() {
     let scratch = Scratch::new(Medium::Memory);
-    let node = NodeOptions::new(scratch.path()).start();
+    let node = NodeOptions::new(scratch.path()).damaged().start();
     load(&node);
     let (options, _) = node.stop();
     damage(scratch.path(), "content-of-777-");

@@ -111,7 +111,7 @@ fn parts_of_strings_are_those_asked_for() {
             set(&mut conn, "k", &whole);
             // Behind other replies, and before some: each lands in its place.
             let mut pipeline: Vec<Vec<Vec<u8>>> = vec![vec![b"PING".into()]];
-            let mut ranges = Vec::from([0..len]);
+            let mut ranges: Vec<_> = std::iter::once(0..len).collect();
             for _ in 0..20 {
                 let start = rng.below(len as u64) as usize;
                 ranges.push(start..start + 1 + rng.below((len - start) as u64) as usize);

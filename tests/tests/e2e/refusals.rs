@@ -165,6 +165,7 @@ fn a_pool_of_a_newer_format_is_refused_naming_both_versions() {
 fn one_damaged_superblock_costs_nothing() {
     for (copy, orderly) in [(0, true), (1, true), (0, false), (1, false)] {
         let (scratch, options) = filled(Medium::Memory, orderly);
+        let options = options.damaged();
         overwrite(&pool(scratch.path()), SUPERBLOCKS[copy] + 48, &[0xee; 64]);
         has_everything(&options);
         // And it is mended: the other copy may go next.

@@ -206,6 +206,12 @@ pub(crate) fn handler(command: CommandId) -> Handler {
         Id::Select
         | Id::Snapshot
         | Id::SnapshotHelp
+        | Id::Raft
+        | Id::RaftStatus
+        | Id::RaftHelp
+        | Id::Role
+        | Id::ReadOnly
+        | Id::ReadWrite
         | Id::Object
         | Id::Wait
         | Id::Multi

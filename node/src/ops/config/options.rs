@@ -17,6 +17,8 @@ pub enum Group {
     Storage,
     /// Addresses and connections.
     Network,
+    /// The other nodes.
+    Cluster,
     /// Who may connect.
     Security,
     /// What one client may use up.
@@ -31,6 +33,7 @@ impl Group {
         match self {
             Group::Storage => "Storage",
             Group::Network => "Network",
+            Group::Cluster => "Cluster",
             Group::Security => "Security",
             Group::Limits => "Limits per client",
             Group::Observability => "Logging",
@@ -366,6 +369,86 @@ pub static OPTIONS: &[OptionRow] = &[
         get: |s| s.tcp_backlog.to_string(),
     },
     OptionRow {
+        name: "join",
+        config_name: "join",
+        group: Group::Cluster,
+        value_name: "HOST:PORT",
+        default: "",
+        help: "Peer addresses of a cluster, with commas between them or given several times; this \
+               node's own may be among them. Without it a node is alone",
+        change: Change::AtStart,
+        several: true,
+        set: |s, text| {
+            s.join = peer_addresses(text)?;
+            Ok(())
+        },
+        get: |s| s.join.join(","),
+    },
+    OptionRow {
+        name: "expect",
+        config_name: "expect",
+        group: Group::Cluster,
+        value_name: "N",
+        default: "0",
+        help: "A new cluster is born when so many nodes have found each other by --join; all of them \
+               say the same number. 0: only join one that exists",
+        change: Change::AtStart,
+        several: false,
+        set: |s, text| {
+            s.expect = integer(text, 0, 64)?;
+            Ok(())
+        },
+        get: |s| s.expect.to_string(),
+    },
+    OptionRow {
+        name: "advertise",
+        config_name: "advertise",
+        group: Group::Cluster,
+        value_name: "HOST[:PORT]",
+        default: "",
+        help: "Where peers reach this node: a name or address that all of them can resolve. Empty: \
+               the first address of --bind; without a port: --peer-port",
+        change: Change::AtStart,
+        several: false,
+        set: |s, text| {
+            s.advertise = text.to_owned();
+            Ok(())
+        },
+        get: |s| s.advertise.clone(),
+    },
+    OptionRow {
+        name: "peer-port",
+        config_name: "peer-port",
+        group: Group::Cluster,
+        value_name: "PORT",
+        default: "0",
+        help: "UDP port for peers; 0 is --port + 10000",
+        change: Change::AtStart,
+        several: false,
+        set: |s, text| {
+            s.peer_port = integer(text, 0, 65535)?;
+            Ok(())
+        },
+        get: |s| s.peer_port.to_string(),
+    },
+    OptionRow {
+        name: "cluster-secret",
+        config_name: "cluster-secret",
+        group: Group::Cluster,
+        value_name: "SECRET",
+        default: "",
+        help: "What all nodes of a cluster share, and nobody else: 128 random bits at least, such as \
+               `openssl rand -hex 32` prints. Two with a comma between them are both valid, the \
+               first is used. Prefer the environment or the file: flags show in the process list",
+        change: Change::AtStart,
+        several: false,
+        set: |s, text| {
+            s.cluster_secret = text.to_owned();
+            Ok(())
+        },
+        get: |s| if s.cluster_secret.is_empty() { "" } else { "(hidden)" }.into(),
+    },
+    OptionRow {
         name: "requirepass",
         config_name: "requirepass",
         group: Group::Security,
@@ -588,6 +671,18 @@ fn output_limit(text: &str) -> Result<OutputLimit, String> {
         }
     }
     Err("only the class 'normal' exists yet".into())
+}
+
+/// Addresses with commas or blanks between them, each HOST:PORT.
+fn peer_addresses(text: &str) -> Result<Vec<String>, String> {
+    let words = text.split([',', ' ']).filter(|word| !word.is_empty());
+    let address = |word: &str| match word.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p > 0) => {
+            Ok(word.to_owned())
+        }
+        _ => Err("argument must be HOST:PORT".to_owned()),
+    };
+    words.map(address).collect()
 }
 
 #[cfg(test)]

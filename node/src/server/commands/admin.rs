@@ -1,5 +1,7 @@
 //! INFO, TIME, SLOWLOG, SHUTDOWN, WAIT.
 
+use std::time::Duration;
+
 use cairn_protocol::WireError;
 use cairn_protocol::number::parse_i64;
 use cairn_protocol::resp::{Argv, Writer};
@@ -85,14 +87,12 @@ pub(super) fn shutdown(cx: &Context<'_>, argv: Argv<'_>) -> Result<After, WireEr
 
 /// WAIT numreplicas timeout. A lone node has no replicas, and none can come while one waits, so the
 /// answer is known: 0.
-pub(super) fn wait(argv: Argv<'_>, w: &mut Writer<'_>) -> Result<(), WireError> {
-    parse_i64(&argv[1]).ok_or(WireError::NotInteger)?;
+pub(super) fn wait(argv: Argv<'_>) -> Result<After, WireError> {
+    let wanted = parse_i64(&argv[1]).ok_or(WireError::NotInteger)?;
+    let wanted = usize::try_from(wanted.max(0)).unwrap_or(usize::MAX);
     match parse_i64(&argv[2]) {
         None => Err(WireError::Static("ERR timeout is not an integer or out of range")),
         Some(..0) => Err(WireError::Static("ERR timeout is negative")),
-        Some(_) => {
-            w.int(0);
-            Ok(())
-        }
+        Some(ms) => Ok(After::WaitForReplicas(wanted, Duration::from_millis(ms as u64))),
     }
 }

@@ -7,6 +7,7 @@ mod client;
 mod config;
 mod connection;
 mod debug;
+mod replication;
 mod transaction;
 
 use std::sync::Arc;
@@ -47,6 +48,9 @@ pub(super) enum After {
     Close,
     /// Goes on after a while.
     Sleep(Duration),
+    /// Answers with the number of replicas in step once there are so many, or after a while; 0: however
+    /// long it takes.
+    WaitForReplicas(usize, Duration),
     /// Changes what all replicas share. The reply stands if that succeeds.
     Change(SharedSettings),
 }
@@ -134,7 +138,11 @@ fn run(
             cx.shared.slowlog.reset();
             w.ok();
         }
-        Id::Wait => admin::wait(argv, w)?,
+        Id::Wait => return admin::wait(argv),
+        Id::Role => replication::role(cx, w),
+        Id::ReadOnly => replication::read_only(cx, true, w)?,
+        Id::ReadWrite => replication::read_only(cx, false, w)?,
+        Id::RaftStatus => replication::status(cx, w),
         Id::Debug => return debug::run(cx, argv, w),
         _ => match spec.parent {
             // Every container has a HELP, and no other row comes here.

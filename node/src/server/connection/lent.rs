@@ -109,7 +109,10 @@ impl Connection {
             match self.send_part(&parts, &read) {
                 Ok(sent) => parts.sent += sent as u64,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.client.note_output(clock::now(), parts.left() as usize);
+                    // How long it has taken nothing counts, so only a change is one.
+                    if self.client.waiting_bytes() != parts.left() {
+                        self.client.note_output(clock::now(), parts.left() as usize);
+                    }
                     // Whether it may go on or has waited too long shows below.
                     if let Ok(closed) = timeout_at(until.into(), self.writable()).await {
                         closed?;

@@ -91,6 +91,22 @@ impl Connection {
         refusal
     }
 
+    /// WATCH: here, and where the shard is led.
+    pub(super) async fn watch(&mut self, scratch: &mut Scratch, argv: Argv<'_>) -> After {
+        let thread = Rc::clone(&self.thread);
+        let (group, spec) = (&thread.shared.group, CommandId::Watch.spec());
+        let first = self.session.watching.is_none();
+        let after = commands::execute(&mut self.context(&thread), spec, argv, &mut scratch.out);
+        let (session, db) = (self.client.id, self.session.db);
+        if let Some(watching) = &mut self.session.watching
+            && !group.leads()
+            && !group.watch_there(session, db, argv, first).await
+        {
+            watching.is_broken = true;
+        }
+        after
+    }
+
     /// Whether EXEC needs nothing but its place in the log, like any write.
     pub(super) fn exec_is_plain(&self) -> bool {
         let plain = |queue: &Queue| {
@@ -125,7 +141,7 @@ impl Connection {
             refuse("EXECABORT Transaction discarded because of previous errors.");
             return After::Continue;
         }
-        let executed = match queue.writes() {
+        let executed = match queue.writes() || !self.reads_here() {
             true => self.exec_writes(scratch, &queue, watching.as_ref()).await,
             false => self.exec_reads(&queue, watching.as_ref()).await,
         };
@@ -139,14 +155,17 @@ impl Connection {
 
     async fn exec_writes(
         &self,
-        scratch: &Scratch,
+        scratch: &mut Scratch,
         queue: &Queue,
         watching: Option<&Watching>,
     ) -> Executed {
-        let (group, submission) = (&self.thread.shared.group, &scratch.submission);
+        if watching.is_some_and(|watching| watching.is_broken) {
+            return Executed::Broken;
+        }
+        let mut way = self.way(&mut scratch.submission);
         let (mut body, mut stages) = (Cow::Borrowed(queue.ops()), Vec::new());
         if body.len() >= SUBMIT_BYTES {
-            match staging::stage_transaction(group, submission, &body).await {
+            match staging::stage_transaction(&mut way, &body).await {
                 Ok((shorter, ids)) => (body, stages) = (Cow::Owned(shorter), ids),
                 Err(refusal) => {
                     let mut reply = Vec::new();
@@ -157,17 +176,21 @@ impl Connection {
         }
         let commands: Vec<&'static Spec> = queue.engine_commands().collect();
         {
-            let mut batch = submission.batch();
+            let mut batch = way.batch();
             batch.set_proto(self.session.proto);
             batch.push_exec_alone(&body, &commands, watching.map(Watching::guard));
         }
-        staging::run(group, submission).await;
-        let ends = submission.batch().take_parts();
+        way.run().await;
+        if way.is_lost() {
+            self.broken.set(true);
+            return Executed::Broken;
+        }
+        let ends = way.batch().take_parts();
         let mut parts = Parts::default();
-        take_replies(&self.thread, submission, &mut parts.replies);
+        take_replies(&self.thread, &mut way.batch(), &mut parts.replies);
         match ends {
             None => {
-                staging::drop_stages(group, submission, &stages).await;
+                staging::drop_stages(&mut way, &stages).await;
                 Executed::Broken
             }
             Some(ends) if ends.len() != commands.len() => Executed::Refused(parts.replies),
@@ -180,6 +203,7 @@ impl Connection {
         let at = At { now_ms: clock::wall_ms(), seed: self.thread.next_seed() };
         let is_broken = |now_ms| watching.is_some_and(|w| w.watch.is_broken(now_ms));
         let how = (self.session.proto, at);
+        let lease = group.lease().filter(|_| !self.session.readonly);
         let mut parts = None;
         if !queue.is_long(is_long) {
             let engine = group.read();
@@ -191,10 +215,12 @@ impl Connection {
                 Parts::read(queue.ops(), how, |op, at, w| read_under_lock(&engine, op, at, w));
             parts = Some(read).filter(|parts| !parts.deferred);
             drop(engine);
+            self.check_lease(lease);
             self.thread.stats.hold(Hold::Read, clock::nanos_since(start));
         }
         if parts.is_none() {
             let pinned = group.pin(&self.thread.stats);
+            self.check_lease(lease);
             if is_broken(pinned.now_ms(&at)) {
                 return Executed::Broken;
             }
@@ -233,6 +259,11 @@ impl Connection {
             let mut cx = self.context(&thread);
             match commands::execute(&mut cx, spec, argv, &mut scratch.out) {
                 After::Change(changes) => self.change(scratch, from, &changes).await,
+                // As in Redis: nothing waits inside a transaction.
+                After::WaitForReplicas(..) => {
+                    let found = thread.shared.group.replicas_in_step();
+                    Writer::new(&mut scratch.out, self.session.proto).int(found as i64);
+                }
                 then if after == After::Continue => after = then,
                 _ => {}
             }

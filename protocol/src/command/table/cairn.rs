@@ -58,4 +58,22 @@ pub(super) const ROWS: &[Spec] = &[
         .docs(Group::Cairn, SINCE)
         .summary("Returns helpful text about the different subcommands.")
         .complexity("O(1)"),
+    Spec::new(Id::Raft, "cairn.raft", -2, Place::Server)
+        .docs(Group::Cairn, SINCE)
+        .summary("A container for commands about the groups of this node.")
+        .complexity("Depends on subcommand."),
+    Spec::new(Id::RaftStatus, "cairn.raft|status", 2, Place::Server)
+        .within(Id::Raft)
+        .flags(Flags::ADMIN.or(Flags::LOADING).or(Flags::STALE))
+        .reply(Reply::Map)
+        .docs(Group::Cairn, SINCE)
+        .summary("Says how this node stands in its shard's group.")
+        .complexity("O(N) where N is the number of members"),
+    Spec::new(Id::RaftHelp, "cairn.raft|help", 2, Place::Server)
+        .within(Id::Raft)
+        .flags(Flags::LOADING.or(Flags::STALE))
+        .reply(Reply::Array)
+        .docs(Group::Cairn, SINCE)
+        .summary("Returns helpful text about the different subcommands.")
+        .complexity("O(1)"),
 ];

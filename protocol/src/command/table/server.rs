@@ -152,6 +152,27 @@ pub(super) const ROWS: &[Spec] = &[
         .complexity("O(1)")
         .history(&[("7.0.0", "Added support for taking multiple section arguments.")])
         .args(&[Arg::value("section", ArgType::String).optional().multiple()]),
+    Spec::new(Id::Role, "role", 1, Place::Server)
+        .flags(Flags::NOSCRIPT.or(Flags::LOADING).or(Flags::STALE).or(Flags::FAST))
+        .acl(Categories::ADMIN.or(Categories::DANGEROUS))
+        .reply(Reply::Array)
+        .docs(Group::Server, "2.8.12")
+        .summary("Returns the replication role.")
+        .complexity("O(1)"),
+    Spec::new(Id::ReadOnly, "readonly", 1, Place::Server)
+        .flags(Flags::LOADING.or(Flags::STALE).or(Flags::FAST))
+        .acl(Categories::CONNECTION)
+        .reply(Reply::Simple)
+        .docs(Group::Cluster, "3.0.0")
+        .summary("Enables read-only queries for a connection to a Redis Cluster replica node.")
+        .complexity("O(1)"),
+    Spec::new(Id::ReadWrite, "readwrite", 1, Place::Server)
+        .flags(Flags::LOADING.or(Flags::STALE).or(Flags::FAST))
+        .acl(Categories::CONNECTION)
+        .reply(Reply::Simple)
+        .docs(Group::Cluster, "3.0.0")
+        .summary("Enables read-write queries for a connection to a Reids Cluster replica node.")
+        .complexity("O(1)"),
     Spec::new(Id::Time, "time", 1, Place::Server)
         .flags(Flags::LOADING.or(Flags::STALE).or(Flags::FAST))
         .tips(&["nondeterministic_output"])

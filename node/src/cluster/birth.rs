@@ -1,0 +1,282 @@
+//! How a cluster is born from equal command lines, exactly once, and how a node joins one.
+//!
+//! A node that belongs to no cluster introduces itself to every address of `--join`, again and
+//! again. Who finds a cluster there asks to join it. When `--expect` nodes, none of which has a
+//! cluster, have all met the same nodes, the one with the least id among them founds: it keeps the
+//! new cluster and its members before it tells anybody, so that it goes on with the same ones after
+//! a crash. Those it tells keep them before they answer. Two cannot found: a set has one least id,
+//! and whoever belongs to a cluster counts in no other.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cairn_protocol::cluster::message::{Found, Founded, Introduce, Join, Joined, Member};
+use cairn_protocol::cluster::{Reply, Request};
+use cairn_protocol::ids::{ClusterId, NodeId};
+use parking_lot::Mutex;
+
+use super::identity::{Identity, IdentityFile};
+use crate::ops::entropy;
+use crate::transport::SharedTransport;
+
+/// Between two rounds of introductions.
+const ROUND: Duration = Duration::from_millis(200);
+/// How long one answer may take.
+const ANSWER: Duration = Duration::from_millis(1500);
+
+/// What a node says of itself.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// HOST:PORT at which peers reach it.
+    pub advertise: String,
+    /// The addresses of `--join`; its own may be among them.
+    pub join: Vec<String>,
+    /// How many nodes a new cluster waits for; 0: none is to be born of this node.
+    pub expect: u32,
+    /// Bytes it offers.
+    pub capacity_bytes: u64,
+}
+
+/// Another node, as it last introduced itself.
+#[derive(Clone, Debug)]
+struct Seen {
+    node: NodeId,
+    cluster: ClusterId,
+    expect: u32,
+    met: Vec<NodeId>,
+}
+
+/// A node's part in its cluster's birth.
+pub struct Birth {
+    plan: Plan,
+    file: Mutex<IdentityFile>,
+    /// By address.
+    seen: Mutex<BTreeMap<String, Seen>>,
+}
+
+impl Birth {
+    /// Of the node in `file`.
+    pub fn new(plan: Plan, file: IdentityFile) -> Birth {
+        Birth { plan, file: Mutex::new(file), seen: Mutex::default() }
+    }
+
+    /// Who this node is by now.
+    pub fn identity(&self) -> Identity {
+        self.file.lock().identity.clone()
+    }
+
+    fn me(&self) -> Member {
+        Member { node: self.identity().node, address: self.plan.advertise.clone() }
+    }
+
+    /// What this node says of itself.
+    fn introduction(&self) -> Introduce {
+        let Identity { node, cluster, .. } = self.identity();
+        let me = Member { node, address: self.plan.advertise.clone() };
+        let others = self.seen.lock();
+        let others = others
+            .iter()
+            .map(|(address, seen)| Member { node: seen.node, address: address.clone() });
+        let met = others.chain([me.clone()]).collect();
+        Introduce { member: me, expect: self.plan.expect, shards: 1, cluster, met }
+    }
+
+    /// Answers an introduction.
+    pub fn introduce(&self, from: NodeId, other: &Introduce) -> Introduce {
+        self.note(from, other);
+        self.introduction()
+    }
+
+    fn note(&self, node: NodeId, other: &Introduce) {
+        let Introduce { member, expect, cluster, met, .. } = other;
+        if node == self.identity().node || member.node != node {
+            return;
+        }
+        let met = met.iter().map(|member| member.node).collect();
+        let seen = Seen { node, cluster: *cluster, expect: *expect, met };
+        self.seen.lock().insert(member.address.clone(), seen);
+    }
+
+    /// Answers who says that a cluster is born.
+    ///
+    /// # Errors
+    /// That this node belongs to it could not be kept.
+    pub fn found(&self, found: &Found) -> Result<Founded, String> {
+        let mut file = self.file.lock();
+        let identity = file.identity.clone();
+        let is_member = found.members.iter().any(|member| member.node == identity.node);
+        if identity.cluster.is_none()
+            && is_member
+            && self.plan.expect as usize == found.members.len()
+        {
+            file.keep(Identity {
+                cluster: found.cluster,
+                first: found.members.clone(),
+                ..identity
+            })?;
+        }
+        Ok(Founded { cluster: file.identity.cluster })
+    }
+
+    /// Introduces this node until it belongs to a cluster. Whatever it is to be told meanwhile comes
+    /// by [`Birth::found`].
+    ///
+    /// # Errors
+    /// Its identity could not be kept.
+    pub async fn seek(&self, transport: &SharedTransport) -> Result<Identity, String> {
+        let mut rounds = 0u64;
+        loop {
+            for address in self.plan.join.iter().filter(|at| **at != self.plan.advertise) {
+                self.meet(transport, address).await?;
+                if !self.identity().cluster.is_none() {
+                    break;
+                }
+            }
+            self.found_if_all_agree()?;
+            let identity = self.identity();
+            if !identity.cluster.is_none() {
+                transport.set_cluster(identity.cluster);
+                return Ok(identity);
+            }
+            if rounds.is_multiple_of(50) {
+                tracing::warn!(
+                    "no cluster yet: {} of {} nodes have met at {}",
+                    self.seen.lock().len() + 1,
+                    self.plan.expect,
+                    self.plan.join.join(", ")
+                );
+            }
+            rounds += 1;
+            tokio::time::sleep(ROUND).await;
+        }
+    }
+
+    /// Introduces this node to whoever is at `address`, and joins its cluster if it has one.
+    async fn meet(&self, transport: &SharedTransport, address: &str) -> Result<(), String> {
+        let request = Request::Introduce(self.introduction());
+        match transport.ask_address(address, request, ANSWER).await {
+            Ok((node, Reply::Introduce(other))) => {
+                self.note(node, &other);
+                if other.cluster.is_none() {
+                    return Ok(());
+                }
+                self.join_at(transport, address, 3).await
+            }
+            Ok((_, other)) => {
+                tracing::debug!("{address} answered {:?} to an introduction", other.kind());
+                Ok(())
+            }
+            Err(error) => {
+                tracing::debug!("no introduction to {address}: {error}");
+                self.seen.lock().remove(address);
+                Ok(())
+            }
+        }
+    }
+
+    /// Asks the cluster that is found at `address` to take this node in.
+    async fn join_at(
+        &self,
+        transport: &SharedTransport,
+        address: &str,
+        hops: u32,
+    ) -> Result<(), String> {
+        let mut address = address.to_owned();
+        for _ in 0..hops {
+            match self.ask_to_join(transport, &address).await {
+                Some(Joined::Accepted { cluster, .. }) => {
+                    let mut file = self.file.lock();
+                    let identity = Identity { cluster, ..file.identity.clone() };
+                    return file.keep(identity);
+                }
+                Some(Joined::Elsewhere { leader: Some(leader) }) => address = leader.address,
+                _ => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    async fn ask_to_join(&self, transport: &SharedTransport, address: &str) -> Option<Joined> {
+        let join = Join {
+            member: self.me(),
+            capacity_bytes: self.plan.capacity_bytes,
+            zone: String::new(),
+        };
+        match transport.ask_address(address, Request::Join(join), ANSWER).await {
+            Ok((_, Reply::Join(joined))) => Some(joined),
+            Ok(_) => None,
+            Err(error) => {
+                tracing::warn!("cannot ask {address} to join its cluster: {error}");
+                None
+            }
+        }
+    }
+
+    /// Founds a cluster if the nodes expected have all met the same ones, and this one is the least.
+    fn found_if_all_agree(&self) -> Result<(), String> {
+        let mut file = self.file.lock();
+        let identity = file.identity.clone();
+        let seen = self.seen.lock();
+        if !identity.cluster.is_none() || self.plan.expect as usize != seen.len() + 1 {
+            return Ok(());
+        }
+        let me = Member { node: identity.node, address: self.plan.advertise.clone() };
+        let mut members: Vec<Member> = seen
+            .iter()
+            .map(|(address, seen)| Member { node: seen.node, address: address.clone() })
+            .chain([me])
+            .collect();
+        members.sort_by_key(|member| member.node);
+        let ids: Vec<NodeId> = members.iter().map(|member| member.node).collect();
+        let agrees = |other: &Seen| {
+            let mut met = other.met.clone();
+            met.sort();
+            met == ids && other.cluster.is_none() && other.expect == self.plan.expect
+        };
+        if ids[0] != identity.node || !seen.values().all(agrees) {
+            return Ok(());
+        }
+        let id = u128::from(entropy::random_u64()) << 64 | u128::from(entropy::random_u64()) | 1;
+        let cluster = ClusterId(id.to_le_bytes());
+        tracing::info!("a cluster of {} nodes is born: {cluster}", ids.len());
+        file.keep(Identity { cluster, first: members, ..identity })
+    }
+
+    /// Tells the first members of the cluster that it is born, until all have heard it, and asks to
+    /// be a member, until `is_member` says that this node is one.
+    pub async fn announce(
+        self: Arc<Self>,
+        transport: SharedTransport,
+        is_member: impl Fn() -> bool,
+    ) {
+        let identity = self.identity();
+        let others = identity.first.iter().filter(|member| member.node != identity.node);
+        let mut left: Vec<Member> = others.cloned().collect();
+        loop {
+            for at in (0..left.len()).rev() {
+                if self.tell(&transport, &identity, &left[at].address).await {
+                    left.swap_remove(at);
+                }
+            }
+            if left.is_empty() && is_member() {
+                return;
+            }
+            if !is_member() && identity.first.is_empty() {
+                for address in self.plan.join.iter().filter(|at| **at != self.plan.advertise) {
+                    let _ = self.join_at(&transport, address, 3).await;
+                }
+            }
+            tokio::time::sleep(ROUND * 5).await;
+        }
+    }
+
+    async fn tell(&self, transport: &SharedTransport, identity: &Identity, address: &str) -> bool {
+        let found = Found { cluster: identity.cluster, shards: 1, members: identity.first.clone() };
+        let answer = transport.ask_address(address, Request::Found(found), ANSWER).await;
+        match answer {
+            Ok((_, Reply::Found(founded))) => !founded.cluster.is_none(),
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Several nodes that are one cluster: who this node is, how a cluster is born, how a node joins
+//! one, and what answers the peers.
+//!
+//! Imports `raft`, `transport` and `ops`; never the server.
+
+pub mod birth;
+pub mod identity;
+pub mod service;
+
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+
+use cairn_protocol::ids::ClusterId;
+
+use crate::ops::config::Settings;
+use crate::ops::metrics::Shard as Stats;
+use crate::raft::recover::{POOL_FILE, boot_id};
+use crate::raft::{Group, Standing};
+use crate::transport::SharedTransport;
+use crate::transport::quic::{Limits, Options, QuicTransport};
+use crate::transport::tls::Identity as TlsIdentity;
+use birth::{Birth, Plan};
+use identity::IdentityFile;
+use service::Service;
+
+/// Added to `--port` for the port of the peers.
+const PEER_PORT_OFFSET: u16 = 10_000;
+
+/// This node's part in its cluster.
+pub struct Peers {
+    transport: SharedTransport,
+    service: Arc<Service>,
+    birth: Arc<Birth>,
+}
+
+impl Peers {
+    /// Listens for peers and waits until this node belongs to a cluster; None for a lone node, one
+    /// without `--join` and without an identity from earlier. `stats` are of the transport's
+    /// threads.
+    ///
+    /// # Errors
+    /// A text that says what is wrong and what to do.
+    pub fn meet(
+        settings: &Settings,
+        capacity_bytes: u64,
+        stats: Arc<Stats>,
+    ) -> Result<Option<Peers>, String> {
+        let dir = &settings.dir;
+        let found = IdentityFile::find(dir)?;
+        if found.is_none() && settings.join.is_empty() {
+            return Ok(None);
+        }
+        let file = match found {
+            Some(file) => file,
+            None => draw(dir)?,
+        };
+        if settings.cluster_secret.is_empty() {
+            return Err("a node of a cluster needs the secret that its nodes share: set \
+                        CAIRN_CLUSTER_SECRET to what `openssl rand -hex 32` printed once, the same \
+                        for every node"
+                .to_owned());
+        }
+        let (listen, advertise) = addresses(settings)?;
+        let identity = TlsIdentity::from_secrets(file.identity.node, &settings.cluster_secret);
+        let options = Options {
+            identity: identity.map_err(|error| error.to_string())?,
+            listen,
+            advertise: advertise.clone(),
+            cluster: file.identity.cluster,
+            boot_id: boot_id(),
+            limits: Limits::default(),
+        };
+        let transport = QuicTransport::start(options).map_err(|error| error.to_string())?;
+        let transport: SharedTransport = Arc::new(transport);
+        let (join, expect) = (settings.join.clone(), settings.expect);
+        let plan = Plan { advertise, join, expect, capacity_bytes };
+        let birth = Arc::new(Birth::new(plan, file));
+        let service = Service::new(Arc::clone(&birth), Arc::clone(&transport), stats);
+        transport.serve(Arc::clone(&service) as _);
+        let peers = Peers { transport, service, birth };
+        if peers.birth.identity().cluster.is_none() {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.map_err(|error| format!("cannot start a runtime: {error}"))?;
+            runtime.block_on(peers.birth.seek(&peers.transport))?;
+        }
+        Ok(Some(peers))
+    }
+
+    /// With whom its group agrees.
+    pub fn standing(&self) -> Standing {
+        let first = self.birth.identity().first;
+        let first = first.into_iter().map(|member| (member.node, member.address)).collect();
+        let transport = Arc::clone(&self.transport);
+        Standing::Member {
+            transport,
+            first: Some(first).filter(|first: &Vec<_>| !first.is_empty()),
+        }
+    }
+
+    /// Answers for `group` from now on.
+    pub fn serve(&self, group: &Arc<Group>) {
+        self.service.set_group(Arc::clone(group));
+    }
+
+    /// The cluster.
+    pub fn cluster(&self) -> ClusterId {
+        self.birth.identity().cluster
+    }
+
+    /// What the cluster's keys are hashed with: the same on every node, in no other cluster.
+    pub fn hash_key(&self) -> [u64; 2] {
+        let id = u128::from_le_bytes(self.cluster().0);
+        [id as u64, (id >> 64) as u64]
+    }
+
+    /// The way to the others.
+    pub fn transport(&self) -> &SharedTransport {
+        &self.transport
+    }
+
+    /// Sees to it that all first members know of the birth, and that this node is one of `group`'s.
+    pub fn announce(&self, group: &Arc<Group>) -> impl Future<Output = ()> + Send + use<> {
+        let (node, group) = (self.birth.identity().node, Arc::clone(group));
+        let is_member =
+            move || group.members().iter().any(|member| member.node == node && member.is_voter);
+        Arc::clone(&self.birth).announce(Arc::clone(&self.transport), is_member)
+    }
+}
+
+/// A new identity, unless somebody else's data lies there.
+fn draw(dir: &Path) -> Result<IdentityFile, String> {
+    let pool = dir.join(POOL_FILE);
+    if pool.exists() {
+        return Err(format!(
+            "{} holds the data of a lone node: start it without --join, or give another --dir to a \
+             node of a cluster",
+            pool.display()
+        ));
+    }
+    IdentityFile::find_or_draw(dir)
+}
+
+/// Where to listen, and what to tell the peers.
+fn addresses(settings: &Settings) -> Result<(SocketAddr, String), String> {
+    let port = match settings.peer_port {
+        0 => settings.port.checked_add(PEER_PORT_OFFSET).filter(|_| settings.port > 0),
+        port => Some(port),
+    };
+    let port = port.ok_or_else(|| {
+        format!("--port {} leaves no port for the peers: give --peer-port", settings.port)
+    })?;
+    let ip = settings.bind.first().copied().unwrap_or(IpAddr::from([127, 0, 0, 1]));
+    let advertise = match settings.advertise.as_str() {
+        "" if ip.is_unspecified() => {
+            return Err(format!(
+                "--bind {ip} says not where peers reach this node: give --advertise HOST"
+            ));
+        }
+        "" => SocketAddr::new(ip, port).to_string(),
+        given if given.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) => {
+            given.to_owned()
+        }
+        host => format!("{host}:{port}"),
+    };
+    Ok((SocketAddr::new(ip, port), advertise))
+}

@@ -1,0 +1,195 @@
+//! openraft's network: its messages go out over the node's [`Transport`], and what arrives is
+//! answered by a group's openraft.
+
+use std::future::Future;
+
+use cairn_protocol::cluster::message::{Refused, RefusedCode};
+use cairn_protocol::cluster::{Reply, Request};
+use cairn_protocol::ids::{NodeId, ShardId};
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use openraft::{BasicNode, OptionalSend};
+
+use super::consensus::Raft;
+use super::state_machine::{GroupSnapshot, SnapshotData};
+use super::types::{RaftVote, TypeConfig};
+use super::wire::{self, Unreadable};
+use crate::transport::{Call, CallError, Class, SharedTransport, refused};
+
+/// A group's way to its other members; None of a group of one, which has none.
+pub struct Network {
+    shard: ShardId,
+    transport: Option<SharedTransport>,
+}
+
+impl Network {
+    /// Over `transport`, for `shard`.
+    pub fn new(shard: ShardId, transport: Option<SharedTransport>) -> Network {
+        Network { shard, transport }
+    }
+
+    fn client(&self, to: NodeId, node: &BasicNode, class: Class) -> Peer {
+        if let Some(transport) = &self.transport {
+            transport.set_peer(to, &node.addr);
+        }
+        Peer { transport: self.transport.clone(), shard: self.shard, to, class }
+    }
+}
+
+impl RaftNetworkFactory<TypeConfig> for Network {
+    type Network = Peer;
+
+    async fn new_client(&mut self, to: NodeId, node: &BasicNode) -> Peer {
+        self.client(to, node, Class::Replication)
+    }
+
+    async fn new_heartbeat_client(&mut self, to: NodeId, node: &BasicNode) -> Peer {
+        self.client(to, node, Class::Heartbeat)
+    }
+
+    async fn new_snapshot_client(&mut self, to: NodeId, node: &BasicNode) -> Peer {
+        self.client(to, node, Class::Snapshot)
+    }
+}
+
+/// The way to one member, for one kind of traffic.
+pub struct Peer {
+    transport: Option<SharedTransport>,
+    shard: ShardId,
+    to: NodeId,
+    class: Class,
+}
+
+impl Peer {
+    async fn call(
+        &self,
+        request: Request,
+        option: &RPCOption,
+    ) -> Result<Reply, RPCError<TypeConfig>> {
+        let Some(transport) = &self.transport else {
+            let to = self.to;
+            return Err(failed(CallError::Unreachable { to, why: "a group of one".into() }));
+        };
+        let deadline = option.soft_ttl();
+        let call = Call { to: self.to, class: self.class, shard: self.shard, request, deadline };
+        transport.call(call).await.map_err(failed)
+    }
+
+    fn wrong(&self, reply: &Reply) -> RPCError<TypeConfig> {
+        let why = format!("{:?} came back", reply.kind());
+        failed(CallError::BadReply { to: self.to, why })
+    }
+}
+
+/// openraft backs off from what is unreachable, and tries the rest again.
+fn failed(error: CallError) -> RPCError<TypeConfig> {
+    match error {
+        CallError::Unreachable { .. } | CallError::Refused { .. } => {
+            RPCError::Unreachable(Unreachable::new(&error))
+        }
+        _ => RPCError::Network(NetworkError::new(&error)),
+    }
+}
+
+impl RaftNetworkV2<TypeConfig> for Peer {
+    type SnapshotData = SnapshotData;
+
+    async fn append_entries(
+        &mut self,
+        request: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
+        match self.call(Request::Append(wire::to_append(request)), &option).await? {
+            Reply::Append(reply) => Ok(wire::from_append_reply(reply)),
+            other => Err(self.wrong(&other)),
+        }
+    }
+
+    async fn vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        match self.call(Request::Vote(wire::to_vote_request(&request)), &option).await? {
+            Reply::Vote(reply) => Ok(wire::from_vote_reply(reply)),
+            other => Err(self.wrong(&other)),
+        }
+    }
+
+    async fn pre_vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        match self.call(Request::PreVote(wire::to_vote_request(&request)), &option).await? {
+            Reply::PreVote(reply) => Ok(wire::from_vote_reply(reply)),
+            other => Err(self.wrong(&other)),
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
+        match self.call(Request::TransferLeader(wire::to_transfer(&request)), &option).await? {
+            Reply::TransferLeader(reply) => Ok(wire::from_transfer_reply(reply)),
+            other => Err(self.wrong(&other)),
+        }
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        _vote: RaftVote,
+        _snapshot: GroupSnapshot,
+        _cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let why = "snapshots are not sent yet".to_owned();
+        let error = CallError::Unreachable { to: self.to, why };
+        Err(StreamingError::Unreachable(Unreachable::new(&error)))
+    }
+}
+
+/// Answers what another member asks. To be run inside the group's executor.
+///
+/// # Errors
+/// A refusal: no message for a group, or openraft has stopped.
+pub async fn answer(raft: &Raft, request: Request) -> Result<Reply, Refused> {
+    match request {
+        Request::Append(append) => {
+            let append = wire::from_append(append).map_err(unreadable)?;
+            let reply = raft.append_entries(append).await.map_err(stopped)?;
+            Ok(Reply::Append(wire::to_append_reply(reply)))
+        }
+        Request::Vote(request) => {
+            let reply = raft.vote(wire::from_vote_request(request)).await.map_err(stopped)?;
+            Ok(Reply::Vote(wire::to_vote_reply(&reply)))
+        }
+        Request::PreVote(request) => {
+            let reply = raft.pre_vote(wire::from_vote_request(request)).await.map_err(stopped)?;
+            Ok(Reply::PreVote(wire::to_vote_reply(&reply)))
+        }
+        Request::TransferLeader(request) => {
+            let reply = raft.handle_transfer_leader(wire::from_transfer(request)).await;
+            let reply = reply.map_err(stopped)?;
+            Ok(Reply::TransferLeader(wire::to_transfer_reply(reply)))
+        }
+        other => {
+            let what = format!("{:?} is no message for a group", other.kind());
+            Err(refused(RefusedCode::Malformed, what))
+        }
+    }
+}
+
+fn unreadable(what: Unreadable) -> Refused {
+    refused(RefusedCode::Failed, what.0)
+}
+
+fn stopped(error: impl std::fmt::Display) -> Refused {
+    refused(RefusedCode::Unavailable, format!("the group has stopped: {error}"))
+}

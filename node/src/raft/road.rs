@@ -1,0 +1,384 @@
+//! The road of a batch to its shard's leader: here, or on another node.
+//!
+//! What is known not to have been executed is tried again until somebody leads. What may have been
+//! executed never is: the client loses its connection, as it does when a Redis dies.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cairn_engine::{At, Watch, Watches};
+use cairn_protocol::cluster::message::{Forward, ForwardKind, Forwarded, Refused, RefusedCode};
+use cairn_protocol::cluster::{Reply, Request};
+use cairn_protocol::command::CommandId;
+use cairn_protocol::ids::NodeId;
+use cairn_protocol::op::{encode_op, operations};
+use cairn_protocol::resp::Argv;
+use cairn_store::Db;
+use parking_lot::{Mutex, MutexGuard};
+
+use super::group::{Group, Role};
+use super::propose::forward::{ALONE, FORGET, GUARDED, WATCH};
+use super::propose::{Batch, Guard, Outcome, Submission};
+use crate::ops::metrics::Shard as Stats;
+use crate::ops::{clock, entropy};
+use crate::transport::{Call, CallError, Class, refused};
+
+/// For so long a batch looks for a leader, and waits for what one has accepted.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two looks for one.
+const PAUSE: Duration = Duration::from_millis(5);
+/// How often somebody who waits for another node's answer looks whether it still leads.
+const LOOK: Duration = Duration::from_millis(20);
+/// How long one that does not lead any more has to answer.
+const FAREWELL: Duration = Duration::from_millis(200);
+/// What clients of other nodes may watch here at once.
+const SESSIONS_MAX: usize = 100_000;
+
+/// A batch may have been executed, or may yet be, and nobody here will know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lost;
+
+/// What somebody hands in again and again, and its way to wherever the shard is led.
+pub struct Way<'a> {
+    /// The shard.
+    pub group: &'a Arc<Group>,
+    /// The client's connection.
+    session: u64,
+    /// The calling thread's.
+    stats: &'a Stats,
+    submission: &'a mut Arc<Submission>,
+    lost: bool,
+}
+
+impl<'a> Way<'a> {
+    /// For the client `session`; 0 is the node itself.
+    pub fn new(
+        group: &'a Arc<Group>,
+        session: u64,
+        stats: &'a Stats,
+        submission: &'a mut Arc<Submission>,
+    ) -> Way<'a> {
+        Way { group, session, stats, submission, lost: false }
+    }
+
+    /// The batch, before it is handed in and once it is answered.
+    pub fn batch(&self) -> MutexGuard<'_, Batch> {
+        self.submission.batch()
+    }
+
+    /// Has the batch executed. Once one is lost nothing more is, and batches come back unanswered.
+    pub async fn run(&mut self) {
+        if !self.lost {
+            self.lost = self.group.run(self.submission, self.session, self.stats).await.is_err();
+        }
+    }
+
+    /// Whether a batch was lost.
+    pub fn is_lost(&self) -> bool {
+        self.lost
+    }
+}
+
+/// Why a try ended without replies.
+enum Again {
+    /// It may be tried again.
+    Yes,
+    /// It may have been executed.
+    No,
+}
+
+/// What clients of other nodes watch.
+#[derive(Debug, Default)]
+pub struct Sessions(Mutex<HashMap<(NodeId, u64), Session>>);
+
+#[derive(Debug)]
+struct Session {
+    watches: Arc<Watches>,
+    guard: Guard,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.watches.remove(&self.guard.watch);
+    }
+}
+
+impl Group {
+    /// Has a submission executed wherever its shard is led; its replies are then in its batch.
+    /// `session` is the client's connection, `stats` are the calling thread's.
+    ///
+    /// # Errors
+    /// [`Lost`]; the submission may still be on its way, and an empty one takes its place.
+    pub async fn run(
+        self: &Arc<Self>,
+        submission: &mut Arc<Submission>,
+        session: u64,
+        stats: &Stats,
+    ) -> Result<(), Lost> {
+        if self.is_alone() {
+            self.submit(submission);
+            if !submission.is_done() {
+                submission.wait(self).await;
+            }
+            return Ok(());
+        }
+        let start = clock::now();
+        loop {
+            let tried = match self.role() {
+                Role::Leader => self.run_here(submission, stats).await,
+                Role::Follower(Some(leader)) => self.run_there(leader, submission, session).await,
+                Role::Follower(None) => Err(Again::Yes),
+            };
+            match tried {
+                Ok(()) => return Ok(()),
+                Err(Again::No) => {
+                    *submission = Submission::new();
+                    return Err(Lost);
+                }
+                Err(Again::Yes) if start.elapsed() > PATIENCE => {
+                    submission.batch().fail(
+                        "CLUSTERDOWN no leader is known for this shard: a majority of its nodes \
+                         cannot be reached",
+                    );
+                    return Ok(());
+                }
+                Err(Again::Yes) => tokio::time::sleep(PAUSE).await,
+            }
+        }
+    }
+
+    async fn run_here(
+        self: &Arc<Self>,
+        submission: &Arc<Submission>,
+        stats: &Stats,
+    ) -> Result<(), Again> {
+        if submission.batch().is_read_only() {
+            return self.read_here(submission, stats).await;
+        }
+        self.submit(submission);
+        if !submission.is_done()
+            && tokio::time::timeout(PATIENCE, submission.wait(self)).await.is_err()
+        {
+            return Err(Again::No);
+        }
+        match submission.outcome() {
+            Outcome::Answered => Ok(()),
+            Outcome::NotLeader => Err(Again::Yes),
+            Outcome::Unknown => Err(Again::No),
+        }
+    }
+
+    /// Answers reads under this node's lease, or after a round to its peers.
+    async fn read_here(
+        self: &Arc<Self>,
+        submission: &Arc<Submission>,
+        stats: &Stats,
+    ) -> Result<(), Again> {
+        let lease = self.lease();
+        if lease.is_none() && !self.confirm().await {
+            return Err(Again::Yes);
+        }
+        self.answer_reads(submission, stats);
+        match lease {
+            Some(lease) if !self.still_holds(lease) => Err(Again::Yes),
+            _ => Ok(()),
+        }
+    }
+
+    async fn run_there(
+        self: &Arc<Self>,
+        leader: NodeId,
+        submission: &Arc<Submission>,
+        session: u64,
+    ) -> Result<(), Again> {
+        let forward = submission.batch().pack(session);
+        let is_read = forward.kind == ForwardKind::Read;
+        let failed = |error: &CallError| match error.may_be_executed() && !is_read {
+            true => Again::No,
+            false => Again::Yes,
+        };
+        let forwarded = tokio::select! {
+            forwarded = self.forward(leader, forward) => forwarded,
+            () = self.leaves(leader) => {
+                Err(CallError::Timeout { to: leader, after: FAREWELL })
+            }
+        };
+        let forwarded = forwarded.map_err(|error| failed(&error))?;
+        let Forwarded::Done { flags, payload, .. } = forwarded else { return Err(Again::Yes) };
+        let taken = submission.batch().take_answer(flags, &payload);
+        taken.map_err(|_| Again::No)
+    }
+
+    /// Waits until another leader than `leader` is known, or none, and then for as long as one that
+    /// has handed over may take to answer what it had accepted.
+    async fn leaves(&self, leader: NodeId) {
+        while self.role() == Role::Follower(Some(leader)) {
+            tokio::time::sleep(LOOK).await;
+        }
+        tokio::time::sleep(FAREWELL).await;
+    }
+
+    async fn forward(&self, to: NodeId, forward: Forward) -> Result<Forwarded, CallError> {
+        let Some(transport) = self.transport() else {
+            return Err(CallError::Unreachable { to, why: "a group of one".into() });
+        };
+        let request = Request::Forward(forward);
+        let (class, shard) = (Class::Replication, self.shard());
+        let call = Call { to, class, shard, request, deadline: PATIENCE };
+        match transport.call(call).await? {
+            Reply::Forward(forwarded) => Ok(forwarded),
+            other => {
+                let why = format!("{:?} came back", other.kind());
+                Err(CallError::BadReply { to, why })
+            }
+        }
+    }
+
+    /// Has the leader remember that the client `session` watches these keys, and with `first` no
+    /// others; false when that did not work, and its transaction must not be executed.
+    pub async fn watch_there(&self, session: u64, db: u16, argv: Argv<'_>, first: bool) -> bool {
+        let Role::Follower(Some(leader)) = self.role() else { return self.leads() };
+        let mut payload = Vec::new();
+        encode_op(&mut payload, CommandId::Watch, db, argv);
+        let flags = if first { WATCH | FORGET } else { WATCH };
+        let forward = note(session, flags, payload);
+        matches!(self.forward(leader, forward).await, Ok(Forwarded::Done { .. }))
+    }
+
+    /// Tells the leader that the client `session` watches nothing any more.
+    pub async fn forget_there(&self, session: u64) {
+        if let Role::Follower(Some(leader)) = self.role() {
+            // Whoever leads next knows nothing of the session anyway.
+            let _ = self.forward(leader, note(session, FORGET, Vec::new())).await;
+        }
+    }
+
+    /// Executes what `from` has forwarded.
+    ///
+    /// # Errors
+    /// [`RefusedCode::Failed`] when it may have been executed, anything else when it was not.
+    pub async fn serve(
+        self: Arc<Self>,
+        from: NodeId,
+        forward: Forward,
+        stats: Arc<Stats>,
+    ) -> Result<Forwarded, Refused> {
+        let nobody = || Forwarded::NotLeader {
+            leader: match self.role() {
+                Role::Leader => None,
+                Role::Follower(leader) => leader,
+            },
+        };
+        if !self.leads() {
+            return Ok(nobody());
+        }
+        let session = (from, forward.session);
+        if forward.flags & FORGET != 0 {
+            self.sessions().0.lock().remove(&session);
+        }
+        if forward.flags & (WATCH | FORGET) == FORGET {
+            return Ok(done());
+        }
+        if forward.flags & WATCH != 0 {
+            return self.watch_for(session, &forward.payload).map(|()| done());
+        }
+        let submission = Submission::new();
+        let alone = forward.flags & ALONE != 0;
+        let watched = match alone {
+            true => self.sessions().0.lock().remove(&session),
+            false => None,
+        };
+        let guard = watched.as_ref().map(|session| session.guard.clone());
+        if forward.flags & GUARDED != 0 && guard.is_none() {
+            // Watched under another leader, or before this one was started.
+            return Ok(Forwarded::Done {
+                count: 0,
+                flags: super::propose::forward::BROKEN,
+                payload: bytes::Bytes::new(),
+            });
+        }
+        let unpacked = submission.batch().unpack(&forward, guard);
+        unpacked.map_err(|error| refused(RefusedCode::Malformed, error.0))?;
+        match self.run_here(&submission, &stats).await {
+            Ok(()) => {}
+            Err(Again::Yes) => return Ok(nobody()),
+            Err(Again::No) => {
+                let text = "it is not known what became of it";
+                return Err(refused(RefusedCode::Failed, text));
+            }
+        }
+        answer_deferred(&submission).await;
+        let answer = submission.batch().into_answer(alone);
+        Ok(answer)
+    }
+
+    fn watch_for(&self, session: (NodeId, u64), ops: &[u8]) -> Result<(), Refused> {
+        let mut sessions = self.sessions().0.lock();
+        if sessions.len() >= SESSIONS_MAX {
+            return Err(refused(RefusedCode::Busy, "too many clients watch keys"));
+        }
+        let engine = self.read();
+        let session = sessions.entry(session).or_insert_with(|| Session {
+            watches: Arc::clone(engine.watches()),
+            guard: Guard { watch: Arc::<Watch>::default(), term: self.term() },
+        });
+        let now_ms = clock::wall_ms().max(engine.store().clock_ms());
+        for op in operations(ops) {
+            let op = op.map_err(|error| refused(RefusedCode::Malformed, error.to_string()))?;
+            for name in op.argv().iter().skip(1) {
+                let watched = engine.watch(&session.guard.watch, Db(op.db), name, now_ms);
+                watched.map_err(|error| refused(RefusedCode::Failed, error.to_string()))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn answer_reads(&self, submission: &Submission, stats: &Stats) {
+        let mut batch = submission.batch();
+        let engine = self.read();
+        let now_ms = clock::wall_ms().max(engine.store().clock_ms());
+        // Draws of reads are not to be repeated by anybody.
+        let at = At { now_ms, seed: entropy::random_u64() };
+        let read = batch.answer_reads(&engine, &at);
+        drop(engine);
+        match read {
+            Ok(put_off) => {
+                let pin = |(start, read)| (start, read, self.pin(stats));
+                batch.defer(put_off.into_iter().map(pin).collect());
+            }
+            Err(fatal) => batch.fail(&format!("CORRUPT {fatal}")),
+        }
+    }
+}
+
+fn note(session: u64, flags: u32, payload: Vec<u8>) -> Forward {
+    Forward {
+        kind: ForwardKind::Write,
+        session,
+        sequence: 0,
+        resp: 2,
+        flags,
+        count: 1,
+        payload: payload.into(),
+    }
+}
+
+fn done() -> Forwarded {
+    Forwarded::Done { count: 0, flags: 0, payload: bytes::Bytes::new() }
+}
+
+/// Answers the reads of a batch that were put off, at their places among the replies.
+async fn answer_deferred(submission: &Arc<Submission>) {
+    let deferred = submission.batch().take_deferred();
+    if deferred.is_empty() {
+        return;
+    }
+    let run = move || -> Vec<(usize, Vec<u8>)> {
+        let read = |(at, read): (usize, super::LongRead)| (at, read.run_whole(), read.silent);
+        let read = deferred.into_iter().map(read);
+        read.filter(|(_, _, silent)| !silent).map(|(at, reply, _)| (at, reply)).collect()
+    };
+    let answered = tokio::task::spawn_blocking(run).await.unwrap_or_default();
+    submission.batch().insert_replies(answered);
+}

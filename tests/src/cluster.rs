@@ -1,0 +1,165 @@
+//! A cluster of `cairn` processes on this machine, of one test's own.
+
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use cairn_engine::state_hash;
+use cairn_store::{PoolOptions, Store};
+
+use crate::node::{Node, NodeOptions};
+use crate::resp::{Conn, Reply};
+
+/// What the nodes of every test's cluster share.
+pub const SECRET: &str = "6f1c1f0d4b5a4c3e9a7d2f6e8b1a0c9d6f1c1f0d4b5a4c3e9a7d2f6e8b1a0c9d";
+/// How long a cluster may take to agree on something.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Three nodes; some of them may be down.
+pub struct Cluster {
+    options: Vec<NodeOptions>,
+    dirs: Vec<PathBuf>,
+    /// None: it is down.
+    pub nodes: Vec<Option<Node>>,
+}
+
+impl Cluster {
+    /// The command lines of three nodes with their data below `dir`; none is started.
+    pub fn plan(dir: &std::path::Path) -> Cluster {
+        let ports: Vec<(u16, u16)> = (0..3).map(|_| free_ports()).collect();
+        let join: Vec<String> = ports.iter().map(|(_, peer)| format!("127.0.0.1:{peer}")).collect();
+        let dirs: Vec<PathBuf> = (0..3).map(|at| dir.join(format!("node-{at}"))).collect();
+        let options = ports.iter().zip(&dirs).map(|((port, peer), dir)| {
+            NodeOptions::new(dir)
+                .set("port", &port.to_string())
+                .set("peer-port", &peer.to_string())
+                .set("join", &join.join(","))
+                .set("expect", "3")
+                .set("cluster-secret", SECRET)
+                .set("memory", "256mb")
+        });
+        let options = options.collect();
+        Cluster { options, dirs, nodes: vec![None, None, None] }
+    }
+
+    /// Three nodes, started at once.
+    pub fn start(dir: &std::path::Path) -> Cluster {
+        let mut cluster = Cluster::plan(dir);
+        std::thread::scope(|scope| {
+            let started: Vec<_> =
+                cluster.options.iter().map(|options| scope.spawn(|| options.start())).collect();
+            cluster.nodes =
+                started.into_iter().map(|node| Some(node.join().expect("a node starts"))).collect();
+        });
+        cluster
+    }
+
+    /// The command line of a node.
+    pub fn options(&self, at: usize) -> NodeOptions {
+        self.options[at].clone()
+    }
+
+    /// Starts a node that is down.
+    pub fn up(&mut self, at: usize) {
+        assert!(self.nodes[at].is_none(), "node {at} is up");
+        self.nodes[at] = Some(self.options[at].start());
+    }
+
+    /// Ends a node at once, as `kill -9` does.
+    pub fn kill9(&mut self, at: usize) {
+        self.nodes[at].take().expect("it is up").kill9();
+    }
+
+    /// Asks a node to stop in order, and waits until it has.
+    pub fn stop(&mut self, at: usize) {
+        let (_, status) = self.nodes[at].take().expect("it is up").stop();
+        assert!(status.success(), "node {at} ended with {status}");
+    }
+
+    /// A node that is up.
+    pub fn node(&self, at: usize) -> &Node {
+        self.nodes[at].as_ref().expect("it is up")
+    }
+
+    /// Where the nodes that are up listen for clients.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.nodes.iter().flatten().map(Node::address).collect()
+    }
+
+    /// The node that leads, once there is one.
+    pub fn leader(&self) -> usize {
+        let start = Instant::now();
+        loop {
+            let leads = |node: &Node| node.info("role") == "master";
+            let leader = self.nodes.iter().position(|node| node.as_ref().is_some_and(leads));
+            if let Some(leader) = leader {
+                return leader;
+            }
+            assert!(start.elapsed() < PATIENCE, "nobody leads");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until all three have applied the same entries, stops them, and compares what they hold.
+    pub fn assert_equal(mut self) {
+        self.leader();
+        let start = Instant::now();
+        loop {
+            let applied: Vec<String> =
+                self.nodes.iter().flatten().map(|node| node.info("master_repl_offset")).collect();
+            if applied.len() == 3 && applied.iter().all(|index| *index == applied[0]) {
+                break;
+            }
+            assert!(start.elapsed() < PATIENCE, "the nodes do not come together: {applied:?}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        // Followers first: the leader would hand over, and the others note it with an entry.
+        let leader = self.leader();
+        let order = (0..3).filter(|at| *at != leader).chain([leader]);
+        let hashes: Vec<u64> = order
+            .map(|at| {
+                self.stop(at);
+                hash_of(&self.dirs[at].join("shard-0.pool"))
+            })
+            .collect();
+        assert!(hashes.iter().all(|hash| *hash == hashes[0]), "states differ: {hashes:x?}");
+    }
+}
+
+/// The hash of what a stopped node's pool holds.
+fn hash_of(pool: &std::path::Path) -> u64 {
+    let options = PoolOptions { capacity_bytes: 1 << 30, new_hash_key: [0, 0], new_uuid: [0; 16] };
+    let (store, _, _) = Store::open_file(pool, &options).expect("the pool opens");
+    state_hash(store.view()).expect("the state can be read")
+}
+
+/// A TCP port for clients and a UDP port for peers that nobody has at this moment.
+fn free_ports() -> (u16, u16) {
+    let tcp = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let udp = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let port = |address: std::io::Result<SocketAddr>| address.expect("it has an address").port();
+    (port(tcp.local_addr()), port(udp.local_addr()))
+}
+
+/// A connection on which nothing takes longer than `patience`.
+///
+/// # Errors
+/// Nobody listens there.
+pub fn open(address: SocketAddr, patience: Duration) -> std::io::Result<Conn> {
+    let conn = Conn::open(address)?;
+    conn.stream().set_read_timeout(Some(patience))?;
+    Ok(conn)
+}
+
+/// Repeats a call on a new connection until it is answered without an error.
+pub fn insist(address: SocketAddr, args: &[&str]) -> Reply {
+    let start = Instant::now();
+    loop {
+        let answer = open(address, Duration::from_secs(5)).and_then(|mut conn| conn.call(args));
+        match answer {
+            Ok(reply) if !reply.is_error() => return reply,
+            other => assert!(start.elapsed() < PATIENCE, "{args:?} is answered with {other:?}"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
