@@ -271,6 +271,8 @@ fn change_all(store: &mut Store, committer: &mut Committer) -> Result<()> {
 
 const SEGMENT_BYTES: u64 = 16 << 10;
 const SHARD: ShardId = ShardId(1);
+/// Before the sample's first entry: a mark that errs in its range speaks of more than any memory.
+const BEFORE: u64 = 1 << 60;
 
 fn log_options(dir: &Path) -> LogOptions {
     LogOptions { segment_bytes: SEGMENT_BYTES, ..LogOptions::new(dir, LogKind::Memory) }
@@ -290,10 +292,12 @@ fn sample_log(dir: &Path) -> &'static [(String, Vec<u8>)] {
     SAMPLE.get_or_init(|| {
         let (log, _) = Log::open(&log_options(dir)).expect("an empty directory");
         for index in 1..=250 {
-            append(&log, index).expect("memory takes it");
+            append(&log, BEFORE + index).expect("memory takes it");
         }
-        let last = log.last(SHARD).expect("entries are there").term;
-        log.purge(SHARD, LogId::new(last, LogIndex(30))).expect("memory takes it");
+        // Then the first segment holds nothing: what is read begins with a mark that speaks of
+        // what lay there, of which some was copied, and the rest purged.
+        log.relocate(SEGMENT_BYTES as usize).expect("memory takes it");
+        log.purge(SHARD, LogId::new(Term(1), LogIndex(BEFORE + 90))).expect("memory takes it");
         log.close().expect("memory takes it");
         drop(log);
         let files = std::fs::read_dir(dir.join("log")).expect("the log's directory");
@@ -364,19 +368,33 @@ fn edit_log(files: &mut [(String, Vec<u8>)], edits: &[u8], fits: bool) {
         }
     }
     if fits {
-        files.iter_mut().for_each(|(_, bytes)| seal_segment(bytes));
+        seal_log(files);
     }
 }
 
-/// Makes all checksums of a segment fit, record by record as far as their lengths lead.
-fn seal_segment(bytes: &mut [u8]) {
+/// Makes all checksums fit, also those by which a segment names the end of the one before it.
+fn seal_log(files: &mut [(String, Vec<u8>)]) {
+    use log_layout::header::{GENERATION, PREV_CRC, PREV_GENERATION};
+    let whole = |bytes: &&mut Vec<u8>| bytes.len() >= log_layout::HEADER_BYTES;
+    let word = |bytes: &[u8], at: usize| bytes[at..].first_chunk().map(|b| u64::from_le_bytes(*b));
+    let mut segments: Vec<_> = files.iter_mut().map(|(_, bytes)| bytes).filter(whole).collect();
+    segments.sort_by_key(|bytes| word(bytes, GENERATION));
+    let mut before = (None, 0);
+    for bytes in segments {
+        if word(bytes, PREV_GENERATION) == before.0 {
+            bytes[PREV_CRC..PREV_CRC + 4].copy_from_slice(&u32::to_le_bytes(before.1));
+        }
+        before = (word(bytes, GENERATION), seal_segment(bytes));
+    }
+}
+
+/// Makes all checksums of a segment fit, record by record as far as their lengths lead. Returns
+/// that of the last record.
+fn seal_segment(bytes: &mut [u8]) -> u32 {
     use log_layout::{HEADER_BYTES, RECORD_BYTES, header, record};
     let get = |bytes: &[u8], at: usize| {
         u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
     };
-    if bytes.len() < HEADER_BYTES {
-        return;
-    }
     let crc = crc32fast::hash(&bytes[..header::CRC]).to_le_bytes();
     bytes[header::CRC..HEADER_BYTES].copy_from_slice(&crc);
     let mut salt = crc32fast::Hasher::new();
@@ -390,14 +408,10 @@ fn seal_segment(bytes: &mut [u8]) {
         // Behind the last record there are zeros.
         let is_record = rest[record::KIND] != 0;
         let Some(payload) = rest.get(RECORD_BYTES..RECORD_BYTES + len).filter(|_| is_record) else {
-            return;
+            break;
         };
-        // How many entries a mark speaks of is believed, up to all the memory there is: their places
-        // are noted one by one. Only its checksum stands before that, so it is left as it is.
-        if rest[record::KIND] != log_layout::kind::MARK {
-            let crc = crc32fast::hash(payload).to_le_bytes();
-            rest[record::PAYLOAD_CRC..record::PAYLOAD_CRC + 4].copy_from_slice(&crc);
-        }
+        let crc = crc32fast::hash(payload).to_le_bytes();
+        rest[record::PAYLOAD_CRC..record::PAYLOAD_CRC + 4].copy_from_slice(&crc);
         rest[record::PREV_CRC..record::PREV_CRC + 4].copy_from_slice(&prev_crc.to_le_bytes());
         let mut crc = crc32fast::Hasher::new_with_initial(salt);
         crc.update(&rest[record::PAYLOAD_CRC..RECORD_BYTES]);
@@ -405,6 +419,7 @@ fn seal_segment(bytes: &mut [u8]) {
         rest[record::CRC..record::CRC + 4].copy_from_slice(&prev_crc.to_le_bytes());
         at += log_layout::record_bytes(len);
     }
+    prev_crc
 }
 
 #[cfg(test)]
@@ -423,10 +438,34 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let files = sample_log(dir.path());
         assert!(files.len() > 2);
-        for (name, bytes) in files {
-            let mut sealed = bytes.clone();
-            seal_segment(&mut sealed);
-            assert!(sealed == *bytes, "{name}");
+        let mut sealed = files.to_vec();
+        seal_log(&mut sealed);
+        for (sealed, (name, bytes)) in sealed.iter().zip(files) {
+            assert!(sealed.1 == *bytes, "{name}");
         }
+    }
+
+    #[test]
+    fn a_mark_that_claims_more_entries_than_memory_takes_none_for_them() {
+        use crate::layout::log::{HEADER_BYTES, RECORD_BYTES, mark};
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut files = sample_log(dir.path()).to_vec();
+        let was = (BEFORE + 1).to_le_bytes();
+        let at = HEADER_BYTES + RECORD_BYTES + mark::FIRST;
+        let marks = files.iter_mut().map(|(_, bytes)| bytes);
+        let mut edited = 0;
+        for bytes in marks.filter(|bytes| bytes[at..].starts_with(&was)) {
+            bytes[at..at + 8].copy_from_slice(&1u64.to_le_bytes());
+            edited += 1;
+        }
+        assert!(edited > 1, "{edited} marks");
+        seal_log(&mut files);
+        std::fs::create_dir_all(dir.path().join("log")).expect("a directory of ours");
+        for (name, bytes) in &files {
+            std::fs::write(dir.path().join("log").join(name), bytes).expect("a file of ours");
+        }
+        // All that was claimed and is not there is purged later on.
+        let last = use_log(dir.path()).expect("a log that makes sense");
+        assert_eq!(last.index, LogIndex(BEFORE + 251));
     }
 }

@@ -8,6 +8,7 @@ use crate::layout::log::{self as layout, mark};
 use crate::log::record::get_u64;
 use cairn_protocol::ids::{LogIndex, Term};
 use std::collections::VecDeque;
+use std::ops::Range;
 
 /// Where an entry lies: a segment's place in the chain, an offset in it, its payload's length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,11 +16,6 @@ pub(crate) struct Loc {
     pub seq: u32,
     pub offset: u32,
     pub len: u32,
-}
-
-impl Loc {
-    /// A replay knows from a mark that there is an entry, and has not met it yet.
-    pub(crate) const UNKNOWN: Loc = Loc { seq: u32::MAX, offset: 0, len: 0 };
 }
 
 /// One shard's log.
@@ -103,7 +99,7 @@ impl ShardLog {
         let gone = (upto.index.0.saturating_add(1)).saturating_sub(self.first);
         let gone = usize::try_from(gone).unwrap_or(usize::MAX).min(self.locs.len());
         self.locs.drain(..gone).for_each(dropped);
-        self.first = upto.index.0.saturating_add(1);
+        self.first = self.first.max(upto.index.0.saturating_add(1));
         self.purged = Some(upto);
         if self.last.is_none_or(|last| last.index <= upto.index) {
             self.last = Some(upto);
@@ -143,9 +139,10 @@ impl ShardLog {
         b
     }
 
-    /// Reads a mark: the shard with none of its entries located yet. `None` when it makes no
-    /// sense, which its checksum should have told.
-    pub(crate) fn from_mark(b: &[u8]) -> Option<Self> {
+    /// Reads a mark: the shard with no entry located, and the indices of those it says were held.
+    /// That may be any number, whatever the log's length. `None` when it makes no sense, which its
+    /// checksum should have told.
+    pub(crate) fn from_mark(b: &[u8]) -> Option<(Self, Range<u64>)> {
         if b.len() < layout::MARK_BYTES {
             return None;
         }
@@ -156,24 +153,14 @@ impl ShardLog {
         };
         let (purged, last) = (id(mark::HAS_PURGED, mark::PURGED), id(mark::HAS_LAST, mark::LAST));
         let vote = (present & mark::HAS_VOTE != 0).then(|| b[mark::VOTE..].to_vec());
-        let first = get_u64(b, mark::FIRST);
-        let mut shard = Self { vote, purged, last, first, locs: VecDeque::new() };
+        let mut held = 0..0;
         if last != purged {
-            let held = last?.index.0.checked_sub(first)?.checked_add(1)?;
-            let held = usize::try_from(held).ok()?;
-            // A length from media must not take the memory of the machine.
-            shard.locs.try_reserve(held).ok()?;
-            shard.locs.resize(held, Loc::UNKNOWN);
+            held = get_u64(b, mark::FIRST)..last?.index.0.checked_add(1)?;
+            if held.is_empty() {
+                return None;
+            }
         }
-        Some(shard)
-    }
-
-    /// Whether both say the same, wherever the entries lie.
-    pub(crate) fn same_state(&self, other: &Self) -> bool {
-        self.vote == other.vote
-            && self.purged == other.purged
-            && self.last == other.last
-            && self.first_held() == other.first_held()
+        Some((Self { vote, purged, last, ..Self::default() }, held))
     }
 }
 

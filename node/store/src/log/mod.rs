@@ -22,6 +22,7 @@ mod index;
 pub mod medium;
 mod record;
 mod recovery;
+mod replay;
 mod spares;
 mod state;
 #[cfg(test)]

@@ -9,6 +9,7 @@ use super::error::{LogError, Result};
 use super::index::{Loc, ShardLog};
 use super::medium::{LogFile, LogMedium};
 use super::record::{BadHeader, EntryKind, Header, Record, get_u64, salt};
+use super::replay::Replayed;
 use super::spares::{SegmentFile, UNFINISHED, file_name};
 use super::state::{Resume, Segment};
 use super::{Cut, Recovered, SegmentLook, ShardState};
@@ -300,12 +301,11 @@ fn replay(
     let (marks, rest) = newest.records.split_at(split);
     replay.batch(&newest.at, older as u32, true, marks, window)?;
     replay.batch(&newest.at, older as u32, false, rest, window)?;
-    replay.complete(&newest.at)?;
-    Ok((replay.shards, scanned))
+    Ok((replay.complete(&newest.at)?, scanned))
 }
 
 struct Replay {
-    shards: BTreeMap<ShardId, ShardLog>,
+    shards: BTreeMap<ShardId, Replayed>,
 }
 
 impl Replay {
@@ -325,11 +325,11 @@ impl Replay {
             let wrong = match record.kind {
                 kind::VOTE => {
                     let vote = window.payload(at, *offset, record)?.to_vec();
-                    self.shards.entry(record.shard).or_default().vote = Some(vote);
+                    self.shards.entry(record.shard).or_default().vote(vote);
                     None
                 }
                 kind::MARK => Some("a mark outside of the opening batch".to_owned()),
-                _ => self.shards.entry(record.shard).or_default().replay(record, loc),
+                _ => self.shards.entry(record.shard).or_default().apply(record, loc),
             };
             if let Some(wrong) = wrong {
                 let what = format!("record {} of shard {}: {wrong}", record.index, record.shard);
@@ -359,7 +359,7 @@ impl Replay {
             if payload.is_empty() {
                 continue;
             }
-            let Some(mark) = ShardLog::from_mark(payload) else {
+            let Some(mark) = Replayed::from_mark(payload) else {
                 return Err(wrong("a mark that makes no sense"));
             };
             let log = match known.remove(&record.shard) {
@@ -378,55 +378,16 @@ impl Replay {
         }
     }
 
-    /// Every entry that the marks spoke of was met, or purged.
-    fn complete(&self, newest: &Candidate) -> Result<()> {
-        for (shard, log) in &self.shards {
-            if let Some(at) = log.locs.iter().position(|loc| *loc == Loc::UNKNOWN) {
-                let index = log.first + at as u64;
+    /// What was arrived at, once every entry that the marks spoke of was met, or purged.
+    fn complete(self, newest: &Candidate) -> Result<BTreeMap<ShardId, ShardLog>> {
+        let complete = |(shard, replayed): (ShardId, Replayed)| match replayed.complete() {
+            Ok(log) => Ok((shard, log)),
+            Err(index) => {
                 let what = format!("entry {index} of shard {shard} is in no segment");
-                return Err(LogError::damaged(&newest.path, layout::HEADER_BYTES as u64, what));
+                Err(LogError::damaged(&newest.path, layout::HEADER_BYTES as u64, what))
             }
-        }
-        Ok(())
-    }
-}
-
-impl ShardLog {
-    /// Applies a record other than a vote and a mark. Returns what is wrong with it, if anything.
-    fn replay(&mut self, record: &Record, loc: Loc) -> Option<String> {
-        let id = record.log_id();
-        match record.kind {
-            kind::TRUNCATE => {
-                let keep = (record.flags & layout::FLAG_NOTHING == 0).then_some(id);
-                let wrong = self.refuses_truncate(keep);
-                if wrong.is_none() && self.has_after(keep) {
-                    self.truncate(keep, drop);
-                }
-                wrong
-            }
-            kind::PURGE => {
-                if self.purges(id) {
-                    self.purge(id, drop);
-                }
-                None
-            }
-            _ if record.flags & layout::FLAG_MOVED != 0 => {
-                if self.last.is_none_or(|last| last.index < id.index) {
-                    return Some("a copy of an entry that never was".to_owned());
-                }
-                if let Some(place) = self.loc_mut(id.index.0) {
-                    *place = loc;
-                }
-                None
-            }
-            _ => {
-                let wrong = self.refuses(id);
-                if wrong.is_none() {
-                    self.push(id, loc);
-                }
-                wrong
-            }
-        }
+        };
+        self.shards.into_iter().map(complete).collect()
     }
 }
 
