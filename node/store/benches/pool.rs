@@ -1,5 +1,5 @@
-//! One key at a time and in batches: GET hit and miss, SET overwrite and insert, DEL, with std's
-//! `HashMap` (hashbrown) beside them.
+//! One key at a time and in batches of 16: GET hit and miss, SET overwrite and insert, DEL, with
+//! std's `HashMap` (hashbrown, SipHash) beside them.
 //!
 //! `CAIRN_BENCH_KEYS=10000000` sets the number of keys (1,000,000 by default). The pool commits
 //! every 20,000 writes, as a node on tmpfs does.
@@ -12,10 +12,31 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::collections::HashMap;
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const TEXT: Meta = Meta { ty: Type::String, encoding: Encoding::Raw, deadline_ms: None };
 const VALUE: [u8; 100] = [b'v'; 100];
+const BATCH: usize = 16;
+/// How many keys the benches of DEL and insert take out before they put them in again.
+const CHURN: u64 = 50_000;
+
+/// What is measured, and what stands beside it.
+trait Table {
+    fn put(&mut self, name: &[u8]);
+    fn remove(&mut self, name: &[u8]);
+}
+
+type Map = HashMap<Vec<u8>, Vec<u8>>;
+
+impl Table for Map {
+    fn put(&mut self, name: &[u8]) {
+        self.insert(name.to_vec(), VALUE.to_vec());
+    }
+
+    fn remove(&mut self, name: &[u8]) {
+        assert!(HashMap::remove(self, name).is_some(), "a key that was put");
+    }
+}
 
 struct Pool {
     store: Store,
@@ -34,10 +55,25 @@ impl Pool {
         Pool { store, committer, writes: 0 }
     }
 
-    fn put(&mut self, name: &[u8]) {
-        let key = self.store.key(name);
-        self.store.put(Db(0), &key, TEXT, &VALUE).expect("room");
-        self.wrote();
+    /// The hashed keys of a batch, whose lines have been asked for together.
+    fn together<'k>(&self, names: &'k [[u8; 20]; BATCH]) -> [(Db, Key<'k>); BATCH] {
+        let keys = std::array::from_fn(|i| (Db(0), self.store.key(&names[i])));
+        self.store.view().prefetch(&keys);
+        keys
+    }
+
+    fn get_batch(&self, names: &[[u8; 20]; BATCH]) {
+        for (db, key) in &self.together(names) {
+            let found = self.store.get(*db, key).expect("sound");
+            black_box(found.map(|record| record.value().len()));
+        }
+    }
+
+    fn put_batch(&mut self, names: &[[u8; 20]; BATCH]) {
+        for (db, key) in &self.together(names) {
+            self.store.put(*db, key, TEXT, &VALUE).expect("room");
+            self.wrote();
+        }
     }
 
     fn wrote(&mut self) {
@@ -49,6 +85,37 @@ impl Pool {
             self.store.release(published);
         }
     }
+}
+
+impl Table for Pool {
+    fn put(&mut self, name: &[u8]) {
+        let key = self.store.key(name);
+        self.store.put(Db(0), &key, TEXT, &VALUE).expect("room");
+        self.wrote();
+    }
+
+    fn remove(&mut self, name: &[u8]) {
+        let key = self.store.key(name);
+        assert!(self.store.remove(Db(0), &key).expect("sound"), "a key that was put");
+        self.wrote();
+    }
+}
+
+/// The time that `count` DELs of keys from anywhere take, and that of putting those in again.
+fn time_churn(table: &mut impl Table, order: &mut Order, count: u64) -> (Duration, Duration) {
+    let (mut removes, mut inserts, mut done) = (Duration::ZERO, Duration::ZERO, 0);
+    while done < count {
+        let round = CHURN.min(order.keys).min(count - done);
+        let names: Vec<_> = (0..round).map(|_| name(order.next())).collect();
+        let start = Instant::now();
+        names.iter().for_each(|name| table.remove(name));
+        removes += start.elapsed();
+        let start = Instant::now();
+        names.iter().for_each(|name| table.put(name));
+        inserts += start.elapsed();
+        done += round;
+    }
+    (removes, inserts)
 }
 
 fn keys() -> u64 {
@@ -76,15 +143,19 @@ impl Order {
         self.at = (self.at + 7_368_787) % self.keys;
         self.at
     }
+
+    fn names(&mut self, first: u64) -> [[u8; 20]; BATCH] {
+        std::array::from_fn(|_| name(first + self.next()))
+    }
 }
 
 fn bench(c: &mut Criterion) {
     let keys = keys();
     let mut pool = Pool::new();
-    let mut map: HashMap<Vec<u8>, Vec<u8>> = HashMap::new();
+    let mut map: Map = Map::new();
     for n in 0..keys {
         pool.put(&name(n));
-        map.insert(name(n).to_vec(), VALUE.to_vec());
+        map.put(&name(n));
     }
     let usage = pool.store.usage();
     println!(
@@ -112,39 +183,31 @@ fn bench(c: &mut Criterion) {
             black_box(pool.store.get(Db(0), &pool.store.key(&name)).expect("sound").is_some())
         })
     });
+    group.bench_function("get miss, std map", |b| {
+        b.iter(|| black_box(map.contains_key(&name(keys + order.next())[..])))
+    });
     group.bench_function("set overwrite", |b| b.iter(|| pool.put(&name(order.next()))));
-    group.bench_function("set overwrite, std map", |b| {
-        b.iter(|| map.insert(name(order.next()).to_vec(), VALUE.to_vec()))
-    });
-    let mut fresh = keys;
+    group.bench_function("set overwrite, std map", |b| b.iter(|| map.put(&name(order.next()))));
     group.bench_function("set insert", |b| {
-        b.iter(|| {
-            fresh += 1;
-            pool.put(&name(fresh));
-        })
+        b.iter_custom(|n| time_churn(&mut pool, &mut order, n).1);
     });
-    let mut doomed = keys;
-    group.bench_function("del", |b| {
-        b.iter(|| {
-            doomed += 1;
-            let name = name(doomed);
-            let key = pool.store.key(&name);
-            black_box(pool.store.remove(Db(0), &key).expect("sound"));
-            pool.wrote();
-        })
+    group.bench_function("set insert, std map", |b| {
+        b.iter_custom(|n| time_churn(&mut map, &mut order, n).1);
     });
-    group.throughput(Throughput::Elements(16));
+    group.bench_function("del", |b| b.iter_custom(|n| time_churn(&mut pool, &mut order, n).0));
+    group.bench_function("del, std map", |b| {
+        b.iter_custom(|n| time_churn(&mut map, &mut order, n).0)
+    });
+    // Times are for a batch: the throughput says how many keys a second that makes.
+    group.throughput(Throughput::Elements(BATCH as u64));
     group.bench_function("get hit, 16 at a time", |b| {
-        b.iter(|| {
-            let names: [[u8; 20]; 16] = std::array::from_fn(|_| name(order.next()));
-            let batch: [(Db, Key<'_>); 16] =
-                std::array::from_fn(|i| (Db(0), pool.store.key(&names[i])));
-            pool.store.view().prefetch(&batch);
-            for (db, key) in &batch {
-                let found = pool.store.get(*db, key).expect("sound");
-                black_box(found.map(|record| record.value().len()));
-            }
-        })
+        b.iter(|| pool.get_batch(&order.names(0)));
+    });
+    group.bench_function("get miss, 16 at a time", |b| {
+        b.iter(|| pool.get_batch(&order.names(keys)));
+    });
+    group.bench_function("set overwrite, 16 at a time", |b| {
+        b.iter(|| pool.put_batch(&order.names(0)));
     });
     group.finish();
 }
