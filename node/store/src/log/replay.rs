@@ -177,8 +177,10 @@ mod tests {
         apply(&mut replayed, kind::NORMAL, 0, &[10, 11]);
         apply(&mut replayed, kind::NORMAL, FLAG_MOVED, &[8, 9, 6, 7, 10, 7, 5]);
         apply(&mut replayed, kind::PURGE, 0, &[5]);
+        let copy = Loc { seq: 1, ..loc(11) };
+        assert_eq!(replayed.apply(&record(kind::NORMAL, FLAG_MOVED, 11), copy), None);
         let log = replayed.complete().expect("all were met");
-        assert_eq!((log.first, log.locs), (6, (6..=11).map(loc).collect()));
+        assert_eq!((log.first, log.locs), (6, (6..=10).map(loc).chain([copy]).collect()));
     }
 
     #[test]
