@@ -44,7 +44,12 @@ impl Cluster {
 
     /// Three nodes, started at once.
     pub fn start(dir: &std::path::Path) -> Cluster {
-        let mut cluster = Cluster::plan(dir);
+        Cluster::plan(dir).started()
+    }
+
+    /// The same with all of them started.
+    pub fn started(self) -> Cluster {
+        let mut cluster = self;
         std::thread::scope(|scope| {
             let started: Vec<_> =
                 cluster.options.iter().map(|options| scope.spawn(|| options.start())).collect();
@@ -52,6 +57,18 @@ impl Cluster {
                 started.into_iter().map(|node| Some(node.join().expect("a node starts"))).collect();
         });
         cluster
+    }
+
+    /// One more option for all nodes that are started from now on.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.options =
+            self.options.iter().map(|options| options.clone().set(name, value)).collect();
+    }
+
+    /// Removes what a node that is down has, as a new disk would.
+    pub fn wipe(&mut self, at: usize) {
+        assert!(self.nodes[at].is_none(), "node {at} is up");
+        std::fs::remove_dir_all(&self.dirs[at]).expect("its directory can be removed");
     }
 
     /// The command line of a node.

@@ -33,6 +33,7 @@ pub struct Peers {
     transport: SharedTransport,
     service: Arc<Service>,
     birth: Arc<Birth>,
+    keep_bytes: u64,
 }
 
 impl Peers {
@@ -79,7 +80,8 @@ impl Peers {
         let birth = Arc::new(Birth::new(plan, file));
         let service = Service::new(Arc::clone(&birth), Arc::clone(&transport), stats);
         transport.serve(Arc::clone(&service) as _);
-        let peers = Peers { transport, service, birth };
+        let keep_bytes = settings.log_keep_bytes;
+        let peers = Peers { transport, service, birth, keep_bytes };
         if peers.birth.identity().cluster.is_none() {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let runtime = runtime.map_err(|error| format!("cannot start a runtime: {error}"))?;
@@ -96,6 +98,7 @@ impl Peers {
         Standing::Member {
             transport,
             first: Some(first).filter(|first: &Vec<_>| !first.is_empty()),
+            keep_bytes: self.keep_bytes,
         }
     }
 

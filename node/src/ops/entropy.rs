@@ -11,6 +11,14 @@ pub fn random_u64() -> u64 {
     hasher.finish()
 }
 
+/// Sixteen bytes from the system: an id that no other has.
+pub fn random_16() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&random_u64().to_le_bytes());
+    bytes[8..].copy_from_slice(&random_u64().to_le_bytes());
+    bytes
+}
+
 /// Forty hexadecimal digits naming this run of the process, as INFO's `run_id`.
 pub fn run_id() -> String {
     let mut id = String::with_capacity(48);

@@ -14,6 +14,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::future::Future;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{OnceLock, Weak};
@@ -29,7 +30,9 @@ use cairn_protocol::op::{
 };
 use cairn_protocol::resp::Writer;
 use cairn_store::log::{Log, LogError, LogId};
-use cairn_store::{Committer, Evacuation, Progress, Published, Sealed, Store, StoreError};
+use cairn_store::{
+    Committer, Evacuation, Imported, PoolOptions, Progress, Published, Sealed, Store, StoreError,
+};
 use futures_util::FutureExt;
 use openraft::async_runtime::WatchReceiver;
 use openraft::type_config::TypeConfigExt;
@@ -45,15 +48,16 @@ use super::outcome::{self, End};
 use super::propose::{Guard, Outcome, Submission};
 use super::road::Sessions;
 use super::runtime::{Executor, Instant};
-use super::state_machine::{Member, StateMachine};
+use super::state_machine::{GroupSnapshot, Member, StateMachine};
+use super::transfer::Arriving;
 use super::turn::Turn;
 use super::types::{
-    Batch, Entry, Metrics, Payload, TypeConfig, encode_applied_membership, store_id,
+    Batch, Entry, Metrics, Payload, RaftVote, TypeConfig, encode_applied_membership, store_id,
 };
 use super::view::{Lease, View};
-use crate::ops::clock;
 use crate::ops::entropy::Seeds;
 use crate::ops::metrics::{Counter, Hold, Shard as Stats};
+use crate::ops::{clock, entropy};
 use crate::transport::{self, BoxFuture, SharedTransport};
 
 /// Bytes of operations after which an entry takes no further submission.
@@ -68,8 +72,6 @@ const RECLAIM_NODES: usize = 8;
 const RECLAIM_NANOS: u64 = 100_000;
 /// How long handing leadership over may take.
 const HAND_OVER: Duration = Duration::from_secs(1);
-/// Bytes of entries that a member keeps in its log for others that were away.
-const KEEP_BYTES: u64 = 128 << 20;
 /// Blocks that evacuation looks at between two looks at the clock.
 const EVACUATE_BLOCKS: usize = 56;
 
@@ -120,6 +122,9 @@ pub enum Standing {
         transport: SharedTransport,
         /// The first members of a group that is being born.
         first: Option<Vec<(NodeId, String)>>,
+        /// Bytes of entries that its log keeps for members that were away; one that was away for
+        /// longer gets the whole pool.
+        keep_bytes: u64,
     },
 }
 
@@ -204,6 +209,8 @@ pub struct Group {
     sessions: Sessions,
     /// A node is being taken in.
     admitting: AtomicBool,
+    /// A peer's pool that is on its way here.
+    pub(super) arriving: Mutex<Option<Arriving>>,
     /// Until then no vote is given: one given before this start may still bind.
     votes_from: OnceLock<Instant>,
     /// The log may be purged up to there: the root that a damaged superblock falls back to.
@@ -211,6 +218,7 @@ pub struct Group {
     /// What will be purged once so many more bytes of entries have come: the bytes applied when it
     /// might first have been.
     marks: Mutex<VecDeque<(LogId, u64)>>,
+    keep_bytes: AtomicU64,
     stopped: AtomicBool,
     reason: OnceLock<GroupError>,
     on_stop: Box<dyn Fn(&GroupError) + Send + Sync>,
@@ -284,7 +292,10 @@ impl Group {
         group.executor.block_on(async {
             let (transport, first) = match standing {
                 Standing::Alone => (None, None),
-                Standing::Member { transport, first } => (Some(transport), first),
+                Standing::Member { transport, first, keep_bytes } => {
+                    group.keep_bytes.store(keep_bytes, Ordering::Relaxed);
+                    (Some(transport), first)
+                }
             };
             let alone = transport.is_none();
             if let Some(transport) = &transport {
@@ -414,6 +425,11 @@ impl Group {
         let Some(raft) = self.raft.get().cloned() else {
             return unavailable("the group is starting");
         };
+        if let Request::SnapshotBegin(_) | Request::SnapshotChunk(_) | Request::SnapshotEnd(_) =
+            request
+        {
+            return Box::pin(Arc::clone(self).receive(request));
+        }
         let task = async move { network::answer(&raft, request).await };
         let answer = self.executor.within(|| self.executor.spawn(task));
         // Here and now, rather than by a thread that would have to be woken.
@@ -423,6 +439,35 @@ impl Group {
                 Err(transport::refused(RefusedCode::Failed, "failed inside; see the node's log"))
             })
         })
+    }
+
+    /// Where the pool lies.
+    pub(super) fn pool_path(&self) -> Result<PathBuf, String> {
+        let mem = self.read().store().mem_arc();
+        let path = mem.media().path().map(Path::to_path_buf);
+        path.ok_or_else(|| "a pool without a file cannot be replaced by a peer's".to_owned())
+    }
+
+    /// How a peer's pool is opened here.
+    pub(super) fn pool_options(&self) -> PoolOptions {
+        PoolOptions {
+            capacity_bytes: self.read().store().usage().capacity_bytes,
+            // The peer's comes with its pool.
+            new_hash_key: [0, 0],
+            new_uuid: entropy::random_16(),
+        }
+    }
+
+    /// Gives openraft a peer's pool that has arrived; the vote that it has then.
+    pub(super) fn take_over(
+        self: &Arc<Self>,
+        vote: RaftVote,
+        snapshot: GroupSnapshot,
+    ) -> impl Future<Output = Option<RaftVote>> + Send + 'static {
+        let answer = self.ask(move |raft| async move {
+            raft.install_full_snapshot(vote, snapshot).await.ok().map(|reply| reply.vote)
+        });
+        async move { answer.await.flatten() }
     }
 
     /// Runs `ask` with openraft, inside the executor, and waits for what comes of it.
@@ -588,9 +633,11 @@ impl Group {
             transport: OnceLock::new(),
             sessions: Sessions::default(),
             admitting: AtomicBool::new(false),
+            arriving: Mutex::default(),
             votes_from: OnceLock::new(),
             purge_upto: Mutex::default(),
             marks: Mutex::default(),
+            keep_bytes: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
             reason: OnceLock::new(),
             on_stop,
@@ -789,7 +836,7 @@ impl Group {
     /// Has the log purged up to `upto`, of which a committed root and the one before it have no
     /// more need.
     pub(super) fn purge(&self, upto: LogId) {
-        let keep_bytes = if self.is_alone() { 0 } else { KEEP_BYTES };
+        let keep_bytes = self.keep_bytes.load(Ordering::Relaxed);
         let now_bytes = self.applied_bytes.load(Ordering::Relaxed);
         {
             let mut marks = self.marks.lock();
@@ -891,6 +938,10 @@ impl Group {
         let mut submissions = Vec::new();
         let (mut bytes, mut count, mut work) = (0, 0u32, 0u32);
         driver.last_ms = driver.last_ms.max(clock::wall_ms());
+        if !self.is_alone() {
+            // Another leader's clock may have been ahead of this one's.
+            driver.last_ms = driver.last_ms.max(self.engine.read().store().clock_ms());
+        }
         let (evicting, foreseen) = self.make_room(driver);
         if let Some(evicting) = evicting {
             count += evicting.batch().write_count();
@@ -1173,6 +1224,14 @@ impl Member for Group {
 
     fn purge_upto(&self) -> Option<LogId> {
         self.purge_upto.lock().or_else(|| self.log.purged(self.shard))
+    }
+
+    fn install(&self, imported: Imported) -> Result<(), String> {
+        let (term, _) = imported.head().applied();
+        let pool = self.pool_path()?;
+        Group::install(self, imported, &pool, &self.pool_options())?;
+        self.term.store(term.0, Ordering::Release);
+        Ok(())
     }
 
     fn give_up(&self, proposal: u64, end: End) {

@@ -5,7 +5,7 @@
 //! when its own log has it; the rest of the path (entries with term and index, append completed by
 //! callback, apply in batches, votes, purge behind the committed epoch) is what more voters need too.
 //! [`road`] leads a batch to its shard's leader, here or elsewhere; [`network`] and [`wire`] carry
-//! openraft's messages, [`view`] is what reads know of who leads.
+//! openraft's messages, [`transfer`] a whole pool to a member that was away too long, [`view`] is what reads know of who leads.
 //! [`long_read`] answers what would hold others up from a pinned root.
 //! [`place`] leads to a pool on a device, [`install`] puts a peer's pool in its place.
 //! [`types`] and [`log_store`] are openraft's side of it, which more voters will use.
@@ -33,6 +33,7 @@ pub mod runtime;
 pub mod scrub;
 pub mod start;
 mod state_machine;
+mod transfer;
 mod turn;
 pub mod types;
 mod view;

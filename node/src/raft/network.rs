@@ -2,10 +2,13 @@
 //! answered by a group's openraft.
 
 use std::future::Future;
+use std::pin::pin;
+use std::time::Duration;
 
 use cairn_protocol::cluster::message::{Refused, RefusedCode};
 use cairn_protocol::cluster::{Reply, Request};
 use cairn_protocol::ids::{NodeId, ShardId};
+use futures_util::future::{Either, select};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::{
@@ -16,6 +19,7 @@ use openraft::{BasicNode, OptionalSend};
 
 use super::consensus::Raft;
 use super::state_machine::{GroupSnapshot, SnapshotData};
+use super::transfer;
 use super::types::{RaftVote, TypeConfig};
 use super::wire::{self, Unreadable};
 use crate::transport::{Call, CallError, Class, SharedTransport, refused};
@@ -70,13 +74,25 @@ impl Peer {
         request: Request,
         option: &RPCOption,
     ) -> Result<Reply, RPCError<TypeConfig>> {
+        self.ask(request, option.soft_ttl()).await.map_err(failed)
+    }
+
+    /// Asks the member, within `deadline`.
+    pub(super) async fn ask(
+        &self,
+        request: Request,
+        deadline: Duration,
+    ) -> Result<Reply, CallError> {
         let Some(transport) = &self.transport else {
-            let to = self.to;
-            return Err(failed(CallError::Unreachable { to, why: "a group of one".into() }));
+            return Err(CallError::Unreachable { to: self.to, why: "a group of one".into() });
         };
-        let deadline = option.soft_ttl();
         let call = Call { to: self.to, class: self.class, shard: self.shard, request, deadline };
-        transport.call(call).await.map_err(failed)
+        transport.call(call).await
+    }
+
+    /// Whom it leads to.
+    pub(super) fn to(&self) -> NodeId {
+        self.to
     }
 
     fn wrong(&self, reply: &Reply) -> RPCError<TypeConfig> {
@@ -144,15 +160,26 @@ impl RaftNetworkV2<TypeConfig> for Peer {
 
     async fn full_snapshot(
         &mut self,
-        _vote: RaftVote,
-        _snapshot: GroupSnapshot,
-        _cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        vote: RaftVote,
+        snapshot: GroupSnapshot,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        let why = "snapshots are not sent yet".to_owned();
-        let error = CallError::Unreachable { to: self.to, why };
-        Err(StreamingError::Unreachable(Unreachable::new(&error)))
+        let SnapshotData::Sending(export, group) = snapshot.snapshot else {
+            let why = "there is no committed pool to send yet".to_owned();
+            return Err(unreachable(CallError::Unreachable { to: self.to, why }));
+        };
+        let sent = pin!(transfer::send(self, export, group, wire::to_vote(&vote)));
+        match select(sent, pin!(cancel)).await {
+            Either::Left((Ok(vote), _)) => Ok(SnapshotResponse::new(wire::from_vote(vote))),
+            Either::Left((Err(error), _)) => Err(unreachable(error)),
+            Either::Right((closed, _)) => Err(StreamingError::Closed(closed)),
+        }
     }
+}
+
+fn unreachable(error: CallError) -> StreamingError<TypeConfig> {
+    StreamingError::Unreachable(Unreachable::new(&error))
 }
 
 /// Answers what another member asks. To be run inside the group's executor.

@@ -105,7 +105,7 @@ pub fn recover(options: Options<'_>) -> Result<Recovery, String> {
         new_hash_key: options
             .member
             .unwrap_or_else(|| [entropy::random_u64(), entropy::random_u64()]),
-        new_uuid: random_16(),
+        new_uuid: entropy::random_16(),
     };
     let (store, committer, opened) =
         Store::open_file(&pool_path, &pool_options).map_err(|error| error.to_string())?;
@@ -189,7 +189,7 @@ fn open_log(options: &Options<'_>, medium: Medium) -> Result<(Log, Recovered), S
         (_, Durability::EverySec) => LogKind::FileEverySec,
     };
     let mut log_options = LogOptions::new(options.dir, kind);
-    log_options.uuid = random_16();
+    log_options.uuid = entropy::random_16();
     log_options.boot_id = boot_id();
     Log::open(&log_options).map_err(|error| error.to_string())
 }
@@ -392,13 +392,6 @@ fn apply_operations(
         found.replayed_ops += 1;
     }
     Ok(())
-}
-
-fn random_16() -> [u8; 16] {
-    let mut bytes = [0; 16];
-    bytes[..8].copy_from_slice(&entropy::random_u64().to_le_bytes());
-    bytes[8..].copy_from_slice(&entropy::random_u64().to_le_bytes());
-    bytes
 }
 
 /// The machine's boot, 128 bits; zeros where the kernel tells none.

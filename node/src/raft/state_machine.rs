@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 use cairn_engine::Engine;
 use cairn_protocol::ids::{LogIndex, NodeId, Term};
 use cairn_store::log::LogId;
+use cairn_store::{Export, Head, Imported};
 use futures_util::{Stream, TryStreamExt};
 use openraft::storage::{
     EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot, SnapshotMeta,
@@ -24,9 +25,15 @@ pub type Meta = SnapshotMeta<Leader, NodeId, BasicNode>;
 /// A snapshot, as openraft hands it around.
 pub type GroupSnapshot = Snapshot<Leader, NodeId, BasicNode, SnapshotData>;
 
-/// The bytes of a snapshot: none yet, for there is nobody to send them to.
-#[derive(Debug)]
-pub struct SnapshotData;
+/// What a snapshot is made of.
+pub enum SnapshotData {
+    /// Nothing: the pool's committed epoch is there, and openraft is told so.
+    Committed,
+    /// The pool as its last commit left it, to be sent.
+    Sending(Export, Weak<dyn Member>),
+    /// A peer's pool, whole, to take the place of this node's.
+    Arrived(Box<Imported>),
+}
 
 /// What openraft needs of a group. A trait, for a group holds openraft, and openraft this.
 pub trait Member: Send + Sync {
@@ -39,6 +46,11 @@ pub trait Member: Send + Sync {
     fn apply(&self, entry: Entry) -> Result<(), GroupError>;
     /// Up to where the log may be purged.
     fn purge_upto(&self) -> Option<LogId>;
+    /// Puts a peer's pool in the place of this node's.
+    ///
+    /// # Errors
+    /// What went wrong, where, and what to do.
+    fn install(&self, imported: Imported) -> Result<(), String>;
     /// A proposal came to this end, and will not be answered by being applied.
     fn give_up(&self, proposal: u64, end: End);
 }
@@ -111,13 +123,21 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         Committed { group: self.group.clone() }
     }
 
-    async fn install_snapshot(&mut self, meta: &Meta, _: SnapshotData) -> io::Result<()> {
-        let what = format!("snapshot {:?} came to a group of one", meta.last_log_id);
-        Err(io::Error::new(io::ErrorKind::Unsupported, what))
+    async fn install_snapshot(&mut self, _: &Meta, data: SnapshotData) -> io::Result<()> {
+        match data {
+            SnapshotData::Arrived(imported) => {
+                self.group()?.install(*imported).map_err(io::Error::other)
+            }
+            _ => Err(io::Error::other("a snapshot came that did not arrive from a peer")),
+        }
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<GroupSnapshot>> {
-        snapshot(&*self.group()?)
+        let group = self.group()?;
+        let export = group.engine().store().export();
+        let Some(meta) = meta_of(export.head()) else { return snapshot(&*group) };
+        let snapshot = SnapshotData::Sending(export, self.group.clone());
+        Ok(Some(Snapshot { meta, snapshot }))
     }
 }
 
@@ -139,5 +159,15 @@ fn snapshot(group: &dyn Member) -> io::Result<Option<GroupSnapshot>> {
     let Some(upto) = group.purge_upto() else { return Ok(None) };
     let meta =
         SnapshotMeta { last_log_id: Some(raft_id(upto)), last_membership: membership(group)? };
-    Ok(Some(Snapshot { meta, snapshot: SnapshotData }))
+    Ok(Some(Snapshot { meta, snapshot: SnapshotData::Committed }))
+}
+
+/// What a pool on its way says of itself; None when it has no members yet, or none that this build
+/// can read.
+pub fn meta_of(head: &Head) -> Option<Meta> {
+    let (term, index) = head.applied();
+    Some(SnapshotMeta {
+        last_log_id: Some(raft_id(LogId::new(term, index))),
+        last_membership: decode_applied_membership(head.membership())?,
+    })
 }

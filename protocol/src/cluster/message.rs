@@ -284,8 +284,8 @@ pub struct SnapshotBegin {
     pub membership_at: Option<LogId>,
     /// Bytes that the receiver must reserve.
     pub reserve_bytes: u64,
-    /// The membership's bytes, as the log keeps them.
-    pub membership: Bytes,
+    /// The pool's description, as the store encodes it.
+    pub head: Bytes,
 }
 
 /// A piece of a snapshot: logical records, whole.

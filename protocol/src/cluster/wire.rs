@@ -496,7 +496,7 @@ record! {
     VoteRequest { vote, last, leadership_transfer }
     VoteReply { vote, granted, last }
     TransferLeader { from, to, last }
-    SnapshotBegin { id, vote, last, membership_at, reserve_bytes, membership }
+    SnapshotBegin { id, vote, last, membership_at, reserve_bytes, head }
     SnapshotChunk { id, vote, chunk, records, payload }
     SnapshotEnd { id, vote, chunks }
     SnapshotProgress { vote, next_chunk, installed }

@@ -292,3 +292,57 @@ fn a_rolling_restart_fails_no_request() {
     assert!(slowest < Duration::from_secs(5), "{slowest:?}");
     cluster.assert_equal();
 }
+
+/// Sets `count` keys of 1000 bytes and overwrites them `times` times.
+fn fill(address: SocketAddr, count: u64, times: u64) {
+    let mut conn = open(address, Duration::from_secs(20)).expect("a connection");
+    let value = "v".repeat(1000);
+    for round in 0..times {
+        for at in 0..count {
+            conn.queue(&["SET", &format!("fill-{at}"), &format!("{round}{value}")]);
+        }
+        conn.flush().expect("it takes a pipeline");
+        for _ in 0..count {
+            let reply = conn.receive().expect("answered");
+            assert!(!reply.is_error(), "{reply:?}");
+        }
+    }
+}
+
+/// A member that was away for longer than the log reaches gets the pool, and so does one with a new
+/// disk, which takes the place of the old.
+#[test]
+fn who_was_away_too_long_gets_the_whole_pool() {
+    let scratch = Scratch::new(Medium::Memory);
+    let mut plan = Cluster::plan(scratch.path());
+    plan.set("log-keep", "1mb");
+    plan.set("epoch-ms", "50");
+    let mut cluster = plan.started();
+    let away = (cluster.leader() + 1) % 3;
+    insist(cluster.node(away).address(), &["CAIRN.SNAPSHOT", "CREATE", "before"]);
+    cluster.stop(away);
+    let address = cluster.addresses()[0];
+    fill(address, 2000, 20);
+    insist(address, &["EXPIRE", "fill-7", "1000"]);
+    cluster.up(away);
+    let since = Instant::now();
+    insist(cluster.node(away).address(), &["SET", "probe", "x"]);
+    let has_all = || {
+        let keys = cluster.node(away).info("db0");
+        keys.starts_with("keys=2001,")
+    };
+    assert!(process::eventually(Duration::from_secs(30), has_all), "{}", cluster.node(away).log());
+    println!("it has the pool after {:?}", since.elapsed());
+    assert!(cluster.node(away).log().contains("took the place"), "{}", cluster.node(away).log());
+    fill(cluster.node(away).address(), 100, 1);
+    cluster.kill9(away);
+    cluster.wipe(away);
+    cluster.up(away);
+    let is_in = || {
+        let status = insist(cluster.node(away).address(), &["CAIRN.RAFT", "STATUS"]);
+        let members = status.items().last().map_or(0, |members| members.items().len());
+        members == 3 && cluster.node(away).info("db0").starts_with("keys=2001,")
+    };
+    assert!(process::eventually(Duration::from_secs(60), is_in), "{}", cluster.node(away).log());
+    cluster.assert_equal();
+}

@@ -81,7 +81,7 @@ impl MemberNode {
         let metrics = Metrics::new(0);
         let stats = [metrics.shard(), metrics.shard()];
         let first = first.then(|| NODES.map(|id| (id, address(id))).to_vec());
-        let standing = Standing::Member { transport: shared, first };
+        let standing = Standing::Member { transport: shared, first, keep_bytes: 128 << 20 };
         let started = start::start(recovery, standing, capacity_bytes, stats, Box::new(|_| ()));
         let group = started.expect("starts").0;
         transport.serve(Arc::new(Answers { group: Arc::clone(&group), metrics: Metrics::new(0) }));

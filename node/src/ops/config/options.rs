@@ -432,6 +432,22 @@ pub static OPTIONS: &[OptionRow] = &[
         get: |s| s.peer_port.to_string(),
     },
     OptionRow {
+        name: "log-keep",
+        config_name: "repl-backlog-size",
+        group: Group::Cluster,
+        value_name: "BYTES",
+        default: "128mb",
+        help: "Entries that the log keeps for nodes that were away; one that was away for longer gets \
+               the whole pool",
+        change: Change::AtStart,
+        several: false,
+        set: |s, text| {
+            s.log_keep_bytes = memory_value(text)?;
+            Ok(())
+        },
+        get: |s| s.log_keep_bytes.to_string(),
+    },
+    OptionRow {
         name: "cluster-secret",
         config_name: "cluster-secret",
         group: Group::Cluster,

@@ -164,7 +164,7 @@ fn snapshot_begin() -> impl Strategy<Value = SnapshotBegin> {
             last,
             membership_at,
             reserve_bytes,
-            membership,
+            head: membership,
         },
     )
 }
@@ -517,7 +517,7 @@ fn sample_requests() -> Vec<(&'static str, Request)> {
                 last: id(9),
                 membership_at: id(1),
                 reserve_bytes: 1 << 21,
-                membership: Bytes::from_static(b"members"),
+                head: Bytes::from_static(b"members"),
             }),
         ),
         (

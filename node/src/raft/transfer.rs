@@ -1,0 +1,184 @@
+//! A whole pool for a member that was away for longer than the log reaches, or is new.
+//!
+//! The leader sends its pool as its last commit left it, chunk by chunk, and goes on meanwhile. The
+//! member keeps what has come beside its own pool, goes on where it stopped if the same snapshot is
+//! sent again, checks all of it, and has openraft put it in the place of its own.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use cairn_protocol::cluster::message::{
+    Refused, RefusedCode, SnapshotBegin, SnapshotChunk, SnapshotEnd, SnapshotId, SnapshotProgress,
+    Vote,
+};
+use cairn_protocol::cluster::{Reply, Request};
+use cairn_store::{Export, Head, Import, Imported};
+use openraft::storage::Snapshot;
+
+use super::group::Group;
+use super::install::incoming;
+use super::network::Peer;
+use super::state_machine::{Member, SnapshotData, meta_of};
+use super::wire;
+use crate::transport::{CallError, refused};
+
+/// How long the answer to one piece may take.
+const PIECE: Duration = Duration::from_secs(10);
+/// How long checking and installing a pool may take.
+const FINISH: Duration = Duration::from_secs(600);
+
+/// A peer's pool on its way here.
+pub struct Arriving {
+    id: SnapshotId,
+    import: Import,
+}
+
+/// Sends a pool to `peer`; the vote that it has afterwards.
+///
+/// # Errors
+/// The peer cannot be reached or refuses, or this pool cannot be read.
+pub async fn send(
+    peer: &Peer,
+    export: Export,
+    group: Weak<dyn Member>,
+    vote: Vote,
+) -> Result<Vote, CallError> {
+    let (to, head) = (peer.to(), export.head());
+    let broken = |why: String| CallError::Unreachable { to, why };
+    let encoded = head.encode();
+    let id = id_of(&encoded, head);
+    let begin = SnapshotBegin {
+        id,
+        vote,
+        last: None,
+        membership_at: None,
+        reserve_bytes: head.pool_bytes(),
+        head: Bytes::from(encoded),
+    };
+    tracing::info!("sending {} bytes of the pool to node {to}", head.pool_bytes());
+    let mut progress = ask(peer, Request::SnapshotBegin(begin), PIECE).await?;
+    while progress.next_chunk < head.chunks() {
+        if wire::from_vote(progress.vote) > wire::from_vote(vote) {
+            return Ok(progress.vote);
+        }
+        let chunk = progress.next_chunk;
+        let payload = gather(&export, &group, chunk).map_err(broken)?;
+        let piece = SnapshotChunk { id, vote, chunk, records: 1, payload };
+        let next = ask(peer, Request::SnapshotChunk(piece), PIECE).await?;
+        if next.next_chunk <= chunk {
+            return Err(broken(format!("node {to} does not get beyond chunk {chunk}")));
+        }
+        progress = next;
+    }
+    let end = SnapshotEnd { id, vote, chunks: head.chunks() };
+    Ok(ask(peer, Request::SnapshotEnd(end), FINISH).await?.vote)
+}
+
+/// The same for the same pool at the same commit, and for no other.
+fn id_of(encoded: &[u8], head: &Head) -> SnapshotId {
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&head.epoch().0.to_le_bytes());
+    // The description ends with its checksum.
+    let tail = &encoded[encoded.len().saturating_sub(4)..];
+    id[8..8 + tail.len()].copy_from_slice(tail);
+    id[12..].copy_from_slice(&(head.applied().1.0 as u32).to_le_bytes());
+    SnapshotId(id)
+}
+
+/// A chunk, gathered slab by slab so that no hold of the engine's lock is long.
+fn gather(export: &Export, group: &Weak<dyn Member>, number: u64) -> Result<Bytes, String> {
+    let gone = || "the group is gone".to_owned();
+    let mut chunk = export.begin(number).ok_or_else(|| format!("there is no chunk {number}"))?;
+    let group = group.upgrade().ok_or_else(gone)?;
+    loop {
+        let more = export.gather(group.engine().store(), &mut chunk);
+        if !more.map_err(|error| error.to_string())? {
+            break;
+        }
+    }
+    export.seal(chunk).map(Bytes::from).map_err(|error| error.to_string())
+}
+
+async fn ask(
+    peer: &Peer,
+    request: Request,
+    deadline: Duration,
+) -> Result<SnapshotProgress, CallError> {
+    match peer.ask(request, deadline).await? {
+        Reply::SnapshotBegin(progress)
+        | Reply::SnapshotChunk(progress)
+        | Reply::SnapshotEnd(progress) => Ok(progress),
+        other => {
+            let why = format!("{:?} came back", other.kind());
+            Err(CallError::BadReply { to: peer.to(), why })
+        }
+    }
+}
+
+fn failed(text: impl Into<String>) -> Refused {
+    refused(RefusedCode::Failed, text)
+}
+
+impl Group {
+    /// Takes a piece of a peer's pool.
+    ///
+    /// # Errors
+    /// It does not fit, or there is no room for it.
+    pub(super) async fn receive(self: Arc<Self>, request: Request) -> Result<Reply, Refused> {
+        match request {
+            Request::SnapshotBegin(begin) => self.begin_arrival(begin).map(Reply::SnapshotBegin),
+            Request::SnapshotChunk(piece) => self.take_piece(&piece).map(Reply::SnapshotChunk),
+            Request::SnapshotEnd(end) => self.end_arrival(end).await.map(Reply::SnapshotEnd),
+            other => Err(refused(RefusedCode::Malformed, format!("{:?}", other.kind()))),
+        }
+    }
+
+    fn begin_arrival(&self, begin: SnapshotBegin) -> Result<SnapshotProgress, Refused> {
+        let mut arriving = self.arriving.lock();
+        if arriving.as_ref().is_none_or(|arriving| arriving.id != begin.id) {
+            let head = Head::decode(&begin.head).map_err(|error| failed(error.to_string()))?;
+            let path = incoming(&self.pool_path().map_err(failed)?);
+            // What is left of another one makes room first.
+            *arriving = None;
+            let import = Import::resume(&path, head, &self.pool_options());
+            let import = import.map_err(|error| failed(error.to_string()))?;
+            tracing::info!("a peer sends its pool of {} bytes", begin.reserve_bytes);
+            *arriving = Some(Arriving { id: begin.id, import });
+        }
+        let next_chunk = arriving.as_ref().map_or(0, |arriving| arriving.import.wanted());
+        Ok(SnapshotProgress { vote: begin.vote, next_chunk, installed: false })
+    }
+
+    fn take_piece(&self, piece: &SnapshotChunk) -> Result<SnapshotProgress, Refused> {
+        let mut arriving = self.arriving.lock();
+        let arriving = arriving.as_mut().filter(|arriving| arriving.id == piece.id);
+        let Some(arriving) = arriving else {
+            return Err(refused(RefusedCode::Unavailable, "no such snapshot is on its way here"));
+        };
+        let put = arriving.import.put(piece.chunk, &piece.payload);
+        put.map_err(|error| failed(error.to_string()))?;
+        let next_chunk = arriving.import.wanted();
+        Ok(SnapshotProgress { vote: piece.vote, next_chunk, installed: false })
+    }
+
+    async fn end_arrival(self: Arc<Self>, end: SnapshotEnd) -> Result<SnapshotProgress, Refused> {
+        let arrived = self.arriving.lock().take_if(|arriving| arriving.id == end.id);
+        let Some(Arriving { import, .. }) = arrived else {
+            return Err(refused(RefusedCode::Unavailable, "no such snapshot is on its way here"));
+        };
+        let finish = move || import.finish(&mut |_, _| {}).map_err(|error| error.to_string());
+        let finished: Result<Result<Imported, String>, _> =
+            tokio::task::spawn_blocking(finish).await;
+        let imported = finished.map_err(|error| failed(error.to_string()))?.map_err(failed)?;
+        let meta = meta_of(imported.head())
+            .ok_or_else(|| failed("the pool that came has members that this build cannot read"))?;
+        let index = imported.head().applied().1;
+        let snapshot = Snapshot { meta, snapshot: SnapshotData::Arrived(Box::new(imported)) };
+        let vote = self.take_over(wire::from_vote(end.vote), snapshot).await;
+        let vote = vote.ok_or_else(|| failed("the pool that came could not be installed"))?;
+        tracing::info!("a peer's pool with entries up to {index} took the place of this node's");
+        let vote = wire::to_vote(&vote);
+        Ok(SnapshotProgress { vote, next_chunk: end.chunks, installed: true })
+    }
+}
