@@ -169,7 +169,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
             let why = "there is no committed pool to send yet".to_owned();
             return Err(unreachable(CallError::Unreachable { to: self.to, why }));
         };
-        let sent = pin!(transfer::send(self, export, group, wire::to_vote(&vote)));
+        let sent = pin!(transfer::send(self, *export, group, wire::to_vote(&vote)));
         match select(sent, pin!(cancel)).await {
             Either::Left((Ok(vote), _)) => Ok(SnapshotResponse::new(wire::from_vote(vote))),
             Either::Left((Err(error), _)) => Err(unreachable(error)),

@@ -30,7 +30,7 @@ pub enum SnapshotData {
     /// Nothing: the pool's committed epoch is there, and openraft is told so.
     Committed,
     /// The pool as its last commit left it, to be sent.
-    Sending(Export, Weak<dyn Member>),
+    Sending(Box<Export>, Weak<dyn Member>),
     /// A peer's pool, whole, to take the place of this node's.
     Arrived(Box<Imported>),
 }
@@ -136,7 +136,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let group = self.group()?;
         let export = group.engine().store().export();
         let Some(meta) = meta_of(export.head()) else { return snapshot(&*group) };
-        let snapshot = SnapshotData::Sending(export, self.group.clone());
+        let snapshot = SnapshotData::Sending(Box::new(export), self.group.clone());
         Ok(Some(Snapshot { meta, snapshot }))
     }
 }
