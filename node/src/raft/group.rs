@@ -9,71 +9,50 @@
 //! for all. What wakes openraft when nobody waits for a reply, its timers first of all, is driven
 //! by a thread of the group's own.
 //!
+//! [`stamp`] makes entries of what is submitted, [`apply`] does what was agreed on, [`members`] is
+//! about who agrees, [`upkeep`] about the pool.
+//!
 //! Lock order: driver, then engine, then a submission's batch, then what is in flight, then the
 //! queue (held for a push or a swap only). Readers take the engine's lock alone.
 
-use std::collections::{BTreeSet, VecDeque};
+mod apply;
+mod members;
+mod stamp;
+mod upkeep;
+
+use std::collections::VecDeque;
 use std::future::Future;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{OnceLock, Weak};
 use std::time::Duration;
 
-use bytes::Bytes;
-use cairn_engine::{At, ENGINE_VERSION, Engine, Eviction};
+use cairn_engine::{Engine, Eviction};
 use cairn_protocol::cluster::message::{Refused, RefusedCode};
 use cairn_protocol::cluster::{Reply, Request};
-use cairn_protocol::ids::{LogIndex, NodeId, ShardId, Term};
-use cairn_protocol::op::{
-    ENTRY_HEADER_BYTES, EntryHeader, EntryRef as Operations, encode_entry_header,
-};
-use cairn_protocol::resp::Writer;
+use cairn_protocol::ids::{NodeId, ShardId, Term};
+use cairn_store::Committer;
 use cairn_store::log::{Log, LogError, LogId};
-use cairn_store::{
-    Committer, Evacuation, Imported, PoolOptions, Progress, Published, Sealed, Store, StoreError,
-};
-use futures_util::FutureExt;
 use openraft::async_runtime::WatchReceiver;
 use openraft::type_config::TypeConfigExt;
-use openraft::{BasicNode, EntryPayload, ReadPolicy};
-use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
+pub use self::members::{GroupMember, GroupStatus};
+use self::stamp::{Driver, InFlight};
+use self::upkeep::Pace;
 use super::consensus::{self, Raft};
-use super::eviction::{self, Foreseen};
 use super::log_store::LogStore;
-use super::long_read::Pinned;
 use super::network::{self, Network};
-use super::outcome::{self, End};
-use super::propose::{Guard, Outcome, Submission};
+use super::propose::Submission;
 use super::road::Sessions;
 use super::runtime::{Executor, Instant};
-use super::state_machine::{GroupSnapshot, Member, StateMachine};
+use super::state_machine::{GroupSnapshot, StateMachine};
 use super::transfer::Arriving;
-use super::turn::Turn;
-use super::types::{
-    Batch, Entry, Metrics, Payload, RaftVote, TypeConfig, encode_applied_membership, store_id,
-};
+use super::types::{Metrics, RaftVote, TypeConfig};
 use super::view::{Lease, View};
 use crate::ops::entropy::Seeds;
-use crate::ops::metrics::{Counter, Hold, Shard as Stats};
-use crate::ops::{clock, entropy};
+use crate::ops::metrics::Shard as Stats;
 use crate::transport::{self, BoxFuture, SharedTransport};
-
-/// Bytes of operations after which an entry takes no further submission.
-const ENTRY_BYTES: usize = 1 << 20;
-/// Operations after which it takes none, so that an epoch ends about when it should.
-const ENTRY_OPS: u32 = 1024;
-
-/// Places of dead blocks made free under one hold: some 100 us.
-const RECYCLE_BLOCKS: usize = 1024;
-/// Nodes of dropped trees freed between two looks at the clock, and for how long under one hold.
-const RECLAIM_NODES: usize = 8;
-const RECLAIM_NANOS: u64 = 100_000;
-/// How long handing leadership over may take.
-const HAND_OVER: Duration = Duration::from_secs(1);
-/// Blocks that evacuation looks at between two looks at the clock.
-const EVACUATE_BLOCKS: usize = 56;
 
 /// Why a group takes no more writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,27 +68,6 @@ impl std::fmt::Display for GroupError {
 }
 
 impl std::error::Error for GroupError {}
-
-/// An entry that was proposed here and is not applied yet.
-#[derive(Debug)]
-struct InFlight {
-    now_ms: u64,
-    /// What its operations draw from; no other entry of this node's has it.
-    seed: u64,
-    /// Those whose operations it holds, in order.
-    submissions: Vec<Arc<Submission>>,
-    foreseen: Foreseen,
-}
-
-/// What the holder of the driver's lock works with.
-#[derive(Debug)]
-struct Driver {
-    /// Time in a shard never runs backwards.
-    last_ms: u64,
-    seeds: Seeds,
-    /// What was taken from the queue and has no entry yet.
-    taken: VecDeque<Arc<Submission>>,
-}
 
 /// With whom a group agrees.
 pub enum Standing {
@@ -141,36 +99,6 @@ impl Default for Role {
     fn default() -> Role {
         Role::Follower(None)
     }
-}
-
-/// One of a group.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GroupMember {
-    /// Who.
-    pub node: NodeId,
-    /// HOST:PORT of its peer port.
-    pub address: String,
-    /// Whether its vote counts.
-    pub is_voter: bool,
-    /// The last entry that its leader knows it to have; None elsewhere.
-    pub matched: Option<LogIndex>,
-}
-
-/// How a group stands, as far as this node knows.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct GroupStatus {
-    /// This node.
-    pub node: NodeId,
-    /// The term it is in.
-    pub term: Term,
-    /// The last entry in its log.
-    pub last: Option<LogIndex>,
-    /// The last entry that is agreed.
-    pub committed: Option<LogIndex>,
-    /// The last entry that its log no longer holds.
-    pub purged: Option<LogIndex>,
-    /// Milliseconds for which it may still answer reads by itself.
-    pub lease_ms: u64,
 }
 
 /// What a group is made of: after recovery.
@@ -242,13 +170,6 @@ pub struct Group {
     stats: Arc<Stats>,
     /// Counted into by the thread that commits.
     upkeep: Arc<Stats>,
-}
-
-/// How much an epoch may hold, and whom to tell when it does.
-struct Pace {
-    ops: AtomicU64,
-    bytes: u64,
-    hurry: Box<dyn Fn() + Send + Sync>,
 }
 
 impl std::fmt::Debug for Group {
@@ -441,23 +362,6 @@ impl Group {
         })
     }
 
-    /// Where the pool lies.
-    pub(super) fn pool_path(&self) -> Result<PathBuf, String> {
-        let mem = self.read().store().mem_arc();
-        let path = mem.media().path().map(Path::to_path_buf);
-        path.ok_or_else(|| "a pool without a file cannot be replaced by a peer's".to_owned())
-    }
-
-    /// How a peer's pool is opened here.
-    pub(super) fn pool_options(&self) -> PoolOptions {
-        PoolOptions {
-            capacity_bytes: self.read().store().usage().capacity_bytes,
-            // The peer's comes with its pool.
-            new_hash_key: [0, 0],
-            new_uuid: entropy::random_16(),
-        }
-    }
-
     /// Gives openraft a peer's pool that has arrived; the vote that it has then.
     pub(super) fn take_over(
         self: &Arc<Self>,
@@ -481,118 +385,6 @@ impl Group {
             answer
         });
         async move { task?.await.ok() }
-    }
-
-    /// Who is in the group, as far as this node knows.
-    pub fn members(&self) -> Vec<GroupMember> {
-        let Some(metrics) = self.metrics.get() else { return Vec::new() };
-        let metrics = metrics.borrow_watched();
-        let membership = metrics.membership_config.membership();
-        let voters: BTreeSet<NodeId> = membership.voter_ids().collect();
-        let matched = |node: &NodeId| {
-            let replication = metrics.replication.as_ref()?;
-            let upto = replication.iter().find(|(id, _)| *id == node)?.1;
-            upto.as_ref().map(|id| LogIndex(id.index))
-        };
-        let member = |(node, at): (&NodeId, &BasicNode)| GroupMember {
-            node: *node,
-            address: at.addr.clone(),
-            is_voter: voters.contains(node),
-            matched: matched(node),
-        };
-        membership.nodes().map(member).collect()
-    }
-
-    /// How the group stands.
-    pub fn status(&self) -> GroupStatus {
-        let Some(metrics) = self.metrics.get() else { return GroupStatus::default() };
-        let metrics = metrics.borrow_watched();
-        let index = |id: super::types::RaftLogId| LogIndex(id.index);
-        GroupStatus {
-            node: metrics.id,
-            term: Term(metrics.current_term),
-            last: metrics.last_log_index.map(LogIndex),
-            committed: metrics.local_committed.map(index),
-            purged: metrics.purged.map(index),
-            lease_ms: self.view.lease_left(self.executor.now()).as_millis() as u64,
-        }
-    }
-
-    /// How many other members are known to have every write that was acknowledged before this call:
-    /// on the leader those whose log has all that is agreed, elsewhere what a majority means.
-    pub fn replicas_in_step(&self) -> usize {
-        let members = self.members();
-        let voters = members.iter().filter(|member| member.is_voter).count();
-        if !self.leads() {
-            return voters / 2;
-        }
-        let (own, upto) = (self.status().node, self.status().committed);
-        members.iter().filter(|m| m.node != own && m.matched >= upto && upto.is_some()).count()
-    }
-
-    /// Takes a node into the group, as the leader, in the background: first as a learner, then, when
-    /// it has caught up, as a voter. One of the same address under another id is gone for good (its
-    /// disk was wiped), and leaves with that. Says nothing of how it ended: whoever wants to be in
-    /// asks again.
-    pub fn admit(self: &Arc<Self>, node: NodeId, address: &str) {
-        let members = self.members();
-        if members.iter().any(|member| member.node == node && member.is_voter) {
-            return;
-        }
-        if self.admitting.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let gone: BTreeSet<NodeId> = members
-            .iter()
-            .filter(|m| m.address == address && m.node != node)
-            .map(|m| m.node)
-            .collect();
-        let weak = Arc::downgrade(self);
-        let address = address.to_owned();
-        drop(self.ask(move |raft| async move {
-            let admitted = consensus::admit(&raft, node, address, gone).await;
-            if let Some(group) = weak.upgrade() {
-                group.admitting.store(false, Ordering::Release);
-            }
-            match admitted {
-                Ok(()) => tracing::info!("node {node} is a voter now"),
-                Err(error) => tracing::warn!("node {node} is not a voter yet: {error}"),
-            }
-        }));
-    }
-
-    /// Hands leadership to the member that has most of the log, and waits a moment until it has it.
-    /// Nothing to do for who does not lead or is alone.
-    pub async fn hand_over(self: &Arc<Self>) {
-        if self.is_alone() || !self.leads() {
-            return;
-        }
-        let own = self.transport().map(|transport| transport.node());
-        let others = self.members().into_iter();
-        let others = others.filter(|member| member.is_voter && Some(member.node) != own);
-        let Some(best) = others.max_by_key(|member| member.matched) else { return };
-        // No read is answered by this node alone from here on: the other may lead at any moment.
-        self.view.hand_over();
-        let asked =
-            self.ask(
-                move |raft| async move { raft.trigger().transfer_leader(best.node).await.is_ok() },
-            );
-        if asked.await.unwrap_or(false) {
-            let start = clock::now();
-            while self.leads() && start.elapsed() < HAND_OVER {
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
-        }
-    }
-
-    /// Waits until this node has proved by a round to its peers that it leads, and has applied what
-    /// was committed before: then a read sees all that was acknowledged before this call. False when
-    /// it does not lead, or reached too few.
-    pub fn confirm(self: &Arc<Self>) -> impl Future<Output = bool> + Send + 'static {
-        let confirmed = self.ask(|raft| async move {
-            raft.ensure_linearizable(ReadPolicy::ReadIndex).await.is_ok()
-        });
-        async move { confirmed.await.unwrap_or(false) }
     }
 
     /// A group for reading alone: its log cannot be applied, for `reason`.
@@ -690,134 +482,6 @@ impl Group {
         self.engine.read()
     }
 
-    /// Ends the pool's epoch for a commit; None when nothing has changed. From here until
-    /// [`Group::resume`] a full epoch of further writes makes writers wait.
-    pub(super) fn seal(&self) -> Option<Sealed> {
-        let mut engine = self.engine.write();
-        // An epoch ends between two entries: a replay applies the next one from its start.
-        while self.half_applied.load(Ordering::Relaxed) {
-            if self.stopped.load(Ordering::Acquire) {
-                return None;
-            }
-            RwLockWriteGuard::bump(&mut engine);
-        }
-        let start = clock::now();
-        let sealed = engine.store_mut().seal();
-        if sealed.is_some() {
-            self.committing.store(true, Ordering::SeqCst);
-            self.sealed_ops.store(self.applied_ops(), Ordering::Relaxed);
-            self.sealed_bytes.store(self.applied_bytes.load(Ordering::Relaxed), Ordering::Relaxed);
-        }
-        self.upkeep.hold(Hold::Write, clock::nanos_since(start));
-        sealed
-    }
-
-    /// What is there now, held for a read that takes long and needs no lock; `stats` are the
-    /// calling thread's.
-    pub fn pin(&self, stats: &Stats) -> Pinned {
-        let mut engine = self.engine.write();
-        let start = clock::now();
-        let pinned = Pinned::of(&mut engine);
-        stats.hold(Hold::Write, clock::nanos_since(start));
-        pinned
-    }
-
-    /// Hands the pool what a commit has made durable; false when that was another pool, whose place
-    /// this one took meanwhile.
-    pub(super) fn release(&self, published: Published) -> bool {
-        let mut engine = self.engine.write();
-        let start = clock::now();
-        let is_this = engine.store_mut().release(published);
-        self.upkeep.hold(Hold::Write, clock::nanos_since(start));
-        is_this
-    }
-
-    /// Puts another pool, which `committer` commits, in the place of this one's. No entry may be
-    /// half applied.
-    pub(super) fn replace(&self, store: Store, committer: Committer) {
-        let (term, index) = store.applied();
-        let mut engine = self.engine.write();
-        assert!(!self.half_applied.load(Ordering::Relaxed), "a pool replaced inside an entry");
-        let start = clock::now();
-        let old = engine.replace_store(store);
-        let unused = self.replaced.lock().replace(committer);
-        *self.purge_upto.lock() = Some(LogId::new(term, index));
-        self.term.store(term.0, Ordering::Release);
-        self.upkeep.hold(Hold::Write, clock::nanos_since(start));
-        drop(engine);
-        // Unmapping takes its time.
-        drop((old, unused));
-    }
-
-    /// The committer of a pool that took this one's place since it was last asked for.
-    pub(super) fn take_committer(&self) -> Option<Committer> {
-        self.replaced.lock().take()
-    }
-
-    /// The commit is over: lets writers that had to wait go on.
-    pub(super) fn resume(&self) {
-        self.committing.store(false, Ordering::SeqCst);
-        if self.paused.swap(false, Ordering::SeqCst) {
-            // Whoever commits must not drive: others would keep it busy, and nothing would commit.
-            let first = self.queue.lock().front().cloned();
-            if let Some(first) = first {
-                first.wake();
-            }
-        }
-    }
-
-    /// Frees some of what was dropped; says whether there is more.
-    pub(super) fn reclaim(&self) -> Result<bool, StoreError> {
-        let mut engine = self.engine.write();
-        let start = clock::now();
-        let mut more = true;
-        while more && clock::nanos_since(start) < RECLAIM_NANOS {
-            more = engine.store_mut().reclaim(RECLAIM_NODES)?;
-        }
-        self.upkeep.hold(Hold::Write, clock::nanos_since(start));
-        Ok(more)
-    }
-
-    /// Does some of a pass of evacuation, beginning one if none is under way; with `last_resort` it
-    /// takes room that is otherwise left to writers.
-    pub(super) fn evacuate(
-        &self,
-        pass: &mut Evacuation,
-        last_resort: bool,
-    ) -> Result<Progress, StoreError> {
-        let mut engine = self.engine.write();
-        let start = clock::now();
-        let mut progress = Progress::More;
-        while progress == Progress::More && clock::nanos_since(start) < RECLAIM_NANOS {
-            progress = engine.store_mut().evacuate(pass, EVACUATE_BLOCKS, last_resort)?;
-        }
-        self.upkeep.hold(Hold::Write, clock::nanos_since(start));
-        Ok(progress)
-    }
-
-    /// Gives a pass of evacuation up.
-    pub(super) fn stop_evacuation(&self, pass: &mut Evacuation) {
-        self.engine.write().store_mut().stop_evacuation(pass);
-    }
-
-    /// Gives some of the free end of the pool's file back; says whether there is more.
-    pub(super) fn shrink(&self) -> Result<bool, StoreError> {
-        let mut engine = self.engine.write();
-        let start = clock::now();
-        let more = engine.store_mut().shrink_some();
-        self.upkeep.hold(Hold::Write, clock::nanos_since(start));
-        more
-    }
-
-    /// Makes some places free again that commits have released; says whether there are more.
-    pub(super) fn recycle(&self) -> bool {
-        let mut engine = self.engine.write();
-        let start = clock::now();
-        let more = engine.store_mut().recycle_dead(RECYCLE_BLOCKS);
-        self.upkeep.hold(Hold::Write, clock::nanos_since(start));
-        more
-    }
-
     /// The shard's number.
     pub fn shard(&self) -> ShardId {
         self.shard
@@ -833,27 +497,6 @@ impl Group {
         Term(self.term.load(Ordering::Acquire))
     }
 
-    /// Has the log purged up to `upto`, of which a committed root and the one before it have no
-    /// more need.
-    pub(super) fn purge(&self, upto: LogId) {
-        let keep_bytes = self.keep_bytes.load(Ordering::Relaxed);
-        let now_bytes = self.applied_bytes.load(Ordering::Relaxed);
-        {
-            let mut marks = self.marks.lock();
-            marks.push_back((upto, now_bytes));
-            let mut purge = None;
-            while marks.front().is_some_and(|(_, at)| at + keep_bytes <= now_bytes) {
-                purge = marks.pop_front();
-            }
-            let Some((upto, _)) = purge else { return };
-            *self.purge_upto.lock() = Some(upto);
-        }
-        if let Some(raft) = self.raft.get() {
-            // The channel is wider than anything that goes through it; the next commit asks again.
-            let _ = raft.trigger().snapshot().now_or_never();
-        }
-    }
-
     /// Operations applied since the start.
     pub fn applied_ops(&self) -> u64 {
         self.applied_ops.load(Ordering::Relaxed)
@@ -862,14 +505,6 @@ impl Group {
     /// Why the group stopped, if it did.
     pub fn stop_reason(&self) -> Option<&GroupError> {
         self.reason.get()
-    }
-
-    /// Calls `hurry` when an epoch holds `ops` operations or `bytes` bytes of them. To be set once,
-    /// before the first write.
-    pub(super) fn set_pace(&self, ops: u64, bytes: u64, hurry: Box<dyn Fn() + Send + Sync>) {
-        let pace = Pace { ops: AtomicU64::new(ops), bytes, hurry };
-        // A second pace would be a mistake in the composition root; the first one stays.
-        let _ = self.pace.set(pace);
     }
 
     /// How keys are chosen that go when memory is full.
@@ -881,279 +516,6 @@ impl Group {
     pub fn set_eviction(&self, rules: Eviction) {
         *self.eviction.lock() = rules;
         self.read().recency().set_policy(rules.policy.recency());
-    }
-
-    /// Changes how many operations an epoch may hold.
-    pub(super) fn set_epoch_ops(&self, ops: u64) {
-        if let Some(pace) = self.pace.get() {
-            pace.ops.store(ops, Ordering::Relaxed);
-        }
-    }
-
-    /// Queues a batch; [`Submission::wait`] has it agreed on, applied and answered.
-    pub fn submit(&self, submission: &Arc<Submission>) {
-        submission.start();
-        if self.stopped.load(Ordering::Acquire) {
-            return self.refuse(submission);
-        }
-        self.queue.lock().push_back(Arc::clone(submission));
-    }
-
-    /// Proposes and applies what there is, unless another thread is at it.
-    pub fn drive(self: &Arc<Self>) {
-        while self.has_work() {
-            let Some(mut driver) = self.driver.try_lock() else { return };
-            self.executor.within(|| self.propose_queued(&mut driver));
-            self.executor.run();
-            self.look();
-        }
-    }
-
-    fn has_work(&self) -> bool {
-        self.executor.has_ready()
-            || !self.paused.load(Ordering::SeqCst) && !self.queue.lock().is_empty()
-    }
-
-    /// Makes entries of all that is queued and gives them to openraft.
-    fn propose_queued(self: &Arc<Self>, driver: &mut Driver) {
-        if self.paused.load(Ordering::SeqCst) {
-            return;
-        }
-        std::mem::swap(&mut driver.taken, &mut *self.queue.lock());
-        while !driver.taken.is_empty() {
-            if self.stopped.load(Ordering::Acquire) {
-                driver.taken.drain(..).for_each(|submission| self.refuse(&submission));
-                return;
-            }
-            let (entry, count) = self.stamp(driver);
-            if !entry.submissions.is_empty() {
-                self.propose(entry, count);
-            }
-        }
-    }
-
-    /// Takes submissions for one entry and gives it time and seed; returns it with the number of its
-    /// operations. One without submissions is none: all that there were have been answered here.
-    fn stamp(&self, driver: &mut Driver) -> (InFlight, u32) {
-        let mut submissions = Vec::new();
-        let (mut bytes, mut count, mut work) = (0, 0u32, 0u32);
-        driver.last_ms = driver.last_ms.max(clock::wall_ms());
-        if !self.is_alone() {
-            // Another leader's clock may have been ahead of this one's.
-            driver.last_ms = driver.last_ms.max(self.engine.read().store().clock_ms());
-        }
-        let (evicting, foreseen) = self.make_room(driver);
-        if let Some(evicting) = evicting {
-            count += evicting.batch().write_count();
-            submissions.push(evicting);
-        }
-        while bytes < ENTRY_BYTES
-            && work < ENTRY_OPS
-            && let Some(submission) = driver.taken.pop_front()
-        {
-            let mut batch = submission.batch();
-            if batch.guard().is_some_and(|guard| self.is_broken(guard, driver, &submissions)) {
-                batch.abort();
-                drop(batch);
-                submission.finish();
-                continue;
-            }
-            bytes += batch.write_bytes();
-            count += batch.write_count();
-            work += batch.work();
-            drop(batch);
-            submissions.push(submission);
-        }
-        let (now_ms, seed) = (driver.last_ms, driver.seeds.next_seed());
-        (InFlight { now_ms, seed, submissions, foreseen }, count)
-    }
-
-    /// Room for the next entry, where keys may be given up for it.
-    fn make_room(&self, driver: &mut Driver) -> (Option<Arc<Submission>>, Foreseen) {
-        let rules = self.eviction();
-        if !rules.is_on() {
-            return (None, Foreseen::default());
-        }
-        let draw = (driver.last_ms, driver.seeds.next_seed());
-        let engine = self.engine.read();
-        let (mut bytes, mut work) = (0, 0);
-        // As `stamp` will take them.
-        let entry = driver.taken.iter().map_while(|submission| {
-            let batch = submission.batch();
-            let is_full = bytes >= ENTRY_BYTES || work >= ENTRY_OPS;
-            (bytes, work) = (bytes + batch.write_bytes(), work + batch.work());
-            (!is_full).then(|| eviction::need(&engine, &batch))
-        });
-        let in_flight = self.in_flight.lock();
-        let in_flight = in_flight.iter().map(|entry| &entry.foreseen);
-        eviction::make_room(&engine, rules, draw, entry, in_flight)
-    }
-
-    /// Gives an entry to openraft.
-    fn propose(self: &Arc<Self>, entry: InFlight, count: u32) {
-        let InFlight { now_ms, seed, ref submissions, .. } = entry;
-        let header = EntryHeader { engine_version: ENGINE_VERSION, count, now_ms, seed };
-        let bytes =
-            submissions.iter().map(|submission| submission.batch().write_bytes()).sum::<usize>();
-        let mut payload = Vec::with_capacity(ENTRY_HEADER_BYTES + bytes);
-        encode_entry_header(&mut payload, &header);
-        for submission in submissions {
-            payload.extend_from_slice(submission.batch().writes());
-        }
-        self.in_flight.lock().push_back(entry);
-        let group: Weak<Group> = Arc::downgrade(self);
-        let outcome = outcome::Outcome::new(group, seed);
-        if let Some(raft) = self.raft.get() {
-            // What finds no room in the channel is given up as it is dropped, like all that has no
-            // other end.
-            let batch = Batch(Bytes::from(payload));
-            let _ = raft.client_write_ff(batch, Some(outcome)).now_or_never();
-        }
-    }
-
-    fn take_in_flight(&self, seed: u64) -> Option<InFlight> {
-        let mut in_flight = self.in_flight.lock();
-        let at = in_flight.iter().position(|entry| entry.seed == seed)?;
-        in_flight.remove(at)
-    }
-
-    fn apply_payload(&self, id: LogId, payload: &Payload) -> Result<(), GroupError> {
-        match payload {
-            EntryPayload::Normal(Batch(payload)) => {
-                let operations = Operations::decode(payload);
-                let operations = operations.map_err(|error| self.halted_at(id.index.0, &error))?;
-                match self.take_in_flight(operations.header().seed) {
-                    Some(own) => self.apply_own(id, &own),
-                    None => self.apply_foreign(id, &operations, payload.len()),
-                }
-            }
-            EntryPayload::Membership(membership) => {
-                let bytes = encode_applied_membership(id, membership);
-                let set = self.engine.write().store_mut().set_membership(&bytes);
-                set.map_err(|error| self.halted_at(id.index.0, &error))?;
-                self.apply_blank(id);
-                Ok(())
-            }
-            EntryPayload::Blank => {
-                self.apply_blank(id);
-                Ok(())
-            }
-        }
-    }
-
-    fn apply_blank(&self, id: LogId) {
-        let mut engine = self.engine.write();
-        let clock_ms = engine.store().clock_ms();
-        engine.finish_entry(id.term, id.index, clock_ms);
-    }
-
-    /// Applies an entry that another node proposed, or an earlier run of this one.
-    fn apply_foreign(
-        &self,
-        id: LogId,
-        operations: &Operations<'_>,
-        bytes: usize,
-    ) -> Result<(), GroupError> {
-        let header = *operations.header();
-        if header.engine_version > ENGINE_VERSION {
-            return Err(self.halted_at(
-                id.index.0,
-                &format_args!(
-                    "it asks for engine version {}, this build has {ENGINE_VERSION}: start a newer \
-                     cairn",
-                    header.engine_version
-                ),
-            ));
-        }
-        let mut ops = 0;
-        let mut turn = Turn::begin(&self.engine, &self.half_applied, &self.stats);
-        for op in operations.ops() {
-            let op = op.map_err(|error| self.halted_at(id.index.0, &error))?;
-            let at = At { now_ms: header.now_ms, seed: header.seed.wrapping_add(ops) };
-            let applied = turn.engine().apply(&op, &at, &mut Writer::suppressed());
-            applied.map_err(|fatal| self.halted_at(id.index.0, &fatal))?;
-            turn.ran(op.command.spec(), bytes / header.count.max(1) as usize);
-            ops += 1;
-        }
-        turn.lap();
-        self.finish(turn, id, header.now_ms, (ops, bytes as u64));
-        Ok(())
-    }
-
-    fn finish(&self, mut turn: Turn<'_>, id: LogId, now_ms: u64, (ops, bytes): (u64, u64)) {
-        turn.engine().finish_entry(id.term, id.index, now_ms);
-        let tight = turn.engine().store().is_tight();
-        turn.end();
-        self.keep_pace(ops, bytes, tight);
-    }
-
-    /// Halts, because entry `index` cannot be applied; returns why.
-    fn halted_at(&self, index: u64, why: &dyn std::fmt::Display) -> GroupError {
-        let reason = format!(
-            "log entry {index} could not be applied: {why}; this shard serves no more writes"
-        );
-        self.halt(reason.clone());
-        GroupError { reason }
-    }
-
-    /// Applies an entry that was proposed here, and answers it.
-    fn apply_own(&self, id: LogId, entry: &InFlight) -> Result<(), GroupError> {
-        let (mut seed, mut bytes, mut ops) = (entry.seed, 0, 0);
-        let mut turn = Turn::begin(&self.engine, &self.half_applied, &self.stats);
-        for (at, submission) in entry.submissions.iter().enumerate() {
-            let mut batch = submission.batch();
-            if let Err(fatal) = batch.apply(&mut turn, entry.now_ms, seed) {
-                drop(batch);
-                drop(turn);
-                let halted = self.halted_at(id.index.0, &fatal);
-                entry.submissions[at..].iter().for_each(|left| self.refuse(left));
-                return Err(halted);
-            }
-            seed = seed.wrapping_add(batch.write_count().into());
-            bytes += batch.write_bytes() as u64;
-            ops += u64::from(batch.work());
-            if batch.evicted() > 0 {
-                self.stats.count(Counter::evicted_keys, batch.evicted().into());
-            }
-            batch.set_apply_nanos(turn.lap());
-            drop(batch);
-            if at + 1 < entry.submissions.len() {
-                // Lets waiting readers in between two connections' batches.
-                turn.give_way();
-            }
-        }
-        self.finish(turn, id, entry.now_ms, (ops, bytes));
-        entry.submissions.iter().for_each(|submission| submission.finish());
-        Ok(())
-    }
-
-    /// Counts what was applied, and has the pool committed when an epoch is full or space is short.
-    /// Who is a whole epoch ahead of the commit waits, so that a restart replays two at most; who
-    /// finds space `tight` waits too, for what has died comes back with a commit.
-    fn keep_pace(&self, ops: u64, bytes: u64, tight: bool) {
-        // Only the holder of the driver's lock comes here: plain loads and stores do.
-        let ops = self.applied_ops.load(Ordering::Relaxed) + ops;
-        let bytes = self.applied_bytes.load(Ordering::Relaxed) + bytes;
-        self.applied_ops.store(ops, Ordering::Relaxed);
-        self.applied_bytes.store(bytes, Ordering::Relaxed);
-        let Some(pace) = self.pace.get() else { return };
-        let ops = ops - self.sealed_ops.load(Ordering::Relaxed);
-        let bytes = bytes - self.sealed_bytes.load(Ordering::Relaxed);
-        let epochs = (ops / pace.ops.load(Ordering::Relaxed).max(1)).max(bytes / pace.bytes);
-        if tight || epochs >= 2 {
-            // Before the word to commit, so that the commit's end finds the pause.
-            self.paused.store(true, Ordering::SeqCst);
-        }
-        if tight || epochs >= 1 && !self.committing.load(Ordering::SeqCst) {
-            return (pace.hurry)();
-        }
-        if epochs >= 1 {
-            self.paused.store(true, Ordering::SeqCst);
-            if !self.committing.load(Ordering::SeqCst) {
-                // The commit ended in between, and whoever ended it may have seen no pause.
-                (pace.hurry)();
-            }
-        }
     }
 
     /// Stops the group for good, and has the node told: what is in flight and all that comes is
@@ -1190,60 +552,10 @@ impl Group {
         true
     }
 
-    /// Whether what a transaction watched was changed, or may be by what is on its way before it.
-    fn is_broken(&self, guard: &Guard, driver: &Driver, ahead: &[Arc<Submission>]) -> bool {
-        let in_flight = self.in_flight.lock();
-        let in_flight = in_flight.iter().flat_map(|entry| &entry.submissions);
-        let mut before = in_flight.chain(ahead);
-        guard.term != self.term()
-            || guard.watch.is_broken(driver.last_ms)
-            || before.any(|submission| submission.batch().may_touch(&guard.watch))
-    }
-
     fn refuse(&self, submission: &Arc<Submission>) {
         let reason = self.reason.get().map_or("the shard has stopped", |error| &error.reason);
         submission.batch().fail(&format!("MISCONF {reason}"));
         submission.finish();
-    }
-}
-
-impl Member for Group {
-    fn engine(&self) -> RwLockReadGuard<'_, Engine> {
-        self.read()
-    }
-
-    fn apply(&self, entry: Entry) -> Result<(), GroupError> {
-        if let Some(stopped) = self.stop_reason() {
-            return Err(stopped.clone());
-        }
-        let id = store_id(entry.log_id);
-        self.apply_payload(id, &entry.payload)?;
-        self.term.store(id.term.0, Ordering::Release);
-        Ok(())
-    }
-
-    fn purge_upto(&self) -> Option<LogId> {
-        self.purge_upto.lock().or_else(|| self.log.purged(self.shard))
-    }
-
-    fn install(&self, imported: Imported) -> Result<(), String> {
-        let (term, _) = imported.head().applied();
-        let pool = self.pool_path()?;
-        Group::install(self, imported, &pool, &self.pool_options())?;
-        self.term.store(term.0, Ordering::Release);
-        Ok(())
-    }
-
-    fn give_up(&self, proposal: u64, end: End) {
-        let Some(entry) = self.take_in_flight(proposal) else { return };
-        let outcome = match end {
-            _ if self.is_alone() => {
-                return entry.submissions.iter().for_each(|submission| self.refuse(submission));
-            }
-            End::NotExecuted => Outcome::NotLeader,
-            End::Unknown => Outcome::Unknown,
-        };
-        entry.submissions.iter().for_each(|submission| submission.end(outcome));
     }
 }
 
@@ -1254,6 +566,7 @@ mod tests {
 
     use super::super::recover::{self, Options};
     use super::super::start;
+    use super::super::turn::Turn;
     use super::*;
     use crate::ops::config::Durability;
     use crate::ops::metrics::Metrics;

@@ -1,0 +1,164 @@
+//! Who is in a group, how it stands, and how that changes: taking a node in, handing leadership
+//! over, proving by a round to the peers that this node leads.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use cairn_protocol::ids::{LogIndex, NodeId, Term};
+use openraft::async_runtime::WatchReceiver;
+use openraft::{BasicNode, ReadPolicy};
+
+use super::super::consensus;
+use super::super::types::RaftLogId;
+use super::Group;
+use crate::ops::clock;
+
+/// How long handing leadership over may take.
+const HAND_OVER: Duration = Duration::from_secs(1);
+
+/// One of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupMember {
+    /// Who.
+    pub node: NodeId,
+    /// HOST:PORT of its peer port.
+    pub address: String,
+    /// Whether its vote counts.
+    pub is_voter: bool,
+    /// The last entry that its leader knows it to have; None elsewhere.
+    pub matched: Option<LogIndex>,
+}
+
+/// How a group stands, as far as this node knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupStatus {
+    /// This node.
+    pub node: NodeId,
+    /// The term it is in.
+    pub term: Term,
+    /// The last entry in its log.
+    pub last: Option<LogIndex>,
+    /// The last entry that is agreed.
+    pub committed: Option<LogIndex>,
+    /// The last entry that its log no longer holds.
+    pub purged: Option<LogIndex>,
+    /// Milliseconds for which it may still answer reads by itself.
+    pub lease_ms: u64,
+}
+
+impl Group {
+    /// Who is in the group, as far as this node knows.
+    pub fn members(&self) -> Vec<GroupMember> {
+        let Some(metrics) = self.metrics.get() else { return Vec::new() };
+        let metrics = metrics.borrow_watched();
+        let membership = metrics.membership_config.membership();
+        let voters: BTreeSet<NodeId> = membership.voter_ids().collect();
+        let matched = |node: &NodeId| {
+            let replication = metrics.replication.as_ref()?;
+            let upto = replication.iter().find(|(id, _)| *id == node)?.1;
+            upto.as_ref().map(|id| LogIndex(id.index))
+        };
+        let member = |(node, at): (&NodeId, &BasicNode)| GroupMember {
+            node: *node,
+            address: at.addr.clone(),
+            is_voter: voters.contains(node),
+            matched: matched(node),
+        };
+        membership.nodes().map(member).collect()
+    }
+
+    /// How the group stands.
+    pub fn status(&self) -> GroupStatus {
+        let Some(metrics) = self.metrics.get() else { return GroupStatus::default() };
+        let metrics = metrics.borrow_watched();
+        let index = |id: RaftLogId| LogIndex(id.index);
+        GroupStatus {
+            node: metrics.id,
+            term: Term(metrics.current_term),
+            last: metrics.last_log_index.map(LogIndex),
+            committed: metrics.local_committed.map(index),
+            purged: metrics.purged.map(index),
+            lease_ms: self.view.lease_left(self.executor.now()).as_millis() as u64,
+        }
+    }
+
+    /// How many other members are known to have every write that was acknowledged before this call:
+    /// on the leader those whose log has all that is agreed, elsewhere what a majority means.
+    pub fn replicas_in_step(&self) -> usize {
+        let members = self.members();
+        let voters = members.iter().filter(|member| member.is_voter).count();
+        if !self.leads() {
+            return voters / 2;
+        }
+        let (own, upto) = (self.status().node, self.status().committed);
+        members.iter().filter(|m| m.node != own && m.matched >= upto && upto.is_some()).count()
+    }
+
+    /// Takes a node into the group, as the leader, in the background: first as a learner, then, when
+    /// it has caught up, as a voter. One of the same address under another id is gone for good (its
+    /// disk was wiped), and leaves with that. Says nothing of how it ended: whoever wants to be in
+    /// asks again.
+    pub fn admit(self: &Arc<Self>, node: NodeId, address: &str) {
+        let members = self.members();
+        if members.iter().any(|member| member.node == node && member.is_voter) {
+            return;
+        }
+        if self.admitting.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let gone: BTreeSet<NodeId> = members
+            .iter()
+            .filter(|m| m.address == address && m.node != node)
+            .map(|m| m.node)
+            .collect();
+        let weak = Arc::downgrade(self);
+        let address = address.to_owned();
+        drop(self.ask(move |raft| async move {
+            let admitted = consensus::admit(&raft, node, address, gone).await;
+            if let Some(group) = weak.upgrade() {
+                group.admitting.store(false, Ordering::Release);
+            }
+            match admitted {
+                Ok(()) => tracing::info!("node {node} is a voter now"),
+                Err(error) => tracing::warn!("node {node} is not a voter yet: {error}"),
+            }
+        }));
+    }
+
+    /// Hands leadership to the member that has most of the log, and waits a moment until it has it.
+    /// Nothing to do for who does not lead or is alone.
+    pub async fn hand_over(self: &Arc<Self>) {
+        if self.is_alone() || !self.leads() {
+            return;
+        }
+        let own = self.transport().map(|transport| transport.node());
+        let others = self.members().into_iter();
+        let others = others.filter(|member| member.is_voter && Some(member.node) != own);
+        let Some(best) = others.max_by_key(|member| member.matched) else { return };
+        // No read is answered by this node alone from here on: the other may lead at any moment.
+        self.view.hand_over();
+        let asked =
+            self.ask(
+                move |raft| async move { raft.trigger().transfer_leader(best.node).await.is_ok() },
+            );
+        if asked.await.unwrap_or(false) {
+            let start = clock::now();
+            while self.leads() && start.elapsed() < HAND_OVER {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        }
+    }
+
+    /// Waits until this node has proved by a round to its peers that it leads, and has applied what
+    /// was committed before: then a read sees all that was acknowledged before this call. False when
+    /// it does not lead, or reached too few.
+    pub fn confirm(self: &Arc<Self>) -> impl Future<Output = bool> + Send + 'static {
+        let confirmed = self.ask(|raft| async move {
+            raft.ensure_linearizable(ReadPolicy::ReadIndex).await.is_ok()
+        });
+        async move { confirmed.await.unwrap_or(false) }
+    }
+}

@@ -1,0 +1,184 @@
+//! From what is submitted to an entry that is proposed: queueing, driving, taking what an entry
+//! holds, giving it time and seed.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+use cairn_engine::ENGINE_VERSION;
+use cairn_protocol::op::{ENTRY_HEADER_BYTES, EntryHeader, encode_entry_header};
+use futures_util::FutureExt;
+
+use super::super::eviction::{self, Foreseen};
+use super::super::outcome;
+use super::super::propose::{Guard, Submission};
+use super::super::types::Batch;
+use super::Group;
+use crate::ops::clock;
+use crate::ops::entropy::Seeds;
+
+/// Bytes of operations after which an entry takes no further submission.
+const ENTRY_BYTES: usize = 1 << 20;
+/// Operations after which it takes none, so that an epoch ends about when it should.
+const ENTRY_OPS: u32 = 1024;
+
+/// An entry that was proposed here and is not applied yet.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    pub(super) now_ms: u64,
+    /// What its operations draw from; no other entry of this node's has it.
+    pub(super) seed: u64,
+    /// Those whose operations it holds, in order.
+    pub(super) submissions: Vec<Arc<Submission>>,
+    pub(super) foreseen: Foreseen,
+}
+
+/// What the holder of the driver's lock works with.
+#[derive(Debug)]
+pub(super) struct Driver {
+    /// Time in a shard never runs backwards.
+    pub(super) last_ms: u64,
+    pub(super) seeds: Seeds,
+    /// What was taken from the queue and has no entry yet.
+    pub(super) taken: VecDeque<Arc<Submission>>,
+}
+
+impl Group {
+    /// Queues a batch; [`Submission::wait`] has it agreed on, applied and answered.
+    pub fn submit(&self, submission: &Arc<Submission>) {
+        submission.start();
+        if self.stopped.load(Ordering::Acquire) {
+            return self.refuse(submission);
+        }
+        self.queue.lock().push_back(Arc::clone(submission));
+    }
+
+    /// Proposes and applies what there is, unless another thread is at it.
+    pub fn drive(self: &Arc<Self>) {
+        while self.has_work() {
+            let Some(mut driver) = self.driver.try_lock() else { return };
+            self.executor.within(|| self.propose_queued(&mut driver));
+            self.executor.run();
+            self.look();
+        }
+    }
+
+    fn has_work(&self) -> bool {
+        self.executor.has_ready()
+            || !self.paused.load(Ordering::SeqCst) && !self.queue.lock().is_empty()
+    }
+
+    /// Makes entries of all that is queued and gives them to openraft.
+    fn propose_queued(self: &Arc<Self>, driver: &mut Driver) {
+        if self.paused.load(Ordering::SeqCst) {
+            return;
+        }
+        std::mem::swap(&mut driver.taken, &mut *self.queue.lock());
+        while !driver.taken.is_empty() {
+            if self.stopped.load(Ordering::Acquire) {
+                driver.taken.drain(..).for_each(|submission| self.refuse(&submission));
+                return;
+            }
+            let (entry, count) = self.stamp(driver);
+            if !entry.submissions.is_empty() {
+                self.propose(entry, count);
+            }
+        }
+    }
+
+    /// Takes submissions for one entry and gives it time and seed; returns it with the number of its
+    /// operations. One without submissions is none: all that there were have been answered here.
+    fn stamp(&self, driver: &mut Driver) -> (InFlight, u32) {
+        let mut submissions = Vec::new();
+        let (mut bytes, mut count, mut work) = (0, 0u32, 0u32);
+        driver.last_ms = driver.last_ms.max(clock::wall_ms());
+        if !self.is_alone() {
+            // Another leader's clock may have been ahead of this one's.
+            driver.last_ms = driver.last_ms.max(self.engine.read().store().clock_ms());
+        }
+        let (evicting, foreseen) = self.make_room(driver);
+        if let Some(evicting) = evicting {
+            count += evicting.batch().write_count();
+            submissions.push(evicting);
+        }
+        while bytes < ENTRY_BYTES
+            && work < ENTRY_OPS
+            && let Some(submission) = driver.taken.pop_front()
+        {
+            let mut batch = submission.batch();
+            if batch.guard().is_some_and(|guard| self.is_broken(guard, driver, &submissions)) {
+                batch.abort();
+                drop(batch);
+                submission.finish();
+                continue;
+            }
+            bytes += batch.write_bytes();
+            count += batch.write_count();
+            work += batch.work();
+            drop(batch);
+            submissions.push(submission);
+        }
+        let (now_ms, seed) = (driver.last_ms, driver.seeds.next_seed());
+        (InFlight { now_ms, seed, submissions, foreseen }, count)
+    }
+
+    /// Room for the next entry, where keys may be given up for it.
+    fn make_room(&self, driver: &mut Driver) -> (Option<Arc<Submission>>, Foreseen) {
+        let rules = self.eviction();
+        if !rules.is_on() {
+            return (None, Foreseen::default());
+        }
+        let draw = (driver.last_ms, driver.seeds.next_seed());
+        let engine = self.engine.read();
+        let (mut bytes, mut work) = (0, 0);
+        // As `stamp` will take them.
+        let entry = driver.taken.iter().map_while(|submission| {
+            let batch = submission.batch();
+            let is_full = bytes >= ENTRY_BYTES || work >= ENTRY_OPS;
+            (bytes, work) = (bytes + batch.write_bytes(), work + batch.work());
+            (!is_full).then(|| eviction::need(&engine, &batch))
+        });
+        let in_flight = self.in_flight.lock();
+        let in_flight = in_flight.iter().map(|entry| &entry.foreseen);
+        eviction::make_room(&engine, rules, draw, entry, in_flight)
+    }
+
+    /// Gives an entry to openraft.
+    fn propose(self: &Arc<Self>, entry: InFlight, count: u32) {
+        let InFlight { now_ms, seed, ref submissions, .. } = entry;
+        let header = EntryHeader { engine_version: ENGINE_VERSION, count, now_ms, seed };
+        let bytes =
+            submissions.iter().map(|submission| submission.batch().write_bytes()).sum::<usize>();
+        let mut payload = Vec::with_capacity(ENTRY_HEADER_BYTES + bytes);
+        encode_entry_header(&mut payload, &header);
+        for submission in submissions {
+            payload.extend_from_slice(submission.batch().writes());
+        }
+        self.in_flight.lock().push_back(entry);
+        let group: Weak<Group> = Arc::downgrade(self);
+        let outcome = outcome::Outcome::new(group, seed);
+        if let Some(raft) = self.raft.get() {
+            // What finds no room in the channel is given up as it is dropped, like all that has no
+            // other end.
+            let batch = Batch(Bytes::from(payload));
+            let _ = raft.client_write_ff(batch, Some(outcome)).now_or_never();
+        }
+    }
+
+    pub(super) fn take_in_flight(&self, seed: u64) -> Option<InFlight> {
+        let mut in_flight = self.in_flight.lock();
+        let at = in_flight.iter().position(|entry| entry.seed == seed)?;
+        in_flight.remove(at)
+    }
+
+    /// Whether what a transaction watched was changed, or may be by what is on its way before it.
+    fn is_broken(&self, guard: &Guard, driver: &Driver, ahead: &[Arc<Submission>]) -> bool {
+        let in_flight = self.in_flight.lock();
+        let in_flight = in_flight.iter().flat_map(|entry| &entry.submissions);
+        let mut before = in_flight.chain(ahead);
+        guard.term != self.term()
+            || guard.watch.is_broken(driver.last_ms)
+            || before.any(|submission| submission.batch().may_touch(&guard.watch))
+    }
+}
