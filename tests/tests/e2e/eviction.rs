@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cairn_tests::node::{Node, NodeOptions};
 use cairn_tests::process;
-use cairn_tests::resp::Conn;
+use cairn_tests::resp::{Conn, Reply};
 use cairn_tests::scratch::{Medium, Scratch};
 
 const OOM: &str = "OOM command not allowed when used memory > 'maxmemory'.";
@@ -115,11 +115,20 @@ fn collections_and_transactions_find_room_too() {
     }
 }
 
-/// Sends a write until it finds room: in a pool as small as this what was evicted may have to be
-/// committed, and slabs to be emptied, before any is of the right size.
-fn room_comes(conn: &mut Conn, write: &[&str]) {
-    let answered = || !conn.call(write).expect("a reply").is_error();
-    assert!(process::eventually(Duration::from_secs(10), answered), "{} finds no room", write[1]);
+/// Sends a write until it is answered with anything but OOM, and returns that: in a pool as small as
+/// this what was evicted may have to be committed, and slabs to be emptied, before any is of the
+/// right size.
+fn room_comes(conn: &mut Conn, write: &[&str]) -> Reply {
+    let mut reply = conn.call(write).expect("a reply");
+    let found = process::eventually(Duration::from_secs(10), || {
+        if reply.text() != OOM {
+            return true;
+        }
+        reply = conn.call(write).expect("a reply");
+        false
+    });
+    assert!(found, "{} finds no room", write[1]);
+    reply
 }
 
 #[test]
@@ -128,8 +137,10 @@ fn large_values_and_copies_find_room_too() {
     let mut conn = node.connect();
     let large = "y".repeat(2 << 20);
     for n in 0..60 {
-        room_comes(&mut conn, &["SET", &format!("large{n}"), &large]);
-        room_comes(&mut conn, &["SETRANGE", &format!("far{n}"), "1000000", "x"]);
+        let set = room_comes(&mut conn, &["SET", &format!("large{n}"), &large]);
+        assert_eq!(set.text(), "OK", "{n}");
+        let range = room_comes(&mut conn, &["SETRANGE", &format!("far{n}"), "1000000", "x"]);
+        assert_eq!(range.int(), Some(1_000_001), "{n}");
         // Its source may be what goes.
         int(&mut conn, &["COPY", &format!("large{n}"), "copy", "REPLACE"]);
     }
