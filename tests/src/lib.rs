@@ -6,11 +6,13 @@
 //! medium), [`mount`] (file systems of a test's own), [`tools`] (programs that may be missing),
 //! [`node`] (a `cairn` process), [`writers`] (load that knows what a crash may leave of it),
 //! [`peer`] (a Redis or Valkey process), [`bench`] (loading, medians, tables), [`soak`] (the long
-//! run against a model).
+//! run against a model), [`history`] (what clients did and saw), [`linearize`] (the judge of it).
 #![forbid(unsafe_code)]
 
 pub mod bench;
 pub mod cluster;
+pub mod history;
+pub mod linearize;
 pub mod mount;
 pub mod node;
 pub mod peer;
