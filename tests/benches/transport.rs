@@ -22,7 +22,7 @@ use cairn_protocol::cluster::message::{
 };
 use cairn_protocol::cluster::{Reply, Request};
 use cairn_protocol::ids::{ClusterId, NodeId, ShardId};
-use cairn_tests::bench::{Table, is_wanted};
+use cairn_tests::bench::{self, Table, is_wanted};
 
 const SMALL_BYTES: usize = 100;
 const CHUNK_BYTES: usize = 1 << 20;
@@ -58,8 +58,7 @@ fn main() {
 }
 
 fn seconds() -> Duration {
-    let text = std::env::var("CAIRN_BENCH_SECONDS").unwrap_or_else(|_| "3".into());
-    Duration::from_secs_f64(text.parse().expect("CAIRN_BENCH_SECONDS is a number"))
+    bench::seconds(3.0)
 }
 
 fn cpu_us() -> f64 {

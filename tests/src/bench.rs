@@ -3,9 +3,11 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::resp::push_request;
 use crate::rng::Rng;
+use crate::scratch::Medium;
 use crate::tools;
 
 /// Length of the values that benches store.
@@ -25,6 +27,25 @@ pub fn key_counts() -> Vec<u64> {
 pub fn rounds(usual: u64) -> u64 {
     let text = std::env::var("CAIRN_BENCH_ROUNDS");
     text.map_or(usual, |text| text.parse().expect("CAIRN_BENCH_ROUNDS is a number"))
+}
+
+/// How long each measurement takes: `CAIRN_BENCH_SECONDS`, else `usual`.
+pub fn seconds(usual: f64) -> Duration {
+    let text = std::env::var("CAIRN_BENCH_SECONDS");
+    let seconds = text.map_or(usual, |text| text.parse().expect("CAIRN_BENCH_SECONDS is a number"));
+    Duration::from_secs_f64(seconds)
+}
+
+/// Under what conditions a bench runs, in a line: the medium, the machine, what else it does.
+pub fn conditions(medium: Medium) -> String {
+    let where_to = match medium {
+        Medium::Memory => "/dev/shm".to_owned(),
+        Medium::File => format!("files below {}", medium.base().display()),
+    };
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').take(3).collect::<Vec<_>>().join(" ");
+    format!("Data in {where_to}; {cores} cores, load average before the start {load}.")
 }
 
 /// Is `name` to be measured? All are, unless `CAIRN_BENCH_ONLY` is set: then those that contain it.

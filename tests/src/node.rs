@@ -46,6 +46,7 @@ fn build() -> PathBuf {
 #[derive(Clone, Debug)]
 pub struct NodeOptions {
     dir: PathBuf,
+    program: Option<PathBuf>,
     args: Vec<String>,
     user: Option<u32>,
     damaged: bool,
@@ -55,7 +56,7 @@ impl NodeOptions {
     /// A node on a free port with its data in `dir`, with memory enough for a test.
     pub fn new(dir: &Path) -> NodeOptions {
         let args = ["--port", "0", "--memory", "1gb"].map(str::to_owned).to_vec();
-        NodeOptions { dir: dir.to_owned(), args, user: None, damaged: false }
+        NodeOptions { dir: dir.to_owned(), program: None, args, user: None, damaged: false }
     }
 
     /// The same node with another directory.
@@ -74,6 +75,12 @@ impl NodeOptions {
         self
     }
 
+    /// Runs another build than the one under test.
+    pub fn program(mut self, program: &Path) -> NodeOptions {
+        self.program = Some(program.to_owned());
+        self
+    }
+
     /// Runs as another user; only root can.
     pub fn user(mut self, uid: u32) -> NodeOptions {
         self.user = Some(uid);
@@ -87,7 +94,7 @@ impl NodeOptions {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = Command::new(self.program.as_deref().unwrap_or_else(|| binary()));
         command.arg("--dir").arg(&self.dir).args(&self.args);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         if let Some(uid) = self.user {

@@ -17,7 +17,8 @@ impl Medium {
     /// Both.
     pub const ALL: [Medium; 2] = [Medium::Memory, Medium::File];
 
-    fn base(self) -> PathBuf {
+    /// The directory below which its data is put.
+    pub fn base(self) -> PathBuf {
         match self {
             Medium::Memory => PathBuf::from("/dev/shm"),
             Medium::File => {
