@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use cairn_protocol::ids::ClusterId;
 
-use crate::ops::config::Settings;
+use crate::ops::config::{Reads, Settings};
 use crate::ops::metrics::Shard as Stats;
 use crate::raft::recover::{POOL_FILE, boot_id};
 use crate::raft::{Group, Standing};
@@ -34,6 +34,7 @@ pub struct Peers {
     service: Arc<Service>,
     birth: Arc<Birth>,
     keep_bytes: u64,
+    reads: Reads,
 }
 
 impl Peers {
@@ -80,8 +81,8 @@ impl Peers {
         let birth = Arc::new(Birth::new(plan, file));
         let service = Service::new(Arc::clone(&birth), Arc::clone(&transport), stats);
         transport.serve(Arc::clone(&service) as _);
-        let keep_bytes = settings.log_keep_bytes;
-        let peers = Peers { transport, service, birth, keep_bytes };
+        let (keep_bytes, reads) = (settings.log_keep_bytes, settings.reads);
+        let peers = Peers { transport, service, birth, keep_bytes, reads };
         if peers.birth.identity().cluster.is_none() {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let runtime = runtime.map_err(|error| format!("cannot start a runtime: {error}"))?;
@@ -99,6 +100,7 @@ impl Peers {
             transport,
             first: Some(first).filter(|first: &Vec<_>| !first.is_empty()),
             keep_bytes: self.keep_bytes,
+            reads: self.reads,
         }
     }
 

@@ -37,6 +37,7 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::type_config::TypeConfigExt;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
+use self::members::Confirming;
 pub use self::members::{GroupMember, GroupStatus};
 use self::stamp::{Driver, InFlight};
 use self::upkeep::Pace;
@@ -50,6 +51,7 @@ use super::state_machine::{GroupSnapshot, StateMachine};
 use super::transfer::Arriving;
 use super::types::{Metrics, RaftVote, TypeConfig};
 use super::view::{Lease, View};
+use crate::ops::config::Reads;
 use crate::ops::entropy::Seeds;
 use crate::ops::metrics::Shard as Stats;
 use crate::transport::{self, BoxFuture, SharedTransport};
@@ -83,6 +85,8 @@ pub enum Standing {
         /// Bytes of entries that its log keeps for members that were away; one that was away for
         /// longer gets the whole pool.
         keep_bytes: u64,
+        /// How it makes sure that it still leads when it answers a read.
+        reads: Reads,
     },
 }
 
@@ -137,6 +141,7 @@ pub struct Group {
     sessions: Sessions,
     /// A node is being taken in.
     admitting: AtomicBool,
+    confirming: Mutex<Confirming>,
     /// A peer's pool that is on its way here.
     pub(super) arriving: Mutex<Option<Arriving>>,
     /// Until then no vote is given: one given before this start may still bind.
@@ -213,8 +218,9 @@ impl Group {
         group.executor.block_on(async {
             let (transport, first) = match standing {
                 Standing::Alone => (None, None),
-                Standing::Member { transport, first, keep_bytes } => {
+                Standing::Member { transport, first, keep_bytes, reads } => {
                     group.keep_bytes.store(keep_bytes, Ordering::Relaxed);
+                    group.view.allow_lease(reads == Reads::Lease);
                     (Some(transport), first)
                 }
             };
@@ -425,6 +431,7 @@ impl Group {
             transport: OnceLock::new(),
             sessions: Sessions::default(),
             admitting: AtomicBool::new(false),
+            confirming: Mutex::default(),
             arriving: Mutex::default(),
             votes_from: OnceLock::new(),
             purge_upto: Mutex::default(),
@@ -485,6 +492,18 @@ impl Group {
     /// The shard's number.
     pub fn shard(&self) -> ShardId {
         self.shard
+    }
+
+    /// Whether writes are acknowledged before the medium has them (`--durability everysec`).
+    pub fn acknowledges_early(&self) -> bool {
+        self.log.is_lazy()
+    }
+
+    /// Has the medium take all that was written so far; false when it does not.
+    pub async fn sync_log(&self) -> bool {
+        let log = Arc::clone(&self.log);
+        let synced = tokio::task::spawn_blocking(move || log.flush().is_ok());
+        synced.await.unwrap_or(false)
     }
 
     /// The log that holds its entries.

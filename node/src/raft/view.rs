@@ -19,6 +19,8 @@ pub struct Lease {
 #[derive(Debug, Default)]
 pub struct View {
     alone: AtomicBool,
+    /// No lease is used.
+    without_lease: AtomicBool,
     leads: AtomicBool,
     /// 0: not known.
     leader: AtomicU64,
@@ -36,10 +38,16 @@ impl View {
         self.leads.store(true, Ordering::Release);
     }
 
+    /// Whether leases may be used. To be said before the first [`View::note`].
+    pub fn allow_lease(&self, allowed: bool) {
+        self.without_lease.store(!allowed, Ordering::Release);
+    }
+
     /// Takes note of who leads which term, and of this node's lease.
     pub fn note(&self, leads: bool, leader: Option<NodeId>, term: u64, until: Option<Instant>) {
         let handed_over = self.handed_over.lock();
-        let until = until.filter(|_| *handed_over != Some(term));
+        let allowed = *handed_over != Some(term) && !self.without_lease.load(Ordering::Acquire);
+        let until = until.filter(|_| allowed);
         // The lease goes before its term does, and comes after it.
         if self.term.load(Ordering::Relaxed) != term || until.is_none() {
             self.lease_until.store(0, Ordering::SeqCst);
@@ -119,5 +127,13 @@ mod tests {
         assert!(view.lease(at(99)).is_some());
         view.note(false, None, 9, None);
         assert_eq!((view.lease(at(99)), view.leader(), view.leads()), (None, None, false));
+    }
+
+    #[test]
+    fn who_may_not_use_leases_has_none() {
+        let view = View::default();
+        view.allow_lease(false);
+        view.note(true, Some(NodeId(3)), 7, Some(Instant::from_nanos(100)));
+        assert_eq!((view.lease(at(1)), view.leads()), (None, true));
     }
 }

@@ -30,7 +30,7 @@ use parking_lot::{MutexGuard, RwLockReadGuard};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-use super::commands::{self, After, Context, SharedSettings};
+use super::commands::{self, After, Context, SharedSettings, Waiting};
 use super::io_thread::{Scratch, Thread};
 use super::queue::is_immediate;
 use super::registry::{Activity, Client};
@@ -547,9 +547,8 @@ impl Connection {
                 tokio::time::sleep(duration).await;
                 Ok(())
             }
-            After::WaitForReplicas(wanted, longest) => {
-                let found = self.wait_for_replicas(wanted, longest).await;
-                Writer::new(&mut scratch.out, self.session.proto).int(found as i64);
+            After::Wait(waiting) => {
+                self.wait_for_replicas(waiting, &mut scratch.out).await;
                 Ok(())
             }
             After::Change(changes) => {
@@ -572,19 +571,34 @@ impl Connection {
         outcome
     }
 
-    /// Waits until `wanted` replicas are in step, or for `longest` (zero: for ever); how many are.
-    async fn wait_for_replicas(&self, wanted: usize, longest: Duration) -> usize {
+    /// Waits for what WAIT or WAITAOF asks for, and answers it.
+    async fn wait_for_replicas(&self, waiting: Waiting, out: &mut Vec<u8>) {
         const PAUSE: Duration = Duration::from_millis(1);
+        let Waiting { replicas, longest, local } = waiting;
         let (group, start) = (&self.thread.shared.group, clock::now());
-        loop {
+        let local = match local {
+            Some(wanted) => Some(!group.acknowledges_early() || wanted && group.sync_log().await),
+            None => None,
+        };
+        let found = loop {
             let found = group.replicas_in_step();
             let is_over = !longest.is_zero() && start.elapsed() >= longest;
             // Alone there never will be more.
-            if found >= wanted || is_over || group.is_alone() || self.client.is_killed() {
-                return found;
+            if found >= replicas || is_over || group.is_alone() || self.client.is_killed() {
+                break found;
             }
             tokio::time::sleep(PAUSE).await;
+        };
+        self.answer_waiting(local, found, out);
+    }
+
+    fn answer_waiting(&self, local: Option<bool>, replicas: usize, out: &mut Vec<u8>) {
+        let mut w = Writer::new(out, self.session.proto);
+        if let Some(local) = local {
+            w.array(2);
+            w.int(local.into());
         }
+        w.int(replicas as i64);
     }
 
     /// Proposes a change of what all replicas share; the reply that stands from `from` on becomes

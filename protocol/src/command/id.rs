@@ -141,6 +141,8 @@ command_ids! {
     ObjectRefCount = 131,
     /// `WAIT`
     Wait = 132,
+    /// `WAITAOF`
+    WaitAof = 133,
     /// `HSET`
     HSet = 200,
     /// `HSETNX`

@@ -3,6 +3,8 @@
 //!
 //! `CAIRN_ROUNDS=n` kills so many times.
 
+mod dev;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Mutex;
@@ -40,6 +42,9 @@ fn three_equal_command_lines_make_one_cluster_once() {
         let reply = insist(*address, &["MGET", "key0", "key1", "key2"]);
         assert!(reply.items().iter().all(|value| value.text() == "value"), "{reply:?}");
         assert_eq!(insist(*address, &["WAIT", "1", "1000"]).int().map(|n| n >= 1), Some(true));
+        let both = insist(*address, &["WAITAOF", "1", "1", "1000"]);
+        let [local, replicas] = both.items() else { panic!("{both:?}") };
+        assert!(local.int() == Some(1) && replicas.int() >= Some(1), "{both:?}");
     }
     let leader = cluster.leader();
     let role = insist(addresses[leader], &["ROLE"]);
@@ -50,6 +55,27 @@ fn three_equal_command_lines_make_one_cluster_once() {
     cluster.up(0);
     assert_eq!(insist(addresses[0], &["GET", "key1"]).text(), "value");
     cluster.assert_equal();
+}
+
+/// With `--reads index` no clock is trusted: every read costs a round to the peers, and sees what
+/// was written before it through any node.
+#[test]
+fn reads_by_index_need_no_lease() {
+    let scratch = Scratch::new(Medium::Memory);
+    let mut plan = Cluster::plan(scratch.path());
+    plan.set("reads", "index");
+    let cluster = plan.started();
+    let addresses = cluster.addresses();
+    for round in 0..30 {
+        let value = round.to_string();
+        insist(addresses[round % 3], &["SET", "key", &value]);
+        for address in &addresses {
+            assert_eq!(insist(*address, &["GET", "key"]).text(), value);
+        }
+    }
+    let status = insist(addresses[cluster.leader()], &["CAIRN.RAFT", "STATUS"]);
+    let lease = status.items().chunks(2).find(|pair| pair[0].text() == "lease_ms");
+    assert_eq!(lease.and_then(|pair| pair[1].int()), Some(0));
 }
 
 #[test]

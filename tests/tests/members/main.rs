@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cairn_node::ops::config::Durability;
+use cairn_node::ops::config::{Durability, Reads};
 use cairn_node::ops::metrics::Metrics;
 use cairn_node::raft::recover::{self, Options};
 use cairn_node::raft::{Attendant, Group, Role, Standing, Submission, Way, start};
@@ -81,7 +81,12 @@ impl MemberNode {
         let metrics = Metrics::new(0);
         let stats = [metrics.shard(), metrics.shard()];
         let first = first.then(|| NODES.map(|id| (id, address(id))).to_vec());
-        let standing = Standing::Member { transport: shared, first, keep_bytes: 128 << 20 };
+        let standing = Standing::Member {
+            transport: shared,
+            first,
+            keep_bytes: 128 << 20,
+            reads: Reads::Lease,
+        };
         let started = start::start(recovery, standing, capacity_bytes, stats, Box::new(|_| ()));
         let group = started.expect("starts").0;
         transport.serve(Arc::new(Answers { group: Arc::clone(&group), metrics: Metrics::new(0) }));

@@ -214,6 +214,7 @@ pub(crate) fn handler(command: CommandId) -> Handler {
         | Id::ReadWrite
         | Id::Object
         | Id::Wait
+        | Id::WaitAof
         | Id::Multi
         | Id::Exec
         | Id::Discard

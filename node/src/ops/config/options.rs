@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use cairn_engine::EvictionPolicy;
 
-use super::settings::{Durability, OutputLimit, Settings};
+use super::settings::{Durability, OutputLimit, Reads, Settings};
 use crate::ops::host;
 use crate::ops::telemetry::LogLevel;
 use crate::ops::units::parse_bytes;
@@ -430,6 +430,22 @@ pub static OPTIONS: &[OptionRow] = &[
             Ok(())
         },
         get: |s| s.peer_port.to_string(),
+    },
+    OptionRow {
+        name: "reads",
+        config_name: "reads",
+        group: Group::Cluster,
+        value_name: "HOW",
+        default: "lease",
+        help: "lease: a leader answers reads by itself for as long as no other can have been elected, \
+               by its clock. index: it asks a majority first, each time, and trusts no clock",
+        change: Change::AtStart,
+        several: false,
+        set: |s, text| {
+            s.reads = one_of(text, &[("lease", Reads::Lease), ("index", Reads::Index)])?;
+            Ok(())
+        },
+        get: |s| s.reads.name().into(),
     },
     OptionRow {
         name: "log-keep",

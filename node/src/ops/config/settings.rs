@@ -30,6 +30,26 @@ impl Durability {
     }
 }
 
+/// How a leader makes sure that it still leads when it answers a read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reads {
+    /// By a lease.
+    #[default]
+    Lease,
+    /// By asking a majority.
+    Index,
+}
+
+impl Reads {
+    /// The name used by the option.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reads::Lease => "lease",
+            Reads::Index => "index",
+        }
+    }
+}
+
 /// How many bytes of replies may wait for a client that does not read them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OutputLimit {
@@ -71,6 +91,7 @@ pub struct Settings {
     pub advertise: String,
     pub peer_port: u16,
     pub cluster_secret: String,
+    pub reads: Reads,
     pub log_keep_bytes: u64,
     pub requirepass: String,
     pub protected_mode: bool,
@@ -124,6 +145,7 @@ impl Settings {
             advertise: String::new(),
             peer_port: 0,
             cluster_secret: String::new(),
+            reads: Reads::default(),
             log_keep_bytes: 0,
             requirepass: String::new(),
             protected_mode: true,

@@ -3,15 +3,16 @@
 
 use std::collections::BTreeSet;
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use cairn_protocol::ids::{LogIndex, NodeId, Term};
 use openraft::async_runtime::WatchReceiver;
 use openraft::{BasicNode, ReadPolicy};
+use tokio::sync::oneshot;
 
-use super::super::consensus;
+use super::super::consensus::{self, Raft};
 use super::super::types::RaftLogId;
 use super::Group;
 use crate::ops::clock;
@@ -47,6 +48,46 @@ pub struct GroupStatus {
     pub purged: Option<LogIndex>,
     /// Milliseconds for which it may still answer reads by itself.
     pub lease_ms: u64,
+}
+
+/// Who waits for a proof that this node leads: a round begun before one asked proves nothing to it,
+/// so those who ask during a round share the next one.
+#[derive(Debug, Default)]
+pub(super) struct Confirming {
+    is_under_way: bool,
+    waiting: Vec<oneshot::Sender<bool>>,
+}
+
+impl Confirming {
+    /// Has `answer` wait for the next round; true when the caller has to begin one.
+    fn wait(&mut self, answer: oneshot::Sender<bool>) -> bool {
+        self.waiting.push(answer);
+        !std::mem::replace(&mut self.is_under_way, true)
+    }
+
+    /// Those whose round begins now. With none, rounds are over.
+    fn next_round(&mut self) -> Vec<oneshot::Sender<bool>> {
+        self.is_under_way = !self.waiting.is_empty();
+        std::mem::take(&mut self.waiting)
+    }
+}
+
+/// Runs rounds for as long as somebody waits for one.
+async fn confirm_all(group: Weak<Group>, raft: Raft) {
+    loop {
+        let Some(waiting) = group.upgrade().map(|group| group.confirming.lock().next_round())
+        else {
+            return;
+        };
+        if waiting.is_empty() {
+            return;
+        }
+        let leads = raft.ensure_linearizable(ReadPolicy::ReadIndex).await.is_ok();
+        for answer in waiting {
+            // Who has gone needs no answer.
+            let _ = answer.send(leads);
+        }
+    }
 }
 
 impl Group {
@@ -156,9 +197,11 @@ impl Group {
     /// was committed before: then a read sees all that was acknowledged before this call. False when
     /// it does not lead, or reached too few.
     pub fn confirm(self: &Arc<Self>) -> impl Future<Output = bool> + Send + 'static {
-        let confirmed = self.ask(|raft| async move {
-            raft.ensure_linearizable(ReadPolicy::ReadIndex).await.is_ok()
-        });
+        let (answer, confirmed) = oneshot::channel();
+        if self.confirming.lock().wait(answer) {
+            let weak = Arc::downgrade(self);
+            drop(self.ask(move |raft| confirm_all(weak, raft)));
+        }
         async move { confirmed.await.unwrap_or(false) }
     }
 }

@@ -6,7 +6,7 @@ use cairn_protocol::WireError;
 use cairn_protocol::number::parse_i64;
 use cairn_protocol::resp::{Argv, Writer};
 
-use super::{After, Context};
+use super::{After, Context, Waiting};
 use crate::ops::clock;
 use crate::server::info;
 use crate::server::stop::Why;
@@ -85,14 +85,30 @@ pub(super) fn shutdown(cx: &Context<'_>, argv: Argv<'_>) -> Result<After, WireEr
     Ok(After::Close)
 }
 
-/// WAIT numreplicas timeout. A lone node has no replicas, and none can come while one waits, so the
-/// answer is known: 0.
+/// WAIT numreplicas timeout.
 pub(super) fn wait(argv: Argv<'_>) -> Result<After, WireError> {
-    let wanted = parse_i64(&argv[1]).ok_or(WireError::NotInteger)?;
-    let wanted = usize::try_from(wanted.max(0)).unwrap_or(usize::MAX);
-    match parse_i64(&argv[2]) {
+    let replicas = parse_i64(&argv[1]).ok_or(WireError::NotInteger)?;
+    let replicas = usize::try_from(replicas.max(0)).unwrap_or(usize::MAX);
+    Ok(After::Wait(Waiting { replicas, longest: timeout(&argv[2])?, local: None }))
+}
+
+/// WAITAOF numlocal numreplicas timeout
+pub(super) fn wait_aof(argv: Argv<'_>) -> Result<After, WireError> {
+    let local = match parse_i64(&argv[1]) {
+        Some(local @ (0 | 1)) => local == 1,
+        _ => {
+            return Err(WireError::Static("ERR value is out of range, value must between 0 and 1"));
+        }
+    };
+    let replicas = parse_i64(&argv[2]).and_then(|n| usize::try_from(n).ok());
+    let replicas = replicas.ok_or(WireError::MustBePositive)?;
+    Ok(After::Wait(Waiting { replicas, longest: timeout(&argv[3])?, local: Some(local) }))
+}
+
+fn timeout(arg: &[u8]) -> Result<Duration, WireError> {
+    match parse_i64(arg) {
         None => Err(WireError::Static("ERR timeout is not an integer or out of range")),
         Some(..0) => Err(WireError::Static("ERR timeout is negative")),
-        Some(ms) => Ok(After::WaitForReplicas(wanted, Duration::from_millis(ms as u64))),
+        Some(ms) => Ok(Duration::from_millis(ms as u64)),
     }
 }

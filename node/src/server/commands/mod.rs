@@ -48,11 +48,21 @@ pub(super) enum After {
     Close,
     /// Goes on after a while.
     Sleep(Duration),
-    /// Answers with the number of replicas in step once there are so many, or after a while; 0: however
-    /// long it takes.
-    WaitForReplicas(usize, Duration),
+    /// Answers WAIT or WAITAOF.
+    Wait(Waiting),
     /// Changes what all replicas share. The reply stands if that succeeds.
     Change(SharedSettings),
+}
+
+/// What WAIT and WAITAOF wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Waiting {
+    /// So many replicas in step with all writes that were acknowledged here.
+    pub(super) replicas: usize,
+    /// At most so long; zero: however long it takes.
+    pub(super) longest: Duration,
+    /// WAITAOF: whether what this node wrote is to be on the medium too.
+    pub(super) local: Option<bool>,
 }
 
 /// Whether a command's reply depends neither on the writes before it nor on the protocol that one
@@ -139,6 +149,7 @@ fn run(
             w.ok();
         }
         Id::Wait => return admin::wait(argv),
+        Id::WaitAof => return admin::wait_aof(argv),
         Id::Role => replication::role(cx, w),
         Id::ReadOnly => replication::read_only(cx, true, w)?,
         Id::ReadWrite => replication::read_only(cx, false, w)?,

@@ -260,9 +260,10 @@ impl Connection {
             match commands::execute(&mut cx, spec, argv, &mut scratch.out) {
                 After::Change(changes) => self.change(scratch, from, &changes).await,
                 // As in Redis: nothing waits inside a transaction.
-                After::WaitForReplicas(..) => {
+                After::Wait(waiting) => {
                     let found = thread.shared.group.replicas_in_step();
-                    Writer::new(&mut scratch.out, self.session.proto).int(found as i64);
+                    let local = waiting.local.map(|_| !thread.shared.group.acknowledges_early());
+                    self.answer_waiting(local, found, &mut scratch.out);
                 }
                 then if after == After::Continue => after = then,
                 _ => {}

@@ -307,6 +307,11 @@ impl Log {
         Ok(())
     }
 
+    /// Whether appends are reported done before the medium has them, which it does within a second.
+    pub fn is_lazy(&self) -> bool {
+        self.inner.kind == LogKind::FileEverySec
+    }
+
     /// Whether appends are durable, in the sense of the log's kind, when they return.
     #[must_use]
     pub fn is_immediate(&self) -> bool {

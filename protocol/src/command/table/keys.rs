@@ -434,6 +434,22 @@ pub(super) const ROWS: &[Spec] = &[
             Arg::value("numreplicas", ArgType::Integer),
             Arg::value("timeout", ArgType::Integer),
         ]),
+    Spec::new(Id::WaitAof, "waitaof", 4, Place::Server)
+        .flags(Flags::NOSCRIPT)
+        .acl(Categories::CONNECTION)
+        .tips(&["request_policy:all_shards", "response_policy:agg_min"])
+        .reply(Reply::Array)
+        .docs(Group::Generic, "7.2.0")
+        .summary(
+            "Blocks until all of the preceding write commands sent by the connection are \
+            written to the append-only file of the master and/or replicas.",
+        )
+        .complexity("O(1)")
+        .args(&[
+            Arg::value("numlocal", ArgType::Integer),
+            Arg::value("numreplicas", ArgType::Integer),
+            Arg::value("timeout", ArgType::Integer),
+        ]),
     Spec::new(Id::Sort, "sort", -2, Place::Write)
         .flags(Flags::DENYOOM.or(Flags::MOVABLEKEYS))
         .acl(
