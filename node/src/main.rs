@@ -15,6 +15,7 @@ fn main() -> ExitCode {
         Ok(Invocation::Check(args)) => return looked(tools::check(&args)),
         Ok(Invocation::Inspect(args)) => return looked(tools::inspect(&args)),
         Ok(Invocation::Health(args)) => tools::health(&args),
+        Ok(Invocation::Dev(args)) => tools::dev(&args),
         Err(CommandLineError::Usage(usage)) => usage.exit(),
         Err(CommandLineError::Config(error)) => Err(error.to_string()),
     };

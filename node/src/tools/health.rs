@@ -17,7 +17,8 @@ const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 /// When it does not, or asks for another password.
 pub fn health(args: &HealthArgs) -> Result<(), String> {
     let place = format!("{}:{}", args.host, args.port);
-    let reply = ask(&place, &args.password).map_err(|error| format!("{place}: {error}"))?;
+    let reply = ask(&place, &args.password, &[b"PING"]);
+    let reply = reply.map_err(|error| format!("{place}: {error}"))?;
     let last = reply.trim_end().rsplit("\r\n").next().unwrap_or_default();
     if last == "+PONG" {
         return Ok(());
@@ -25,7 +26,8 @@ pub fn health(args: &HealthArgs) -> Result<(), String> {
     Err(format!("{place} answers {}", last.trim_start_matches('-')))
 }
 
-fn ask(place: &str, password: &str) -> io::Result<String> {
+/// Sends a command to the node at `place`; what it answers, the replies of AUTH before that.
+pub(super) fn ask(place: &str, password: &str, command: &[&[u8]]) -> io::Result<String> {
     let address = place.to_socket_addrs()?.next();
     let address = address.ok_or_else(|| io::Error::other("the name has no address"))?;
     let mut stream = TcpStream::connect_timeout(&address, HEALTH_TIMEOUT)?;
@@ -35,7 +37,7 @@ fn ask(place: &str, password: &str) -> io::Result<String> {
     if !password.is_empty() {
         push_request(&mut request, [&b"AUTH"[..], password.as_bytes()].into_iter());
     }
-    push_request(&mut request, [&b"PING"[..]].into_iter());
+    push_request(&mut request, command.iter().copied());
     stream.write_all(&request)?;
     stream.shutdown(std::net::Shutdown::Write)?;
     let mut reply = String::new();

@@ -1,12 +1,14 @@
 //! The commands beside `server`: `check` verifies a stopped node's pool and log, `inspect` shows what
-//! they are made of, `health` asks a running node.
+//! they are made of, `health` asks a running node, `dev` runs a cluster on this machine.
 
 mod check;
+mod dev;
 mod health;
 mod inspect;
 mod place;
 
 pub use check::check;
+pub use dev::dev;
 pub use health::health;
 pub use inspect::inspect;
 

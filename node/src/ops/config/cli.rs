@@ -21,6 +21,8 @@ pub enum Invocation {
     Inspect(InspectArgs),
     /// Ask a running node whether it answers.
     Health(HealthArgs),
+    /// Run a cluster on this machine.
+    Dev(DevArgs),
 }
 
 /// Arguments of `cairn check`.
@@ -54,6 +56,19 @@ pub struct HealthArgs {
     pub password: String,
 }
 
+/// Arguments of `cairn dev`.
+#[derive(Debug)]
+pub struct DevArgs {
+    /// How many nodes.
+    pub nodes: u16,
+    /// The first node's port; the others have those after it.
+    pub port: u16,
+    /// Where their data lie, a directory each.
+    pub dir: PathBuf,
+    /// What each may take, as `--memory` says it.
+    pub memory: String,
+}
+
 /// Why the command line yields no [`Invocation`].
 #[derive(Debug)]
 pub enum CommandLineError {
@@ -79,6 +94,7 @@ Examples:
   cairn check --dir ./cairn-data --deep       verify a stopped node's pool, every checksum
   cairn inspect --dir ./cairn-data            what a pool and a log are made of
   cairn health --port 6379                    exit code 0 when the node answers PING
+  cairn dev --nodes 3                         a cluster on this machine, until Ctrl-C
 
 Signals: SIGTERM and SIGINT finish what was accepted, commit, and exit with 0.";
 
@@ -96,6 +112,7 @@ pub fn parse_command_line(
         Some(("check", sub)) => Ok(Invocation::Check(check_args(sub))),
         Some(("inspect", sub)) => Ok(Invocation::Inspect(inspect_args(sub))),
         Some(("health", sub)) => Ok(Invocation::Health(health_args(sub))),
+        Some(("dev", sub)) => Ok(Invocation::Dev(dev_args(sub))),
         Some((_, sub)) => server_settings(sub),
         None => server_settings(&matches),
     }
@@ -144,6 +161,15 @@ fn health_args(matches: &ArgMatches) -> HealthArgs {
     }
 }
 
+fn dev_args(matches: &ArgMatches) -> DevArgs {
+    DevArgs {
+        nodes: matches.get_one::<u16>("nodes").copied().unwrap_or_default(),
+        port: matches.get_one::<u16>("port").copied().unwrap_or_default(),
+        dir: matches.get_one::<PathBuf>("dir").cloned().unwrap_or_default(),
+        memory: matches.get_one::<String>("memory").cloned().unwrap_or_default(),
+    }
+}
+
 fn command() -> Command {
     Command::new("cairn")
         .version(env!("CARGO_PKG_VERSION"))
@@ -160,6 +186,7 @@ fn command() -> Command {
         .subcommand(check_command())
         .subcommand(inspect_command())
         .subcommand(health_command())
+        .subcommand(dev_command())
 }
 
 fn check_command() -> Command {
@@ -217,6 +244,43 @@ fn health_command() -> Command {
                 .env("CAIRN_REQUIREPASS")
                 .hide_env_values(true)
                 .help("Its password, if it asks for one"),
+        )
+}
+
+fn dev_command() -> Command {
+    let port = value_parser!(u16);
+    Command::new("dev")
+        .about(
+            "Run a cluster on this machine until Ctrl-C: for trying out, not for keeping data safe",
+        )
+        .arg(
+            Arg::new("nodes")
+                .long("nodes")
+                .default_value("3")
+                .value_parser(value_parser!(u16).range(1..=7))
+                .help("How many nodes"),
+        )
+        .arg(
+            Arg::new("port")
+                .long("port")
+                .default_value("6379")
+                .value_parser(port)
+                .help("The first node's port; the others have those after it, peers 10000 above"),
+        )
+        .arg(
+            Arg::new("dir")
+                .long("dir")
+                .value_name("PATH")
+                .default_value("./cairn-dev")
+                .value_parser(value_parser!(PathBuf))
+                .help("Where their data, logs and secret lie; a later start goes on with them"),
+        )
+        .arg(
+            Arg::new("memory")
+                .long("memory")
+                .value_name("BYTES")
+                .default_value("1gb")
+                .help("What each of them may take"),
         )
 }
 

@@ -10,9 +10,9 @@ mod options;
 mod settings;
 
 pub use cli::{
-    CheckArgs, CommandLineError, HealthArgs, InspectArgs, Invocation, parse_command_line,
+    CheckArgs, CommandLineError, DevArgs, HealthArgs, InspectArgs, Invocation, parse_command_line,
 };
 pub use live::{Config, SetError};
 pub use load::ConfigError;
 pub use options::{Change, Group, OPTIONS, OptionRow};
-pub use settings::{Durability, MEMORY_MIN, OutputLimit, Settings};
+pub use settings::{Durability, MEMORY_MIN, OutputLimit, Reads, Settings};
