@@ -65,6 +65,11 @@ impl Cluster {
             self.options.iter().map(|options| options.clone().set(name, value)).collect();
     }
 
+    /// One more option for one node.
+    pub fn set_for(&mut self, at: usize, name: &str, value: &str) {
+        self.options[at] = self.options[at].clone().set(name, value);
+    }
+
     /// Removes what a node that is down has, as a new disk would.
     pub fn wipe(&mut self, at: usize) {
         assert!(self.nodes[at].is_none(), "node {at} is up");

@@ -25,6 +25,10 @@ const ROUND: Duration = Duration::from_millis(200);
 /// How long one answer may take.
 const ANSWER: Duration = Duration::from_millis(1500);
 
+/// Why a node that comes back under its id without what it had is not taken in.
+const LOST: &str = "a member of the cluster has the id of this node's certificate, and what it had is \
+                    not in --dir: restore that, or have a certificate with another id issued";
+
 /// What a node says of itself.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -191,6 +195,7 @@ impl Birth {
                     return file.keep(identity);
                 }
                 Some(Joined::Elsewhere { leader: Some(leader) }) => address = leader.address,
+                Some(Joined::Lost) => return Err(LOST.to_owned()),
                 _ => return Ok(()),
             }
         }
@@ -202,6 +207,7 @@ impl Birth {
             member: self.me(),
             capacity_bytes: self.plan.capacity_bytes,
             zone: String::new(),
+            kept: !self.identity().cluster.is_none(),
         };
         match transport.ask_address(address, Request::Join(join), ANSWER).await {
             Ok((_, Reply::Join(joined))) => Some(joined),
@@ -259,7 +265,10 @@ impl Birth {
                     left.swap_remove(at);
                 }
             }
-            if left.is_empty() && is_member() {
+            if is_member() && !self.identity().has_voted {
+                self.keep_that_it_votes();
+            }
+            if left.is_empty() && self.identity().has_voted {
                 return;
             }
             if !is_member() && identity.first.is_empty() {
@@ -268,6 +277,14 @@ impl Birth {
                 }
             }
             tokio::time::sleep(ROUND * 5).await;
+        }
+    }
+
+    fn keep_that_it_votes(&self) {
+        let mut file = self.file.lock();
+        let identity = Identity { has_voted: true, ..file.identity.clone() };
+        if let Err(error) = file.keep(identity) {
+            tracing::warn!("{error}; it is tried again");
         }
     }
 

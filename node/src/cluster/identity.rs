@@ -26,6 +26,9 @@ pub struct Identity {
     pub cluster: ClusterId,
     /// The first members of its cluster, if it was one of them.
     pub first: Vec<Member>,
+    /// It has been a voter: others may count on what it has promised, and it must not come back
+    /// without that.
+    pub has_voted: bool,
 }
 
 /// The identity of one node, and its file.
@@ -58,19 +61,20 @@ impl IdentityFile {
         Ok(Some(IdentityFile { path, identity }))
     }
 
-    /// The identity kept in `dir`, drawn and kept now if there is none.
+    /// The identity kept in `dir`; if there is none it is that of `given`, or drawn, and kept now.
     ///
     /// # Errors
     /// As [`IdentityFile::find`], or the file cannot be written.
-    pub fn find_or_draw(dir: &Path) -> Result<IdentityFile, String> {
+    pub fn find_or_draw(dir: &Path, given: Option<NodeId>) -> Result<IdentityFile, String> {
         if let Some(found) = IdentityFile::find(dir)? {
             return Ok(found);
         }
         let identity = Identity {
             // 0 stands for none, and other programs read numbers as signed.
-            node: NodeId(entropy::random_u64() >> 1 | 1),
+            node: given.unwrap_or_else(|| NodeId(entropy::random_u64() >> 1 | 1)),
             cluster: ClusterId::NONE,
             first: Vec::new(),
+            has_voted: false,
         };
         let mut file = IdentityFile { path: dir.join(FILE), identity: identity.clone() };
         file.keep(identity)?;
@@ -105,6 +109,7 @@ fn show(identity: &Identity) -> String {
         "node": identity.node.0,
         "cluster": identity.cluster.to_string(),
         "first_members": identity.first.iter().map(member).collect::<Vec<_>>(),
+        "has_voted": identity.has_voted,
     });
     format!("{text:#}\n")
 }
@@ -121,6 +126,7 @@ fn parse(text: &str) -> Option<Identity> {
         node: NodeId(value.get("node")?.as_u64().filter(|node| *node != 0)?),
         cluster: parse_cluster(value.get("cluster")?.as_str()?)?,
         first: first.collect::<Option<_>>()?,
+        has_voted: value.get("has_voted").and_then(Value::as_bool).unwrap_or(false),
     })
 }
 
@@ -142,13 +148,13 @@ mod tests {
     #[test]
     fn an_identity_is_drawn_once_and_kept() {
         let dir = tempfile::tempdir().expect("a directory");
-        let mut file = IdentityFile::find_or_draw(dir.path()).expect("drawn");
+        let mut file = IdentityFile::find_or_draw(dir.path(), None).expect("drawn");
         assert!(file.identity.cluster.is_none() && file.identity.node.0 != 0);
-        let again = IdentityFile::find_or_draw(dir.path()).expect("found");
+        let again = IdentityFile::find_or_draw(dir.path(), Some(NodeId(7))).expect("found");
         assert_eq!(again.identity, file.identity);
         let member = Member { node: NodeId(u64::MAX >> 1), address: "a.b:16379".into() };
-        let born =
-            Identity { cluster: ClusterId([0xa5; 16]), first: vec![member], ..again.identity };
+        let (cluster, first) = (ClusterId([0xa5; 16]), vec![member]);
+        let born = Identity { cluster, first, has_voted: true, ..again.identity };
         file.keep(born.clone()).expect("kept");
         assert_eq!(IdentityFile::find(dir.path()).expect("read").expect("there").identity, born);
     }
@@ -159,7 +165,7 @@ mod tests {
         for text in ["", "{}", "{\"version\":2,\"node\":1,\"cluster\":\"00\",\"first_members\":[]}"]
         {
             fs::write(dir.path().join(FILE), text).expect("written");
-            assert!(IdentityFile::find_or_draw(dir.path()).is_err(), "{text}");
+            assert!(IdentityFile::find_or_draw(dir.path(), None).is_err(), "{text}");
         }
     }
 }

@@ -12,7 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
-use cairn_protocol::ids::ClusterId;
+use cairn_protocol::ids::{ClusterId, NodeId};
 
 use crate::ops::config::{Reads, Settings};
 use crate::ops::metrics::Shard as Stats;
@@ -20,7 +20,7 @@ use crate::raft::recover::{POOL_FILE, boot_id};
 use crate::raft::{Group, Standing};
 use crate::transport::SharedTransport;
 use crate::transport::quic::{Limits, Options, QuicTransport};
-use crate::transport::tls::Identity as TlsIdentity;
+use crate::transport::tls::{self, Identity as TlsIdentity};
 use birth::{Birth, Plan};
 use identity::IdentityFile;
 use service::Service;
@@ -54,23 +54,18 @@ impl Peers {
         if found.is_none() && settings.join.is_empty() {
             return Ok(None);
         }
+        let proof = Proof::of(settings)?;
         let file = match found {
             Some(file) => file,
-            None => draw(dir)?,
+            None => draw(dir, proof.node()?)?,
         };
-        if settings.cluster_secret.is_empty() {
-            return Err("a node of a cluster needs the secret that its nodes share: set \
-                        CAIRN_CLUSTER_SECRET to what `openssl rand -hex 32` printed once, the same \
-                        for every node"
-                .to_owned());
-        }
+        let identity = file.identity.clone();
         let (listen, advertise) = addresses(settings)?;
-        let identity = TlsIdentity::from_secrets(file.identity.node, &settings.cluster_secret);
         let options = Options {
-            identity: identity.map_err(|error| error.to_string())?,
+            identity: proof.identity(identity.node)?,
             listen,
             advertise: advertise.clone(),
-            cluster: file.identity.cluster,
+            cluster: identity.cluster,
             boot_id: boot_id(),
             limits: Limits::default(),
         };
@@ -93,12 +88,13 @@ impl Peers {
 
     /// With whom its group agrees.
     pub fn standing(&self) -> Standing {
-        let first = self.birth.identity().first;
-        let first = first.into_iter().map(|member| (member.node, member.address)).collect();
+        let identity = self.birth.identity();
+        let first = identity.first.into_iter().map(|member| (member.node, member.address));
         let transport = Arc::clone(&self.transport);
         Standing::Member {
             transport,
-            first: Some(first).filter(|first: &Vec<_>| !first.is_empty()),
+            first: Some(first.collect()).filter(|first: &Vec<_>| !first.is_empty()),
+            has_voted: identity.has_voted,
             keep_bytes: self.keep_bytes,
             reads: self.reads,
         }
@@ -134,8 +130,54 @@ impl Peers {
     }
 }
 
+/// What a node proves itself with to its peers, as the options say it.
+enum Proof<'a> {
+    Secret(&'a str),
+    Files { ca: &'a Path, certificate: &'a Path, key: &'a Path },
+}
+
+impl<'a> Proof<'a> {
+    fn of(settings: &'a Settings) -> Result<Proof<'a>, String> {
+        let files = (&settings.peer_ca, &settings.peer_cert, &settings.peer_key);
+        match (settings.cluster_secret.as_str(), files) {
+            ("", (Some(ca), Some(certificate), Some(key))) => {
+                Ok(Proof::Files { ca, certificate, key })
+            }
+            ("", (None, None, None)) => {
+                Err("a node of a cluster needs the secret that its nodes share: set \
+                 CAIRN_CLUSTER_SECRET to what `openssl rand -hex 32` printed once, the same for \
+                 every node"
+                    .to_owned())
+            }
+            (secret, (None, None, None)) => Ok(Proof::Secret(secret)),
+            ("", _) => Err("--peer-ca, --peer-cert and --peer-key are given together".to_owned()),
+            _ => Err("either a cluster secret is given or certificates are, not both".to_owned()),
+        }
+    }
+
+    /// Whom a certificate names; None where the id is to be drawn.
+    fn node(&self) -> Result<Option<NodeId>, String> {
+        match self {
+            Proof::Secret(_) => Ok(None),
+            Proof::Files { certificate, .. } => {
+                tls::node_in(certificate).map(Some).map_err(|error| error.to_string())
+            }
+        }
+    }
+
+    fn identity(&self, node: NodeId) -> Result<TlsIdentity, String> {
+        let identity = match self {
+            Proof::Secret(secret) => TlsIdentity::from_secrets(node, secret),
+            Proof::Files { ca, certificate, key } => {
+                TlsIdentity::from_files(node, ca, certificate, key)
+            }
+        };
+        identity.map_err(|error| error.to_string())
+    }
+}
+
 /// A new identity, unless somebody else's data lies there.
-fn draw(dir: &Path) -> Result<IdentityFile, String> {
+fn draw(dir: &Path, given: Option<NodeId>) -> Result<IdentityFile, String> {
     let pool = dir.join(POOL_FILE);
     if pool.exists() {
         return Err(format!(
@@ -144,7 +186,7 @@ fn draw(dir: &Path) -> Result<IdentityFile, String> {
             pool.display()
         ));
     }
-    IdentityFile::find_or_draw(dir)
+    IdentityFile::find_or_draw(dir, given)
 }
 
 /// Where to listen, and what to tell the peers.

@@ -39,25 +39,31 @@ impl Service {
         })
     }
 
-    fn join(&self, join: &Join) -> Result<Joined, Refused> {
+    fn join(&self, join: &Join) -> Joined {
         let Some(group) = self.group.get() else {
-            return Ok(Joined::Elsewhere { leader: None });
+            return Joined::Elsewhere { leader: None };
         };
         let members = group.members();
         match group.role() {
             Role::Leader => {
-                group.admit(join.member.node, &join.member.address);
+                let is_known = members.iter().any(|member| member.node == join.member.node);
+                if !join.kept && is_known {
+                    return Joined::Lost;
+                }
+                if join.kept {
+                    group.admit(join.member.node, &join.member.address);
+                }
                 let members = members
                     .into_iter()
                     .map(|member| Member { node: member.node, address: member.address })
                     .collect();
-                Ok(Joined::Accepted { cluster: self.birth.identity().cluster, members })
+                Joined::Accepted { cluster: self.birth.identity().cluster, members }
             }
             Role::Follower(leader) => {
                 let leader = members.into_iter().find(|member| Some(member.node) == leader);
                 let leader =
                     leader.map(|member| Member { node: member.node, address: member.address });
-                Ok(Joined::Elsewhere { leader })
+                Joined::Elsewhere { leader }
             }
         }
     }
@@ -81,7 +87,7 @@ impl Handler for Service {
                 let founded = founded.map_err(|error| refused(RefusedCode::Failed, error));
                 ready(founded.map(Reply::Found))
             }
-            Request::Join(join) => ready(self.join(&join).map(Reply::Join)),
+            Request::Join(join) => ready(Ok(Reply::Join(self.join(&join)))),
             Request::Forward(forward) => match self.group(shard) {
                 Ok(group) => {
                     let served = Arc::clone(group).serve(from, forward, Arc::clone(&self.stats));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cairn_protocol::ids::NodeId;
 use openraft::async_runtime::WatchReceiver;
-use openraft::{BasicNode, Config, SnapshotPolicy};
+use openraft::{BasicNode, ChangeMembers, Config, SnapshotPolicy};
 
 use super::log_store::LogStore;
 use super::network::Network;
@@ -97,6 +97,23 @@ pub async fn admit(
     voters.insert(node);
     let changed = raft.change_membership(voters, false).await;
     changed.map(drop).map_err(|error| text(&error))
+}
+
+/// Takes `node` out, voter or learner.
+///
+/// # Errors
+/// This node does not lead, or no majority agreed.
+pub async fn remove(raft: &Raft, node: NodeId) -> Result<(), String> {
+    let membership = raft.metrics().borrow_watched().membership_config.membership().clone();
+    let voters: BTreeSet<NodeId> = membership.voter_ids().filter(|voter| *voter != node).collect();
+    let changed = match membership.voter_ids().any(|voter| voter == node) {
+        true => raft.change_membership(voters, false).await,
+        false => {
+            let gone = ChangeMembers::RemoveNodes(BTreeSet::from([node]));
+            raft.change_membership(gone, false).await
+        }
+    };
+    changed.map(drop).map_err(|error| error.to_string())
 }
 
 /// Has the only voter of a group lead it, without waiting for a time-out, and apply what its log

@@ -51,6 +51,7 @@ use super::state_machine::{GroupSnapshot, StateMachine};
 use super::transfer::Arriving;
 use super::types::{Metrics, RaftVote, TypeConfig};
 use super::view::{Lease, View};
+use super::vote::{self, Vote};
 use crate::ops::config::Reads;
 use crate::ops::entropy::Seeds;
 use crate::ops::metrics::Shard as Stats;
@@ -82,6 +83,8 @@ pub enum Standing {
         transport: SharedTransport,
         /// The first members of a group that is being born.
         first: Option<Vec<(NodeId, String)>>,
+        /// It has been a voter before: what it then promised must still be here.
+        has_voted: bool,
         /// Bytes of entries that its log keeps for members that were away; one that was away for
         /// longer gets the whole pool.
         keep_bytes: u64,
@@ -189,7 +192,7 @@ impl Group {
     /// the thread that commits. Alone it leads when this returns, and has applied what its log holds.
     ///
     /// # Errors
-    /// It could not start, or not elect itself.
+    /// It could not start, or not elect itself; or a member has lost what it promised.
     pub fn start(
         parts: Parts,
         standing: Standing,
@@ -198,7 +201,12 @@ impl Group {
     ) -> Result<Arc<Group>, String> {
         let Parts { shard, node, boot_id, engine, log } = parts;
         let is_new = log.vote(shard).is_none() && engine.store().membership().is_empty();
-        let has_voted = log.vote(shard).is_some();
+        let vote = log.vote(shard);
+        if let Standing::Member { has_voted, .. } = &standing {
+            let vote = vote.as_deref().and_then(Vote::decode);
+            vote::check_kept(*has_voted && is_new, vote, boot_id, log.is_lazy())?;
+        }
+        let has_voted = vote.is_some();
         let group = Group::new(shard, engine, Arc::clone(&log), stats, on_stop);
         group.hear_the_bell();
         let weak = Arc::downgrade(&group);
@@ -218,7 +226,7 @@ impl Group {
         group.executor.block_on(async {
             let (transport, first) = match standing {
                 Standing::Alone => (None, None),
-                Standing::Member { transport, first, keep_bytes, reads } => {
+                Standing::Member { transport, first, keep_bytes, reads, .. } => {
                     group.keep_bytes.store(keep_bytes, Ordering::Relaxed);
                     group.view.allow_lease(reads == Reads::Lease);
                     (Some(transport), first)

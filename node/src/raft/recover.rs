@@ -217,16 +217,24 @@ fn check_pair(
         }
         Pairing::LogTooShort { last } => last,
     };
-    let is_lost = options.durability == Durability::EverySec && !recovered.created;
+    let alone = options.member.is_none();
+    let is_lost = alone && options.durability == Durability::EverySec && !recovered.created;
     if is_lost || install::has_brought(&options.dir.join(POOL_FILE), opened.applied) {
         // The page cache took the log's end with it, not what the pool had synced; or the pool is a
         // peer's, and the log has yet to go on behind it.
         return log.purge(SHARD, LogId::new(term, applied)).map_err(|error| error.to_string());
     }
+    let remedy = match alone {
+        true => {
+            "restore both from one backup, or start with --durability everysec once to give up \
+             what the log held"
+        }
+        // What it promised the others was in there.
+        false => "start with an empty --dir, and it joins again as a new member",
+    };
     Err(format!(
         "the log {dir}/log ends at entry {last}, the pool {dir}/{POOL_FILE} holds entries up to \
-         {applied}: the log was removed or is another's; restore both from one backup, or start \
-         with --durability everysec once to give up what the log held"
+         {applied}: the log was removed or is another's; {remedy}"
     ))
 }
 

@@ -57,6 +57,38 @@ impl Vote {
     }
 }
 
+/// Whether a member of a group still has what it promised the others: entries that it said were
+/// durable, votes that it gave. It must not come back under its id without them: a majority could
+/// then be one that never was. `is_empty`: it was a voter and nothing lies here. `is_lazy`: entries
+/// were called durable before the medium had them, so that they are gone if the machine went down.
+///
+/// # Errors
+/// What it has lost, and what to do.
+pub fn check_kept(
+    is_empty: bool,
+    vote: Option<Vote>,
+    boot_id: [u8; 16],
+    is_lazy: bool,
+) -> Result<(), String> {
+    const REJOIN: &str = "let it join again as a new member: start it with an empty --dir (move what \
+                          lies there aside first)";
+    if is_empty {
+        return Err(format!(
+            "this node was a voter of its cluster, and its pool and log are gone: {REJOIN}"
+        ));
+    }
+    let was = vote.map_or(boot_id, |vote| vote.boot_id);
+    if is_lazy && was != boot_id && was != [0; 16] && boot_id != [0; 16] {
+        return Err(format!(
+            "the machine was started anew since this member last ran, with --durability everysec: \
+             the last second of what it acknowledged may be gone. {REJOIN}. Only if a majority of \
+             the members went down with it, and none has more: start them once with --durability \
+             always, which takes what is there for all there was"
+        ));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,5 +106,23 @@ mod tests {
         assert_eq!(Vote::decode(&bytes), Some(Vote { committed: false, ..vote }));
         bytes[0] = 2;
         assert_eq!(Vote::decode(&bytes), None);
+    }
+
+    #[test]
+    fn who_has_lost_what_it_promised_does_not_come_back() {
+        let vote = |boot| Vote { term: Term(7), node: NodeId(1), committed: true, boot_id: boot };
+        let kept = |vote, boot, is_lazy| check_kept(false, vote, boot, is_lazy);
+        assert!(check_kept(true, None, [1; 16], false).is_err());
+        let reason = kept(Some(vote([2; 16])), [1; 16], true).expect_err("rebooted");
+        assert!(reason.contains("--durability always"), "{reason}");
+        for (vote, boot, is_lazy) in [
+            (None, [1; 16], true),
+            (Some(vote([1; 16])), [1; 16], true),
+            (Some(vote([2; 16])), [1; 16], false),
+            (Some(vote([0; 16])), [1; 16], true),
+            (Some(vote([2; 16])), [0; 16], true),
+        ] {
+            assert_eq!(kept(vote, boot, is_lazy), Ok(()), "{vote:?} {boot:?} {is_lazy}");
+        }
     }
 }

@@ -551,6 +551,15 @@ impl Connection {
                 self.wait_for_replicas(waiting, &mut scratch.out).await;
                 Ok(())
             }
+            After::Remove(node) => {
+                let removed = self.thread.shared.group.remove(node).await;
+                let mut w = Writer::new(&mut scratch.out, self.session.proto);
+                match removed {
+                    Ok(()) => w.ok(),
+                    Err(why) => w.error_text(&format!("ERR {why}")),
+                }
+                Ok(())
+            }
             After::Change(changes) => {
                 self.change(scratch, from, &changes).await;
                 Ok(())

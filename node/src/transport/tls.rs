@@ -237,6 +237,16 @@ pub fn name_of(node: NodeId) -> String {
 /// The name to ask for where the node is not known yet.
 pub(super) const NAME_OF_ANY: &str = "any-node.cairn";
 
+/// Whom the certificate in a PEM file names.
+///
+/// # Errors
+/// [`IdentityError::File`], [`IdentityError::Name`].
+pub fn node_in(certificate: &Path) -> Result<NodeId, IdentityError> {
+    let chain = certificates_in(certificate)?;
+    let wanted = || "node-N.cairn, with a number N that no other node has or had".to_owned();
+    node_of(&chain[0]).ok_or_else(|| IdentityError::Name { wanted: wanted() })
+}
+
 /// Whom a certificate names: exactly one node, or None.
 pub(super) fn node_of(certificate: &CertificateDer<'_>) -> Option<NodeId> {
     let certificate = webpki::EndEntityCert::try_from(certificate).ok()?;
@@ -246,7 +256,7 @@ pub(super) fn node_of(certificate: &CertificateDer<'_>) -> Option<NodeId> {
 
 fn parse_name(name: &str) -> Option<NodeId> {
     let number = name.strip_prefix("node-")?.strip_suffix(".cairn")?;
-    let node = NodeId(number.parse().ok()?);
+    let node = NodeId(number.parse().ok().filter(|number| *number != 0)?);
     // One spelling for each node: no sign, no leading zeros.
     (name_of(node) == name).then_some(node)
 }

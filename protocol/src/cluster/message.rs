@@ -122,6 +122,9 @@ pub struct Join {
     pub capacity_bytes: u64,
     /// Where it stands, for placement; may be empty.
     pub zone: String,
+    /// Whether it has kept that it belongs to the cluster: only then is it taken in. A node that has
+    /// not, and whose id is a member's, has lost what that member had.
+    pub kept: bool,
 }
 
 /// What becomes of a request to join.
@@ -139,6 +142,8 @@ pub enum Joined {
         /// The leader, if one is known.
         leader: Option<Member>,
     },
+    /// Refused: a member has that id, and who asks has lost what that one had.
+    Lost,
 }
 
 /// One group's part of a heartbeat: what an append without entries says.

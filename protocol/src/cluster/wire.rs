@@ -487,7 +487,7 @@ record! {
     Introduce { member, expect, shards, cluster, met }
     Found { cluster, shards, members }
     Founded { cluster }
-    Join { member, capacity_bytes, zone }
+    Join { member, capacity_bytes, zone, kept }
     Beat { shard, vote, prev, commit }
     Heartbeat { sequence, now_ms, groups }
     BeatAnswer { shard, outcome }
@@ -506,7 +506,7 @@ record! {
 
 choice! {
     EntryKind { 0 => Blank, 1 => Operations, 2 => Membership, }
-    Joined { 0 => Accepted { cluster, members }, 1 => Elsewhere { leader }, }
+    Joined { 0 => Accepted { cluster, members }, 1 => Elsewhere { leader }, 2 => Lost, }
     AppendReply { 0 => Success, 1 => Partial(last), 2 => Conflict, 3 => HigherVote(vote), }
     TransferReply {
         0 => Accepted,

@@ -435,6 +435,8 @@ command_ids! {
     RaftStatus = 711,
     /// `CAIRN.RAFT HELP`
     RaftHelp = 712,
+    /// `CAIRN.RAFT REMOVE`
+    RaftRemove = 713,
 
     /// A piece of a large argument, kept until the operation that names it: id, offset, bytes
     InternalStage = 65280,

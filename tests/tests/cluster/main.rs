@@ -4,6 +4,7 @@
 //! `CAIRN_ROUNDS=n` kills so many times.
 
 mod dev;
+mod identity;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -84,6 +84,7 @@ impl MemberNode {
         let standing = Standing::Member {
             transport: shared,
             first,
+            has_voted: false,
             keep_bytes: 128 << 20,
             reads: Reads::Lease,
         };

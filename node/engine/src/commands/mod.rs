@@ -209,6 +209,7 @@ pub(crate) fn handler(command: CommandId) -> Handler {
         | Id::Raft
         | Id::RaftStatus
         | Id::RaftHelp
+        | Id::RaftRemove
         | Id::Role
         | Id::ReadOnly
         | Id::ReadWrite

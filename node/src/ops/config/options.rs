@@ -1,7 +1,7 @@
 //! THE table of options.
 
 use std::net::{IpAddr, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use cairn_engine::EvictionPolicy;
 
@@ -114,10 +114,10 @@ pub static OPTIONS: &[OptionRow] = &[
         change: Change::AtStart,
         several: false,
         set: |s, text| {
-            s.pool = Some(PathBuf::from(text)).filter(|path| !path.as_os_str().is_empty());
+            s.pool = path_or_none(text);
             Ok(())
         },
-        get: |s| s.pool.as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
+        get: |s| path_text(s.pool.as_deref()),
     },
     OptionRow {
         name: "memory",
@@ -481,6 +481,54 @@ pub static OPTIONS: &[OptionRow] = &[
         get: |s| if s.cluster_secret.is_empty() { "" } else { "(hidden)" }.into(),
     },
     OptionRow {
+        name: "peer-ca",
+        config_name: "peer-ca",
+        group: Group::Cluster,
+        value_name: "FILE",
+        default: "",
+        help: "PEM file with the authorities whose certificates peers may have, instead of a cluster \
+               secret; with --peer-cert and --peer-key",
+        change: Change::AtStart,
+        several: false,
+        set: |s, text| {
+            s.peer_ca = path_or_none(text);
+            Ok(())
+        },
+        get: |s| path_text(s.peer_ca.as_deref()),
+    },
+    OptionRow {
+        name: "peer-cert",
+        config_name: "peer-cert",
+        group: Group::Cluster,
+        value_name: "FILE",
+        default: "",
+        help: "PEM file with this node's certificate for peers, for both sides of TLS, and what leads \
+               to an authority. Its one DNS name node-N.cairn is the node's id: a number that no \
+               other node has or had",
+        change: Change::AtStart,
+        several: false,
+        set: |s, text| {
+            s.peer_cert = path_or_none(text);
+            Ok(())
+        },
+        get: |s| path_text(s.peer_cert.as_deref()),
+    },
+    OptionRow {
+        name: "peer-key",
+        config_name: "peer-key",
+        group: Group::Cluster,
+        value_name: "FILE",
+        default: "",
+        help: "PEM file with the key of --peer-cert",
+        change: Change::AtStart,
+        several: false,
+        set: |s, text| {
+            s.peer_key = path_or_none(text);
+            Ok(())
+        },
+        get: |s| path_text(s.peer_key.as_deref()),
+    },
+    OptionRow {
         name: "requirepass",
         config_name: "requirepass",
         group: Group::Security,
@@ -652,6 +700,14 @@ fn at_least(bytes: u64, low: u64) -> Result<u64, String> {
         return Ok(bytes);
     }
     Err(format!("argument must be between {low} and {} inclusive", i64::MAX))
+}
+
+fn path_or_none(text: &str) -> Option<PathBuf> {
+    Some(PathBuf::from(text)).filter(|path| !path.as_os_str().is_empty())
+}
+
+fn path_text(path: Option<&Path>) -> String {
+    path.map(|path| path.display().to_string()).unwrap_or_default()
 }
 
 fn yes_no(text: &str) -> Result<bool, String> {

@@ -169,6 +169,27 @@ impl Group {
         }));
     }
 
+    /// Takes a member out of the group for good, as the leader: it counts in no majority any more,
+    /// and comes back only as a node that joins.
+    ///
+    /// # Errors
+    /// Why not: this node does not lead, or there is no such member, or no other voter, or no
+    /// majority agreed.
+    pub async fn remove(self: &Arc<Self>, node: NodeId) -> Result<(), String> {
+        let members = self.members();
+        if !self.leads() {
+            return Err("only the leader can take a member out".to_owned());
+        }
+        if !members.iter().any(|member| member.node == node) {
+            return Err(format!("there is no member {node}"));
+        }
+        if !members.iter().any(|member| member.is_voter && member.node != node) {
+            return Err("the last voter cannot be taken out".to_owned());
+        }
+        let asked = self.ask(move |raft| async move { consensus::remove(&raft, node).await });
+        asked.await.unwrap_or_else(|| Err("the group has stopped".to_owned()))
+    }
+
     /// Hands leadership to the member that has most of the log, and waits a moment until it has it.
     /// Nothing to do for who does not lead or is alone.
     pub async fn hand_over(self: &Arc<Self>) {

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use cairn_protocol::WireError;
 use cairn_protocol::command::{CommandId, Spec, describe, help};
+use cairn_protocol::ids::NodeId;
 use cairn_protocol::resp::{Argv, Writer};
 
 use super::Shared;
@@ -50,6 +51,8 @@ pub(super) enum After {
     Sleep(Duration),
     /// Answers WAIT or WAITAOF.
     Wait(Waiting),
+    /// Takes a member out of the group, and answers how that went.
+    Remove(NodeId),
     /// Changes what all replicas share. The reply stands if that succeeds.
     Change(SharedSettings),
 }
@@ -154,6 +157,7 @@ fn run(
         Id::ReadOnly => replication::read_only(cx, true, w)?,
         Id::ReadWrite => replication::read_only(cx, false, w)?,
         Id::RaftStatus => replication::status(cx, w),
+        Id::RaftRemove => return replication::remove(cx, argv),
         Id::Debug => return debug::run(cx, argv, w),
         _ => match spec.parent {
             // Every container has a HELP, and no other row comes here.

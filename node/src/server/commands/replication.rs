@@ -1,11 +1,12 @@
-//! ROLE, READONLY, READWRITE and CAIRN.RAFT: how this node stands among its peers.
+//! ROLE, READONLY, READWRITE and CAIRN.RAFT: how this node stands among its peers, and who is one.
 
 use std::sync::atomic::Ordering;
 
 use cairn_protocol::WireError;
-use cairn_protocol::resp::Writer;
+use cairn_protocol::ids::NodeId;
+use cairn_protocol::resp::{Argv, Writer};
 
-use super::Context;
+use super::{After, Context};
 use crate::raft::{GroupMember, Role};
 use crate::server::info::client_address;
 
@@ -57,6 +58,27 @@ pub(super) fn read_only(
     cx.session.readonly = allowed;
     w.ok();
     Ok(())
+}
+
+/// CAIRN.RAFT REMOVE node
+pub(super) fn remove(cx: &mut Context<'_>, argv: Argv<'_>) -> Result<After, WireError> {
+    let group = &cx.shared.group;
+    let node = std::str::from_utf8(&argv[2]).ok().and_then(|text| text.parse().ok());
+    let node = NodeId(node.ok_or(WireError::NotInteger)?);
+    if let Role::Follower(leader) = group.role() {
+        let leader = group.members().into_iter().find(|member| Some(member.node) == leader);
+        let there = leader.map_or_else(
+            || "and none is known at the moment".to_owned(),
+            |leader| {
+                let (host, port) = client_address(&leader.address);
+                format!("ask {host}:{port}")
+            },
+        );
+        return Err(WireError::Custom(format!(
+            "ERR only the leader can take a member out: {there}"
+        )));
+    }
+    Ok(After::Remove(node))
 }
 
 /// CAIRN.RAFT STATUS

@@ -206,10 +206,12 @@ fn request() -> impl Strategy<Value = Request> {
         shards,
         members,
     });
-    let join = (member(), any::<u64>(), text()).prop_map(|(member, capacity_bytes, zone)| Join {
+    let join = (member(), any::<u64>(), text(), any::<bool>());
+    let join = join.prop_map(|(member, capacity_bytes, zone, kept)| Join {
         member,
         capacity_bytes,
         zone,
+        kept,
     });
     prop_oneof![
         hello().prop_map(Request::Hello),
@@ -407,7 +409,7 @@ fn what_is_too_long_is_refused_by_the_sender() {
     let error = encode_request(&STAMP, &over).expect_err("one byte too many");
     assert!(matches!(error, WireError::TooLong { part: "payload", .. }), "{error}");
     let member = Member { node: NodeId(1), address: "a".repeat(TEXT_BYTES_MAX + 1) };
-    let join = Request::Join(Join { member, capacity_bytes: 0, zone: String::new() });
+    let join = Request::Join(Join { member, capacity_bytes: 0, zone: String::new(), kept: false });
     assert!(encode_request(&STAMP, &join).is_err());
 }
 
@@ -491,6 +493,7 @@ fn sample_requests() -> Vec<(&'static str, Request)> {
                 member: sample_member(),
                 capacity_bytes: 1 << 30,
                 zone: "z".to_owned(),
+                kept: true,
             }),
         ),
         ("heartbeat", Request::Heartbeat(Heartbeat { sequence: 6, now_ms: 7, groups: vec![beat] })),
@@ -567,6 +570,7 @@ fn sample_replies() -> Vec<(&'static str, Reply)> {
             "join-accepted",
             Reply::Join(Joined::Accepted { cluster, members: vec![sample_member()] }),
         ),
+        ("join-lost", Reply::Join(Joined::Lost)),
         ("join-elsewhere", Reply::Join(Joined::Elsewhere { leader: Some(sample_member()) })),
         (
             "heartbeat",

@@ -69,6 +69,14 @@ pub(super) const ROWS: &[Spec] = &[
         .docs(Group::Cairn, SINCE)
         .summary("Says how this node stands in its shard's group.")
         .complexity("O(N) where N is the number of members"),
+    Spec::new(Id::RaftRemove, "cairn.raft|remove", 3, Place::Server)
+        .within(Id::Raft)
+        .flags(Flags::ADMIN.or(Flags::NOSCRIPT).or(Flags::NO_MULTI))
+        .reply(Reply::Simple)
+        .docs(Group::Cairn, SINCE)
+        .summary("Takes a member out of the group for good; to be asked of the leader.")
+        .complexity("O(1)")
+        .args(&[Arg::value("node", ArgType::Integer)]),
     Spec::new(Id::RaftHelp, "cairn.raft|help", 2, Place::Server)
         .within(Id::Raft)
         .flags(Flags::LOADING.or(Flags::STALE))

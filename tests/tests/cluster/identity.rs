@@ -1,0 +1,130 @@
+//! Who may be a member: nodes with an operator's certificates in the place of a secret, nobody who
+//! comes back without what it promised, and nobody who was taken out.
+
+use std::path::Path;
+use std::time::Duration;
+
+use cairn_tests::cluster::{Cluster, insist};
+use cairn_tests::process;
+use cairn_tests::resp::Reply;
+use cairn_tests::scratch::{Medium, Scratch};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// An authority, and a certificate with its key for each of three nodes, with these ids.
+fn certificates(dir: &Path, ids: [u64; 3]) {
+    let write = |name: String, text: String| std::fs::write(dir.join(name), text).expect("written");
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let mut ca = rcgen::CertificateParams::default();
+    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    write("ca.pem".into(), ca.self_signed(&key).expect("an authority").pem());
+    let issuer = rcgen::Issuer::new(ca, key);
+    for id in ids {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let params = rcgen::CertificateParams::new(vec![format!("node-{id}.cairn")]);
+        let signed = params.expect("a name").signed_by(&key, &issuer).expect("signed");
+        write(format!("{id}.pem"), signed.pem());
+        write(format!("{id}.key"), key.serialize_pem());
+    }
+}
+
+/// A field of a map.
+fn field(fields: &Reply, name: &str) -> Reply {
+    let pair = fields.items().chunks(2).find(|pair| pair[0].text() == name);
+    pair.map(|pair| pair[1].clone()).expect("the field")
+}
+
+/// The members, each with whether it is a voter, as a node's CAIRN.RAFT STATUS has them.
+fn members(status: &Reply) -> Vec<(String, bool)> {
+    let members = field(status, "members");
+    let member = |m: &Reply| (field(m, "node").text(), field(m, "voter").int() == Some(1));
+    members.items().iter().map(member).collect()
+}
+
+fn voters(cluster: &Cluster, at: usize) -> Vec<String> {
+    let status = insist(cluster.node(at).address(), &["CAIRN.RAFT", "STATUS"]);
+    members(&status).into_iter().filter(|(_, votes)| *votes).map(|(node, _)| node).collect()
+}
+
+/// Waits until a node has kept that others count on it.
+fn wait_until_it_votes(dir: &Path) {
+    let votes = || {
+        let file = std::fs::read_to_string(dir.join("node.json")).unwrap_or_default();
+        file.contains("\"has_voted\": true")
+    };
+    assert!(process::eventually(PATIENCE, votes), "{} has not voted", dir.display());
+}
+
+#[test]
+fn certificates_stand_in_the_place_of_a_secret() {
+    let (scratch, keys) = (Scratch::new(Medium::Memory), Scratch::new(Medium::Memory));
+    certificates(keys.path(), [11, 12, 13]);
+    let path = |name: String| keys.path().join(name).display().to_string();
+    let mut plan = Cluster::plan(scratch.path());
+    plan.set("cluster-secret", "");
+    plan.set("peer-ca", &path("ca.pem".into()));
+    for at in 0..3 {
+        plan.set_for(at, "peer-cert", &path(format!("{}.pem", at + 11)));
+        plan.set_for(at, "peer-key", &path(format!("{}.key", at + 11)));
+    }
+    let mut cluster = plan.started();
+    insist(cluster.node(0).address(), &["SET", "key", "value"]);
+    assert_eq!(insist(cluster.node(2).address(), &["GET", "key"]).text(), "value");
+    let mut found = voters(&cluster, 1);
+    found.sort();
+    assert_eq!(found, ["11", "12", "13"]);
+
+    // The same certificate with an empty disk: that id has promised what nobody knows any more.
+    cluster.kill9(2);
+    cluster.wipe(2);
+    let refusal = cluster.options(2).try_start().expect_err("it is refused");
+    assert!(refusal.text.contains("certificate with another id"), "{}", refusal.text);
+
+    let both = cluster.options(2).set("cluster-secret", cairn_tests::cluster::SECRET);
+    let refusal = both.try_start().expect_err("it is refused");
+    assert!(refusal.text.contains("not both"), "{}", refusal.text);
+}
+
+#[test]
+fn a_voter_whose_pool_and_log_are_gone_does_not_come_back_under_its_id() {
+    let scratch = Scratch::new(Medium::Memory);
+    let mut cluster = Cluster::start(scratch.path());
+    insist(cluster.node(0).address(), &["SET", "key", "value"]);
+    let dir = cluster.node(1).dir().to_owned();
+    wait_until_it_votes(&dir);
+    cluster.kill9(1);
+    std::fs::remove_dir_all(dir.join("log")).expect("removed");
+    std::fs::remove_file(dir.join("shard-0.pool")).expect("removed");
+    let refusal = cluster.options(1).try_start().expect_err("it is refused");
+    assert!(refusal.text.contains("was a voter"), "{}", refusal.text);
+    cluster.wipe(1);
+    cluster.up(1);
+    let is_in = || voters(&cluster, 1).len() == 3;
+    assert!(process::eventually(PATIENCE, is_in), "{}", cluster.node(1).log());
+    cluster.assert_equal();
+}
+
+#[test]
+fn a_member_is_taken_out_and_a_new_one_comes_in() {
+    let scratch = Scratch::new(Medium::Memory);
+    let mut cluster = Cluster::start(scratch.path());
+    let leader = cluster.leader();
+    let (gone, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    let id = insist(cluster.node(gone).address(), &["CAIRN.RAFT", "STATUS"]);
+    let id = field(&id, "node").text();
+    let refused = cluster.node(other).connect().call(&["CAIRN.RAFT", "REMOVE", &id]);
+    assert!(refused.expect("answered").text().contains("only the leader"));
+    let mut conn = cluster.node(leader).connect();
+    assert!(
+        conn.call(&["CAIRN.RAFT", "REMOVE", "7"]).expect("answered").text().contains("no member")
+    );
+    cluster.kill9(gone);
+    assert_eq!(conn.call(&["CAIRN.RAFT", "REMOVE", &id]).expect("answered").text(), "OK");
+    assert!(!voters(&cluster, leader).contains(&id));
+    insist(cluster.node(leader).address(), &["SET", "key", "two of two"]);
+    cluster.wipe(gone);
+    cluster.up(gone);
+    let is_in = || voters(&cluster, leader).len() == 3;
+    assert!(process::eventually(PATIENCE, is_in), "{}", cluster.node(gone).log());
+    cluster.assert_equal();
+}
