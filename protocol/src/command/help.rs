@@ -135,8 +135,13 @@ const OBJECT: [&str; 12] = [
     "    <key>.",
 ];
 
-const RAFT: [&str; 2] =
-    ["STATUS", "    Return how this node stands in its shard's group: who leads, what is agreed."];
+const RAFT: [&str; 5] = [
+    "REMOVE <node>",
+    "    Take a member out of the group for good: it counts in no majority any more.",
+    "    To be asked of the leader.",
+    "STATUS",
+    "    Return how this node stands in its shard's group: who leads, what is agreed.",
+];
 
 const SLOWLOG: [&str; 9] = [
     "GET [<count>]",
