@@ -98,7 +98,8 @@ fn ours(words: &[&str]) -> Value {
 }
 
 /// Commands that Redis 7.0 does not have.
-const NEWER: [CommandId; 2] = [CommandId::ClientSetInfo, CommandId::ClientNoTouch];
+const NEWER: [CommandId; 3] =
+    [CommandId::ClientSetInfo, CommandId::ClientNoTouch, CommandId::WaitAof];
 
 fn names() -> impl Iterator<Item = &'static str> {
     let is_known = |spec: &&Spec| {
