@@ -1,11 +1,14 @@
 //! What a full pool leaves: whatever finds no room has changed nothing, whichever step of it that
 //! was.
 
+mod common;
+
 use cairn_protocol::ids::{LogIndex, Term};
 use cairn_store::check::check;
 use cairn_store::media::HeapMedia;
 use cairn_store::persist::Mem;
 use cairn_store::{Committer, Db, Encoding, Key, Meta, PoolOptions, Store, StoreError, Type};
+use common::Rng;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -15,19 +18,6 @@ const ZSET: Meta = Meta { ty: Type::ZSet, encoding: Encoding::Skiplist, deadline
 const HASH: Meta = Meta { ty: Type::Hash, encoding: Encoding::Hashtable, deadline_ms: None };
 const LIST: Meta = Meta { ty: Type::List, encoding: Encoding::Quicklist, deadline_ms: None };
 const TEXT: Meta = Meta { ty: Type::String, encoding: Encoding::Raw, deadline_ms: None };
-
-/// splitmix64.
-struct Rng(u64);
-
-impl Rng {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % n
-    }
-}
 
 #[derive(Default)]
 struct Model {

@@ -2,6 +2,8 @@
 //!
 //! `CAIRN_SEEDS=N` runs N seeds, `CAIRN_SEED=S` replays one.
 
+mod common;
+
 use cairn_store::check::check;
 use cairn_store::layout::pool::SLABS_PER_EXTENT;
 use cairn_store::media::{CrashMedia, Granularity, HeapMedia};
@@ -10,6 +12,7 @@ use cairn_store::{
     Bound, Committer, Db, Encoding, Evacuation, Meta, PoolOptions, Published, Record,
     SnapshotOutcome, Store, StoreError, Tree, Type, View,
 };
+use common::{Rng, seeds};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -20,31 +23,6 @@ mod transfer;
 const CAPACITY: u64 = 64 << 20;
 const OPTIONS: PoolOptions =
     PoolOptions { capacity_bytes: CAPACITY, new_hash_key: [7, 11], new_uuid: [3; 16] };
-
-/// splitmix64.
-struct Rng(u64);
-
-impl Rng {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-}
-
-fn seeds(default: u64) -> std::ops::Range<u64> {
-    let read = |name| std::env::var(name).ok().and_then(|v: String| v.parse::<u64>().ok());
-    match (read("CAIRN_SEED"), read("CAIRN_SEEDS")) {
-        (Some(seed), _) => seed..seed + 1,
-        (None, count) => 0..count.unwrap_or(default),
-    }
-}
 
 /// What a key holds.
 #[derive(Debug, Clone, PartialEq)]

@@ -4,6 +4,8 @@
 //! `CAIRN_SEED=S` replays one seed of the random ones; `CAIRN_KEYS=N` sends N keys in the one that
 //! measures, and `CAIRN_TRANSFER_DIR` says where.
 
+mod common;
+
 use cairn_store::check::check_file;
 use cairn_store::layout::pool::{SUPERBLOCK_AT, sb};
 use cairn_store::layout::transfer::{chunk, head};
@@ -11,6 +13,7 @@ use cairn_store::{
     Committer, Db, Encoding, Export, Head, Import, Meta, PoolOptions, Store, StoreError,
     TransferError, Type,
 };
+use common::Rng;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -219,19 +222,6 @@ fn what_does_not_fit_is_refused_before_anything_is_written() {
     }
     for len in 0..bytes.len() {
         assert!(Head::decode(&bytes[..len]).is_err(), "{len} bytes");
-    }
-}
-
-/// splitmix64.
-struct Rng(u64);
-
-impl Rng {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % n
     }
 }
 
