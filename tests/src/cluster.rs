@@ -15,10 +15,9 @@ pub const SECRET: &str = "6f1c1f0d4b5a4c3e9a7d2f6e8b1a0c9d6f1c1f0d4b5a4c3e9a7d2f
 /// How long a cluster may take to agree on something.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Three nodes; some of them may be down.
+/// Several nodes, mostly three; some of them may be down.
 pub struct Cluster {
     options: Vec<NodeOptions>,
-    dirs: Vec<PathBuf>,
     /// None: it is down.
     pub nodes: Vec<Option<Node>>,
 }
@@ -38,8 +37,19 @@ impl Cluster {
                 .set("cluster-secret", SECRET)
                 .set("memory", "256mb")
         });
-        let options = options.collect();
-        Cluster { options, dirs, nodes: vec![None, None, None] }
+        Cluster::of(options.collect())
+    }
+
+    /// A cluster of nodes with these command lines; none is started.
+    pub fn of(options: Vec<NodeOptions>) -> Cluster {
+        let nodes = options.iter().map(|_| None).collect();
+        Cluster { options, nodes }
+    }
+
+    /// One more node, which is down.
+    pub fn add(&mut self, options: NodeOptions) {
+        self.options.push(options);
+        self.nodes.push(None);
     }
 
     /// Three nodes, started at once.
@@ -47,7 +57,7 @@ impl Cluster {
         Cluster::plan(dir).started()
     }
 
-    /// The same with all of them started.
+    /// The same with all of them started at once.
     pub fn started(self) -> Cluster {
         let mut cluster = self;
         std::thread::scope(|scope| {
@@ -73,7 +83,7 @@ impl Cluster {
     /// Removes what a node that is down has, as a new disk would.
     pub fn wipe(&mut self, at: usize) {
         assert!(self.nodes[at].is_none(), "node {at} is up");
-        std::fs::remove_dir_all(&self.dirs[at]).expect("its directory can be removed");
+        std::fs::remove_dir_all(self.options[at].dir()).expect("its directory can be removed");
     }
 
     /// The command line of a node.
@@ -122,14 +132,15 @@ impl Cluster {
         }
     }
 
-    /// Waits until all three have applied the same entries, stops them, and compares what they hold.
+    /// Waits until all have applied the same entries, stops them, and compares what they hold.
     pub fn assert_equal(mut self) {
         self.leader();
         let start = Instant::now();
         loop {
             let applied: Vec<String> =
                 self.nodes.iter().flatten().map(|node| node.info("master_repl_offset")).collect();
-            if applied.len() == 3 && applied.iter().all(|index| *index == applied[0]) {
+            if applied.len() == self.nodes.len() && applied.iter().all(|index| *index == applied[0])
+            {
                 break;
             }
             assert!(start.elapsed() < PATIENCE, "the nodes do not come together: {applied:?}");
@@ -137,11 +148,11 @@ impl Cluster {
         }
         // Followers first: the leader would hand over, and the others note it with an entry.
         let leader = self.leader();
-        let order = (0..3).filter(|at| *at != leader).chain([leader]);
+        let order = (0..self.nodes.len()).filter(|at| *at != leader).chain([leader]);
         let hashes: Vec<u64> = order
             .map(|at| {
                 self.stop(at);
-                hash_of(&self.dirs[at].join("shard-0.pool"))
+                hash_of(&self.options[at].dir().join("shard-0.pool"))
             })
             .collect();
         assert!(hashes.iter().all(|hash| *hash == hashes[0]), "states differ: {hashes:x?}");
@@ -168,9 +179,7 @@ fn free_ports() -> (u16, u16) {
 /// # Errors
 /// Nobody listens there.
 pub fn open(address: SocketAddr, patience: Duration) -> std::io::Result<Conn> {
-    let conn = Conn::open(address)?;
-    conn.stream().set_read_timeout(Some(patience))?;
-    Ok(conn)
+    Conn::open_within(address, patience)
 }
 
 /// Repeats a call on a new connection until it is answered without an error.

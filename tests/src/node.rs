@@ -50,13 +50,35 @@ pub struct NodeOptions {
     args: Vec<String>,
     user: Option<u32>,
     damaged: bool,
+    around: Box<Around>,
+}
+
+/// What a node runs in, when that is not simply this machine.
+#[derive(Clone, Debug, Default)]
+struct Around {
+    /// What stands before the binary in the command line, such as `ip netns exec NAME`.
+    within: Vec<String>,
+    env: Vec<(String, String)>,
+    reached_at: Option<SocketAddr>,
 }
 
 impl NodeOptions {
     /// A node on a free port with its data in `dir`, with memory enough for a test.
     pub fn new(dir: &Path) -> NodeOptions {
         let args = ["--port", "0", "--memory", "1gb"].map(str::to_owned).to_vec();
-        NodeOptions { dir: dir.to_owned(), program: None, args, user: None, damaged: false }
+        NodeOptions {
+            dir: dir.to_owned(),
+            program: None,
+            args,
+            user: None,
+            damaged: false,
+            around: Box::default(),
+        }
+    }
+
+    /// Where its data lies.
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// The same node with another directory.
@@ -93,9 +115,29 @@ impl NodeOptions {
         self
     }
 
+    /// Runs behind another program that replaces itself by what it is given.
+    pub fn within(mut self, words: &[&str]) -> NodeOptions {
+        self.around.within = words.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
+    /// With a variable in its environment.
+    pub fn env(mut self, name: &str, value: &str) -> NodeOptions {
+        self.around.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Clients reach it there, whatever its ready line says.
+    pub fn reached_at(mut self, address: SocketAddr) -> NodeOptions {
+        self.around.reached_at = Some(address);
+        self
+    }
+
     fn command(&self) -> Command {
-        let mut command = Command::new(self.program.as_deref().unwrap_or_else(|| binary()));
-        command.arg("--dir").arg(&self.dir).args(&self.args);
+        let program = self.program.as_deref().unwrap_or_else(|| binary());
+        let mut words = self.around.within.iter().map(AsRef::as_ref).chain([program.as_os_str()]);
+        let mut command = Command::new(words.next().expect("the program at least"));
+        command.args(words).arg("--dir").arg(&self.dir).args(&self.args);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         if let Some(uid) = self.user {
             command.uid(uid).gid(uid);
@@ -106,6 +148,7 @@ impl NodeOptions {
                 command.env_remove(name);
             }
         }
+        command.envs(self.around.env.iter().map(|(name, value)| (name, value)));
         command
     }
 
@@ -132,7 +175,7 @@ impl NodeOptions {
         let ready = first_line(child.stdout.take().expect("stdout is piped"));
         match ready.recv_timeout(PATIENCE) {
             Ok(line) => {
-                let address = address_in(&line);
+                let address = self.around.reached_at.unwrap_or_else(|| address_in(&line));
                 let ready_after = started.elapsed();
                 Ok(Node { options: self.clone(), child, address, ready: line, ready_after, log })
             }

@@ -102,10 +102,15 @@ pub struct Conn {
 impl Conn {
     /// Connects; a reply that takes longer than half a minute is an error.
     pub fn open(address: SocketAddr) -> io::Result<Conn> {
-        let stream = TcpStream::connect(address)?;
+        Conn::open_within(address, Duration::from_secs(30))
+    }
+
+    /// Connects; nothing may take longer than `patience`, neither this nor a reply.
+    pub fn open_within(address: SocketAddr, patience: Duration) -> io::Result<Conn> {
+        let stream = TcpStream::connect_timeout(&address, patience)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-        stream.set_write_timeout(Some(Duration::from_secs(30)))?;
+        stream.set_read_timeout(Some(patience))?;
+        stream.set_write_timeout(Some(patience))?;
         Ok(Conn { stream, out: Vec::new(), input: Vec::new(), at: 0 })
     }
 
@@ -122,6 +127,14 @@ impl Conn {
     /// The socket, for tests that misbehave.
     pub fn stream(&self) -> &TcpStream {
         &self.stream
+    }
+
+    /// Whether the server has closed it. Only for a connection on which no reply is awaited.
+    pub fn is_closed(&self) -> bool {
+        let mut byte = [0];
+        let waits = self.stream.set_nonblocking(true).and_then(|()| self.stream.peek(&mut byte));
+        let is_open = matches!(&waits, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
+        self.stream.set_nonblocking(false).is_err() || !is_open
     }
 
     /// Puts a request into the next [`Conn::flush`].

@@ -1,7 +1,9 @@
 //! Three processes that are one cluster: born once, written to and read through any of them, killed,
 //! paused, stopped in turn; nothing acknowledged is lost, and all end with the same state.
 //!
-//! `CAIRN_ROUNDS=n` kills so many times.
+//! `CAIRN_ROUNDS=n` kills so many times. [`faults`] does it in network namespaces.
+
+mod faults;
 
 mod dev;
 mod identity;

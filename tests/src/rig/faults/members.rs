@@ -1,0 +1,56 @@
+//! Members that come, are restarted in turn, or come back with an empty disk.
+
+use super::{Fault, USUAL};
+use crate::rig::scene::Scene;
+
+pub(super) static FAULTS: &[Fault] = &[
+    Fault { name: "rolling restart", rounds: 5, round: rolling, ..MEMBERS },
+    Fault { name: "added, then leader killed", rounds: 1, spare: 2, round: added, ..MEMBERS },
+    Fault { name: "follower's disk wiped", rounds: 5, round: |s, _| wiped(s, false), ..MEMBERS },
+    Fault { name: "leader's disk wiped", rounds: 5, round: |s, _| wiped(s, true), ..MEMBERS },
+];
+
+const MEMBERS: Fault = Fault { family: "members", ..USUAL };
+
+fn rolling(scene: &mut Scene, _: u64) {
+    for at in 0..3 {
+        scene.measured(|scene| {
+            scene.cluster.stop(at);
+            scene.pause_for(100..300);
+            scene.cluster.up(at);
+        });
+        scene.steady();
+        scene.pause_for(200..300);
+    }
+}
+
+/// Two more come one after the other; then the cluster of five loses its leader and another.
+fn added(scene: &mut Scene, _: u64) {
+    for _ in 0..2 {
+        scene.measured(|scene| {
+            scene.join(3);
+            scene.steady();
+            scene.pause_for(500..1000);
+        });
+    }
+    let fallen = [scene.leader(), scene.follower()];
+    scene.measured(|scene| {
+        fallen.iter().for_each(|at| scene.cluster.kill9(*at));
+        scene.pause_for(2000..2500);
+    });
+    fallen.iter().for_each(|at| scene.cluster.up(*at));
+    scene.steady();
+}
+
+/// It comes back under its address with nothing, and takes its own old place.
+fn wiped(scene: &mut Scene, leader: bool) {
+    let at = if leader { scene.leader() } else { scene.follower() };
+    scene.measured(|scene| {
+        scene.cluster.kill9(at);
+        scene.cluster.wipe(at);
+        scene.pause_for(500..1500);
+        scene.cluster.up(at);
+        scene.steady();
+    });
+    scene.pause_for(200..500);
+}

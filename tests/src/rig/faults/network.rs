@@ -1,0 +1,55 @@
+//! A network that loses, delays, doubles and reorders.
+
+use std::time::Duration;
+
+use super::{Fault, USUAL};
+use crate::rig::scene::Scene;
+use crate::rig::switch::Link;
+
+pub(super) static FAULTS: &[Fault] = &[
+    Fault { name: "loss 1 %", round: |s, _| with(s, lossy(10)), ..NETWORK },
+    Fault { name: "loss 5 %", round: |s, _| with(s, lossy(50)), ..NETWORK },
+    Fault { name: "loss 20 %", round: |s, _| with(s, lossy(200)), ..NETWORK },
+    Fault { name: "delay 10-20 ms", round: |s, _| with(s, slow(10, 10)), ..NETWORK },
+    Fault { name: "delay 50-150 ms", round: |s, _| with(s, slow(50, 100)), ..NETWORK },
+    Fault { name: "loss, delay, doubles", round: |s, _| with(s, all_at_once()), ..NETWORK },
+    Fault { name: "loss 5 %, leader killed", rounds: 10, round: lossy_kill, ..NETWORK },
+];
+
+const NETWORK: Fault = Fault { family: "network", rounds: 1, ..USUAL };
+
+fn lossy(lost_in_1000: u64) -> Link {
+    Link { lost_in_1000, ..Link::default() }
+}
+
+fn slow(delay_ms: u64, jitter_ms: u64) -> Link {
+    let [delay, jitter] = [delay_ms, jitter_ms].map(Duration::from_millis);
+    Link { delay, jitter, ..Link::default() }
+}
+
+fn all_at_once() -> Link {
+    Link { lost_in_1000: 30, doubled_in_1000: 50, ..slow(2, 30) }
+}
+
+/// Fifteen seconds with all links like that.
+fn with(scene: &mut Scene, link: Link) {
+    scene.measured(|scene| {
+        scene.switch.set_all(link);
+        scene.pause_for(15_000..15_001);
+    });
+    scene.switch.heal();
+    scene.steady();
+}
+
+fn lossy_kill(scene: &mut Scene, _: u64) {
+    scene.switch.set_all(lossy(50));
+    let leader = scene.leader();
+    scene.measured(|scene| {
+        scene.cluster.kill9(leader);
+        scene.pause_for(2000..2500);
+    });
+    scene.cluster.up(leader);
+    scene.pause_for(500..1500);
+    scene.switch.heal();
+    scene.steady();
+}
