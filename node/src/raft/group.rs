@@ -149,6 +149,8 @@ pub struct Group {
     pub(super) arriving: Mutex<Option<Arriving>>,
     /// Until then no vote is given: one given before this start may still bind.
     votes_from: OnceLock<Instant>,
+    /// The place in the log, plus one, of the membership whose addresses the transport knows.
+    named_for: AtomicU64,
     /// The log may be purged up to there: the root that a damaged superblock falls back to.
     purge_upto: Mutex<Option<LogId>>,
     /// What will be purged once so many more bytes of entries have come: the bytes applied when it
@@ -290,11 +292,15 @@ impl Group {
             // What this member has grows old from here on.
             return self.view.note(false, metrics.current_leader, 0, None);
         }
-        if metrics.current_leader != self.view.leader()
+        // Who joins hears of its leader before it knows where the members are.
+        let membership = metrics.membership_config.log_id().map_or(0, |id| id.index + 1);
+        let is_new = membership != self.named_for.load(Ordering::Relaxed);
+        if (is_new || metrics.current_leader != self.view.leader())
             && let Some(transport) = self.transport.get()
         {
             // openraft names peers to the transport as it comes to talk to them; what is forwarded
             // goes to one that it may never have talked to.
+            self.named_for.store(membership, Ordering::Relaxed);
             let nodes = metrics.membership_config.membership().nodes();
             nodes.for_each(|(node, at)| transport.set_peer(*node, &at.addr));
         }
@@ -442,6 +448,7 @@ impl Group {
             confirming: Mutex::default(),
             arriving: Mutex::default(),
             votes_from: OnceLock::new(),
+            named_for: AtomicU64::new(0),
             purge_upto: Mutex::default(),
             marks: Mutex::default(),
             keep_bytes: AtomicU64::new(0),

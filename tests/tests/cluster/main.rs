@@ -373,5 +373,7 @@ fn who_was_away_too_long_gets_the_whole_pool() {
         members == 3 && cluster.node(away).info("db0").starts_with("keys=2001,")
     };
     assert!(process::eventually(Duration::from_secs(60), is_in), "{}", cluster.node(away).log());
+    // It heard of its leader before it knew where that is.
+    insist(cluster.node(away).address(), &["SET", "probe", "through the newcomer"]);
     cluster.assert_equal();
 }
