@@ -45,6 +45,7 @@ use super::consensus::{self, Raft};
 use super::log_store::LogStore;
 use super::network::{self, Network};
 use super::propose::Submission;
+use super::rest::Rests;
 use super::road::Sessions;
 use super::runtime::{Executor, Instant};
 use super::state_machine::{GroupSnapshot, StateMachine};
@@ -142,6 +143,7 @@ pub struct Group {
     /// The way to the other members.
     transport: OnceLock<SharedTransport>,
     sessions: Sessions,
+    rests: Rests,
     /// A node is being taken in.
     admitting: AtomicBool,
     confirming: Mutex<Confirming>,
@@ -328,6 +330,10 @@ impl Group {
         &self.sessions
     }
 
+    pub(super) fn rests(&self) -> &Rests {
+        &self.rests
+    }
+
     /// Whether this node leads.
     pub fn leads(&self) -> bool {
         self.view.leads()
@@ -444,6 +450,7 @@ impl Group {
             view: View::default(),
             transport: OnceLock::new(),
             sessions: Sessions::default(),
+            rests: Rests::default(),
             admitting: AtomicBool::new(false),
             confirming: Mutex::default(),
             arriving: Mutex::default(),

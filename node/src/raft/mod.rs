@@ -4,7 +4,8 @@
 //! stamps, logs and applies. A lone node is the only voter of its group, so an entry is committed
 //! when its own log has it; the rest of the path (entries with term and index, append completed by
 //! callback, apply in batches, votes, purge behind the committed epoch) is what more voters need too.
-//! [`road`] leads a batch to its shard's leader, here or elsewhere; [`network`] and [`wire`] carry
+//! [`road`] leads a batch to its shard's leader, here or elsewhere, [`rest`] keeps what of a reply is
+//! too long for one message; [`network`] and [`wire`] carry
 //! openraft's messages, [`transfer`] a whole pool to a member that was away too long, [`view`] is what reads know of who leads.
 //! [`long_read`] answers what would hold others up from a pinned root.
 //! [`place`] leads to a pool on a device, [`install`] puts a peer's pool in its place.
@@ -28,6 +29,7 @@ mod outcome;
 pub mod place;
 pub mod propose;
 pub mod recover;
+mod rest;
 pub mod road;
 pub mod runtime;
 pub mod scrub;

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use cairn_engine::{At, Watch, Watches};
 use cairn_protocol::cluster::message::{Forward, ForwardKind, Forwarded, Refused, RefusedCode};
 use cairn_protocol::cluster::{Reply, Request};
@@ -18,8 +19,9 @@ use cairn_store::Db;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::group::{Group, Role};
-use super::propose::forward::{ALONE, FORGET, GUARDED, WATCH};
+use super::propose::forward::{ALONE, FORGET, GUARDED, MORE, REST, WATCH};
 use super::propose::{Batch, Guard, Outcome, Submission};
+use super::rest::split_ticket;
 use crate::ops::metrics::Shard as Stats;
 use crate::ops::{clock, entropy};
 use crate::transport::{Call, CallError, Class, refused};
@@ -206,8 +208,33 @@ impl Group {
         };
         let forwarded = forwarded.map_err(|error| failed(&error))?;
         let Forwarded::Done { flags, payload, .. } = forwarded else { return Err(Again::Yes) };
+        let payload = match flags & MORE {
+            0 => payload,
+            // It has been executed.
+            _ => self.fetch_rest(leader, payload).await.map_err(|_| match is_read {
+                true => Again::Yes,
+                false => Again::No,
+            })?,
+        };
         let taken = submission.batch().take_answer(flags, &payload);
         taken.map_err(|_| Again::No)
+    }
+
+    /// The whole of a long answer, of which `node` has sent the first piece.
+    async fn fetch_rest(&self, node: NodeId, first: Bytes) -> Result<Bytes, CallError> {
+        let bad = |why: &str| CallError::BadReply { to: node, why: why.to_owned() };
+        let (mut whole, mut piece, mut flags) = (Vec::new(), first, MORE);
+        while flags & MORE != 0 {
+            let (ticket, bytes) = split_ticket(&piece).ok_or_else(|| bad("no ticket"))?;
+            whole.extend_from_slice(bytes);
+            let next = self.send(node, Class::Snapshot, note(ticket, REST, Vec::new())).await?;
+            let Forwarded::Done { flags: more, payload, .. } = next else {
+                return Err(bad("no piece"));
+            };
+            (piece, flags) = (payload, more);
+        }
+        whole.extend_from_slice(&piece);
+        Ok(whole.into())
     }
 
     /// Waits until another leader than `leader` is known, or none, and then for as long as one that
@@ -220,12 +247,20 @@ impl Group {
     }
 
     async fn forward(&self, to: NodeId, forward: Forward) -> Result<Forwarded, CallError> {
+        self.send(to, Class::Replication, forward).await
+    }
+
+    async fn send(
+        &self,
+        to: NodeId,
+        class: Class,
+        forward: Forward,
+    ) -> Result<Forwarded, CallError> {
         let Some(transport) = self.transport() else {
             return Err(CallError::Unreachable { to, why: "a group of one".into() });
         };
         let request = Request::Forward(forward);
-        let (class, shard) = (Class::Replication, self.shard());
-        let call = Call { to, class, shard, request, deadline: PATIENCE };
+        let call = Call { to, class, shard: self.shard(), request, deadline: PATIENCE };
         match transport.call(call).await? {
             Reply::Forward(forwarded) => Ok(forwarded),
             other => {
@@ -270,6 +305,9 @@ impl Group {
                 Role::Follower(leader) => leader,
             },
         };
+        if forward.flags & REST != 0 {
+            return self.rests().next(from, forward.session, clock::now());
+        }
         if !self.leads() {
             return Ok(nobody());
         }
@@ -295,7 +333,7 @@ impl Group {
             return Ok(Forwarded::Done {
                 count: 0,
                 flags: super::propose::forward::BROKEN,
-                payload: bytes::Bytes::new(),
+                payload: Bytes::new(),
             });
         }
         let unpacked = submission.batch().unpack(&forward, guard);
@@ -310,7 +348,7 @@ impl Group {
         }
         answer_deferred(&submission).await;
         let answer = submission.batch().into_answer(alone);
-        Ok(answer)
+        self.rests().cut(from, answer, clock::now())
     }
 
     fn watch_for(&self, session: (NodeId, u64), ops: &[u8]) -> Result<(), Refused> {
@@ -365,7 +403,7 @@ fn note(session: u64, flags: u32, payload: Vec<u8>) -> Forward {
 }
 
 fn done() -> Forwarded {
-    Forwarded::Done { count: 0, flags: 0, payload: bytes::Bytes::new() }
+    Forwarded::Done { count: 0, flags: 0, payload: Bytes::new() }
 }
 
 /// Answers the reads of a batch that were put off, at their places among the replies.

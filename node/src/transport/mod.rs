@@ -42,7 +42,7 @@ pub enum Class {
     Replication,
     /// Small, and of use only at once: heartbeats.
     Heartbeat,
-    /// Bulk: snapshots.
+    /// Bulk: snapshots, long replies.
     Snapshot,
 }
 

@@ -81,6 +81,32 @@ fn reads_by_index_need_no_lease() {
     assert_eq!(lease.and_then(|pair| pair[1].int()), Some(0));
 }
 
+/// Replies of any length come through any node, among others in one pipeline.
+#[test]
+fn long_replies_come_through_any_node() {
+    let scratch = Scratch::new(Medium::Memory);
+    let mut plan = Cluster::plan(scratch.path());
+    plan.set("memory", "512mb");
+    let cluster = plan.started();
+    let follower = (cluster.leader() + 1) % 3;
+    let mut conn = open(cluster.node(follower).address(), Duration::from_secs(30)).expect("opens");
+    let long = "0123456789abcdef".repeat(40 << 16);
+    assert_eq!(conn.call(&["SET", "long", &long]).expect("answered").text(), "OK");
+    for _ in 0..3 {
+        conn.queue(&["INCR", "count"]);
+        conn.queue(&["GET", "long"]);
+    }
+    conn.queue(&["MGET", "long", "none", "long"]);
+    conn.flush().expect("sent");
+    for count in 1..=3 {
+        assert_eq!(conn.receive().expect("answered").int(), Some(count));
+        assert!(conn.receive().expect("answered").text() == long, "another value");
+    }
+    let both = conn.receive().expect("answered");
+    assert!(both.items()[0].text() == long && both.items()[2].text() == long, "other values");
+    assert_eq!(cluster.node(follower).info("role"), "slave");
+}
+
 #[test]
 fn a_wrong_secret_or_none_is_refused() {
     let scratch = Scratch::new(Medium::Memory);

@@ -23,8 +23,12 @@ pub const GUARDED: u32 = 2;
 pub const WATCH: u32 = 4;
 /// The session is over, or watches nothing any more.
 pub const FORGET: u32 = 8;
+/// The next piece of a long answer is asked for; the session is its ticket.
+pub const REST: u32 = 16;
 /// In an answer: the transaction was not proposed.
 pub const BROKEN: u32 = 1;
+/// In an answer: it is the first piece, and the ticket for the next stands before it.
+pub const MORE: u32 = 2;
 
 const SILENT: u8 = 128;
 const HEAD: usize = 5;
