@@ -617,7 +617,7 @@ impl Submission {
                 return Poll::Pending;
             }
             *self.waker.lock() = Some(cx.waker().clone());
-            group.drive();
+            group.drive_for_replies();
             if self.is_done() { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;

@@ -9,6 +9,9 @@
 //! Time and chance come from the executor too: the machine's, or a simulation's, which moves the
 //! clock by hand and draws from a seed.
 
+mod mpsc;
+mod watch;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -211,8 +214,15 @@ impl Executor {
 
     /// Runs what is ready, and what becomes ready by that. One thread at a time may be at it.
     pub fn run(self: &Arc<Self>) {
+        self.run_while(|| true);
+    }
+
+    /// The same, but looks before each task whether to go on; what is left is run the next time.
+    pub fn run_while(self: &Arc<Self>, go_on: impl Fn() -> bool) {
         let _inside = self.enter();
-        while let Some(task) = self.next() {
+        while go_on()
+            && let Some(task) = self.next()
+        {
             task.run();
         }
     }
@@ -531,8 +541,8 @@ impl AsyncRuntime for GroupRuntime {
     type TimeoutError = Elapsed;
     type Timeout<R, T: Future<Output = R> + OptionalSend> = Timeout<T>;
     type ThreadLocalRng = SmallRng;
-    type Mpsc = <TokioRuntime as AsyncRuntime>::Mpsc;
-    type Watch = <TokioRuntime as AsyncRuntime>::Watch;
+    type Mpsc = mpsc::GroupMpsc;
+    type Watch = watch::GroupWatch;
     type Oneshot = <TokioRuntime as AsyncRuntime>::Oneshot;
     type Mutex<T: OptionalSend + 'static> = <TokioRuntime as AsyncRuntime>::Mutex<T>;
 

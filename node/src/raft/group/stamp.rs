@@ -64,9 +64,28 @@ impl Group {
         }
     }
 
+    /// The same for who waits for replies. A lone node leaves what openraft does once all are
+    /// given (taking note of what was applied) to the next who drives: it then does it for both
+    /// entries at once. The group's own thread does it when nobody else comes.
+    pub(in crate::raft) fn drive_for_replies(self: &Arc<Self>) {
+        if !self.is_alone() {
+            return self.drive();
+        }
+        let has_unanswered = || !self.in_flight.lock().is_empty();
+        while self.has_queued() || self.executor.has_ready() && has_unanswered() {
+            let Some(mut driver) = self.driver.try_lock() else { return };
+            self.executor.within(|| self.propose_queued(&mut driver));
+            self.executor.run_while(has_unanswered);
+        }
+    }
+
     fn has_work(&self) -> bool {
-        self.executor.has_ready()
-            || !self.paused.load(Ordering::SeqCst) && !self.queue.lock().is_empty()
+        self.executor.has_ready() || self.has_queued()
+    }
+
+    /// Whether something waits to be proposed, and may be.
+    fn has_queued(&self) -> bool {
+        !self.paused.load(Ordering::SeqCst) && !self.queue.lock().is_empty()
     }
 
     /// Makes entries of all that is queued and gives them to openraft.
