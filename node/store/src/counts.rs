@@ -6,7 +6,7 @@
 //! the failure what it is now, say in the commit why that is right, and write it into the row.
 
 use crate::layout::pool::records_at;
-use crate::log::medium::Access;
+use crate::log::medium::{Access, DirMedium};
 use crate::log::{Entry, EntryKind, Log, LogId, LogKind, LogOptions};
 use crate::media::FileMedia;
 use crate::media::lines::WriteBack;
@@ -254,7 +254,8 @@ fn log(dir: &Path, kind: LogKind) -> Log {
         LogKind::FileEverySec => Access::PageCache,
     };
     let options = LogOptions { segment_bytes: 64 << 10, ..LogOptions::new(dir, kind) };
-    Log::open_on_this_thread(&options, dir, access)
+    let medium = DirMedium::new(dir, access).expect("a directory");
+    Log::open_by_hand(Arc::new(medium), &options).expect("opens").0
 }
 
 fn append(log: &Log, from: u64, count: u64, len: usize) {
@@ -270,7 +271,11 @@ fn append(log: &Log, from: u64, count: u64, len: usize) {
         })
         .collect();
     log.append(&entries, Box::new(|done| done.expect("appends")));
-    log.write_queued();
+    write_queued(log);
+}
+
+fn write_queued(log: &Log) {
+    while log.write_next() {}
 }
 
 /// What the log does; entries of 100 B, at offsets that leave each batch some of a line.
@@ -283,18 +288,18 @@ fn log_rows(dir: &Path, kind: LogKind) -> Vec<Row> {
     rows.push(("append of 16 entries", row(counted::of(|| append(&log, 3, 16, 100)))));
     let vote = || {
         log.save_vote(SHARD, b"vote", Box::new(|done| done.expect("saves")));
-        log.write_queued();
+        write_queued(&log);
     };
     rows.push(("vote", row(counted::of(vote))));
     let truncate = || {
         let keep = Some(LogId::new(Term(1), LogIndex(10)));
         log.truncate_after(SHARD, keep, Box::new(|done| done.expect("truncates")));
-        log.write_queued();
+        write_queued(&log);
     };
     rows.push(("truncation", row(counted::of(truncate))));
     let purge = || {
         log.purge(SHARD, LogId::new(Term(1), LogIndex(5))).expect("purges");
-        log.write_queued();
+        write_queued(&log);
     };
     rows.push(("purge", row(counted::of(purge))));
     // Fills the segment, so that the next append opens another, which had to be made.

@@ -7,7 +7,7 @@
 //!
 //! * [`record`]: records and headers as values. * [`index`]: what is known of a shard, in memory.
 //! * [`state`]: the log being written. * [`spares`]: segment files to use next.
-//! * [`recovery`]: the log being opened. * [`medium`]: files.
+//! * [`recovery`]: the log being opened. * [`medium`]: files. * [`crash_disk`]: those of tests.
 //!
 //! # How it is kept
 //! Everything is a record of one chain: entries, votes, truncations and purges of all shards in the
@@ -17,6 +17,7 @@
 //! # Locks
 //! One mutex over [`State`]; under it at most that of [`spares`]. Callbacks run outside of both.
 
+pub mod crash_disk;
 mod error;
 mod index;
 pub mod medium;
@@ -213,6 +214,8 @@ struct Inner {
     kind: LogKind,
     state: Mutex<State>,
     spares: Spares,
+    /// There are no threads.
+    by_hand: bool,
     /// Something was queued, or the log closes.
     work: Condvar,
     /// Something became durable.
@@ -255,18 +258,30 @@ impl Log {
         Self::open_with(options, &options.dir.join("log"), access)
     }
 
-    /// A log without threads, to be driven by [`write_queued`](Self::write_queued): for tests.
-    #[cfg(test)]
-    pub(crate) fn open_on_this_thread(options: &LogOptions, dir: &Path, access: Access) -> Self {
-        let medium = DirMedium::new(dir, access).expect("a directory");
-        let (inner, _) = Inner::open(Arc::new(medium), options, false).expect("opens");
-        Self { inner: Arc::new(inner), threads: Vec::new() }
+    /// Opens the log on `medium`, without threads: whoever holds it calls
+    /// [`write_next`](Self::write_next) in place of the log's own. Of the options the directory and
+    /// the kind's way of writing do not count. For tests and simulations.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_by_hand(
+        medium: Arc<dyn LogMedium>,
+        options: &LogOptions,
+    ) -> Result<(Self, Recovered)> {
+        let (inner, recovered) = Inner::open(medium, options, false)?;
+        Ok((Self { inner: Arc::new(inner), threads: Vec::new() }, recovered))
     }
 
-    /// Writes what waits for the log's thread.
-    #[cfg(test)]
-    pub(crate) fn write_queued(&self) {
-        while self.inner.step() {}
+    /// Writes the oldest batch that waits for the log's thread, and calls back; says whether there
+    /// was one. For logs [opened by hand](Self::open_by_hand).
+    pub fn write_next(&self) -> bool {
+        self.inner.step()
+    }
+
+    /// Whether a batch waits for the log's thread.
+    #[must_use]
+    pub fn has_queued(&self) -> bool {
+        !self.inner.state.lock().queue.is_empty()
     }
 
     fn open_with(options: &LogOptions, dir: &Path, access: Access) -> Result<(Self, Recovered)> {
@@ -471,6 +486,15 @@ impl Log {
         self.inner.flush()
     }
 
+    /// Returns once the entry `index` of `shard`, if it is held, is as durable as the log's kind
+    /// promises.
+    ///
+    /// # Errors
+    /// [`LogError::Io`].
+    pub fn wait_durable(&self, shard: ShardId, index: LogIndex) -> Result<()> {
+        self.inner.wait_durable(shard, index)
+    }
+
     /// Flushes, and refuses everything from now on. Dropping the log does the same, but cannot
     /// say what went wrong.
     ///
@@ -586,7 +610,8 @@ impl Inner {
         };
         let state = Mutex::new(State::new(fixed, found.resume));
         let (work, progress) = (Condvar::new(), Condvar::new());
-        Ok((Self { kind: options.kind, state, spares, work, progress }, found.recovered))
+        let (kind, by_hand) = (options.kind, !threads);
+        Ok((Self { kind, state, spares, by_hand, work, progress }, found.recovered))
     }
 
     fn immediate(&self) -> bool {
@@ -716,6 +741,7 @@ impl Inner {
     }
 
     fn flush(&self) -> Result<()> {
+        while self.by_hand && self.step() {}
         let mut state = self.state.lock();
         if self.kind == LogKind::FileEverySec {
             state.usable()?;
@@ -734,6 +760,24 @@ impl Inner {
         match &state.poison {
             Some(e) => Err(e.clone()),
             None => Ok(()),
+        }
+    }
+
+    fn wait_durable(&self, shard: ShardId, index: LogIndex) -> Result<()> {
+        loop {
+            let mut state = self.state.lock();
+            let held = state.shards.get(&shard).and_then(|log| log.loc(index.0));
+            let upto = if self.immediate() { state.written } else { state.durable };
+            if held.is_none_or(|loc| (loc.seq, loc.offset) < upto) {
+                return Ok(());
+            }
+            state.usable()?;
+            if !self.by_hand {
+                self.progress.wait(&mut state);
+                continue;
+            }
+            drop(state);
+            self.step();
         }
     }
 

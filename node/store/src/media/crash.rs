@@ -8,7 +8,7 @@ use super::trace::LINE;
 use super::{Event, HeapMedia, Media, Medium, Pages, Site, Trace};
 use crate::error::Result;
 use std::panic::Location;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 /// The unit in which unflushed stores may or may not have reached the medium.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,6 +124,8 @@ pub struct CrashMedia {
     heap: HeapMedia,
     granularity: Granularity,
     state: Mutex<State>,
+    /// Told of each persist point.
+    watcher: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl CrashMedia {
@@ -202,7 +204,7 @@ impl CrashMedia {
             recorder: None,
             cut_off: None,
         };
-        CrashMedia { heap, granularity, state: Mutex::new(state) }
+        CrashMedia { heap, granularity, state: Mutex::new(state), watcher: OnceLock::new() }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -214,6 +216,19 @@ impl CrashMedia {
         let mut state = self.lock();
         state.hook = Some(hook);
         state.images_a_point = images_a_point;
+    }
+
+    /// Calls `watcher` at every flush, fence and cut from now on, before it takes effect; it may ask
+    /// for an image. To be set once.
+    pub fn on_point(&self, watcher: impl Fn() + Send + Sync + 'static) {
+        // A second one would be a mistake of the test's; the first one stays.
+        let _ = self.watcher.set(Box::new(watcher));
+    }
+
+    fn tell_watcher(&self) {
+        if let Some(watcher) = self.watcher.get() {
+            watcher();
+        }
     }
 
     /// Takes no more images.
@@ -352,6 +367,7 @@ unsafe impl Media for CrashMedia {
     }
 
     fn shrink(&self, file_bytes: u64) -> Result<()> {
+        self.tell_watcher();
         let mut state = self.lock();
         let state = &mut *state;
         if let Some(recorder) = &mut state.recorder {
@@ -378,6 +394,7 @@ unsafe impl Media for CrashMedia {
     }
 
     fn flush(&self, offset: u64, len: u64) {
+        self.tell_watcher();
         let mut state = self.lock();
         state.flushes += 1;
         if let Some(recorder) = &mut state.recorder {
@@ -391,6 +408,7 @@ unsafe impl Media for CrashMedia {
     }
 
     fn fence(&self) -> Result<()> {
+        self.tell_watcher();
         let mut state = self.lock();
         if let Some(recorder) = &mut state.recorder {
             let now = self.current();

@@ -36,6 +36,13 @@ pub struct Sealed {
     pub(super) live_bytes: u64,
 }
 
+impl Sealed {
+    /// The last log entry in it.
+    pub fn applied(&self) -> (Term, LogIndex) {
+        self.applied
+    }
+}
+
 /// A durable epoch: to be handed to [`super::Store::release`].
 pub struct Published {
     /// What its superblock says.

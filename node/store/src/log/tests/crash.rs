@@ -1,8 +1,8 @@
 //! A fixed script with everything in it, crashed at every persist point; and a disk that fails.
 
 use super::basic::id;
-use super::disk::{CrashDisk, Rng, Unit};
 use super::model::{Model, Rig, open, run_without};
+use crate::log::crash_disk::{CrashDisk, Rng, Unit};
 use crate::log::*;
 
 const KINDS: [LogKind; 4] = [LogKind::File, LogKind::Dax, LogKind::Memory, LogKind::FileEverySec];
@@ -223,4 +223,22 @@ fn each_line_that_syncs_is_needed() {
         let Some((seed, why)) = red else { panic!("nobody misses the sync at {caller}") };
         println!("without the sync at {caller}, seed {seed} is red: {:.100}", why);
     }
+}
+
+#[test]
+fn what_was_waited_for_is_durable() {
+    let disk = CrashDisk::new(None, Unit::Sector);
+    let (log, _) = super::model::open(&disk, LogKind::File).expect("opens");
+    let payload: [&[u8]; 1] = [b"one"];
+    let entry = |index| super::basic::entry(1, index, &payload);
+    for index in 1..=2 {
+        log.append(&[entry(index)], Box::new(|done| done.expect("appends")));
+        assert!(log.has_queued());
+        log.wait_durable(super::basic::SHARD, LogIndex(index)).expect("writes");
+        let left = disk.stash_now().durable();
+        let (log, _) = super::model::open(&left, LogKind::File).expect("opens");
+        assert_eq!(log.last(super::basic::SHARD).map(|last| last.index), Some(LogIndex(index)));
+    }
+    // Nothing to wait for.
+    log.wait_durable(super::basic::SHARD, LogIndex(9)).expect("not held");
 }

@@ -2,9 +2,9 @@
 //! a cut.
 
 use super::basic::id;
-use super::disk::{CrashDisk, Stash, Unit};
 use super::model::{Model, Rig, SHARDS, open};
 use crate::layout::log as layout;
+use crate::log::crash_disk::{CrashDisk, Stash, Unit};
 use crate::log::*;
 
 /// A log of several segments, an unused one among them, and where its last batch begins.

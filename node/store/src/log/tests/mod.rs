@@ -7,6 +7,5 @@ mod content;
 mod basic;
 mod crash;
 mod damage;
-mod disk;
 mod model;
 mod pair;

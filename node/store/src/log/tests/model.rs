@@ -2,7 +2,7 @@
 //!
 //! `CAIRN_SEED=n` runs one seed, `CAIRN_SEEDS=n` that many.
 
-use super::disk::{CrashDisk, Rng, Stash, Sync, Unit};
+use crate::log::crash_disk::{CrashDisk, Rng, Stash, Sync, Unit};
 use crate::log::*;
 
 /// What a shard's log must be.

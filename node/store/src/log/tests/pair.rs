@@ -2,10 +2,10 @@
 //! the state after the last entry of the log, and that is no earlier than the last one acknowledged.
 
 use super::content::{History, history};
-use super::disk::{CrashDisk, Rng, Stash, Unit};
 use super::model::open;
 use crate::check::check;
 use crate::layout::pool::SUPERBLOCK_AT;
+use crate::log::crash_disk::{CrashDisk, Rng, Stash, Unit};
 use crate::log::*;
 use crate::media::{CrashMedia, Event, Granularity, HeapMedia, Pages, Replay, Trace};
 use crate::persist::Mem;

@@ -1,23 +1,26 @@
-//! A disk that remembers what is not synced, and shows what a crash may leave of it.
+//! A disk that remembers what is not synced, and shows what a crash may leave of it: for tests and
+//! simulations.
 //!
 //! Every unsynced unit may hold any of the versions written since the last sync, whatever became of
 //! its neighbours; a file made but not synced may be empty; of names made and not synced any first
 //! few may be there. A unit is never torn: it is a sector of a disk, or a word of mapped memory.
 
-use crate::log::LogKind;
-use crate::log::medium::{LogFile, LogMedium, replace_front_by_words};
+use super::LogKind;
+use super::medium::{LogFile, LogMedium, replace_front_by_words};
 use crate::media::CrashMedia;
 use parking_lot::Mutex;
 use std::backtrace::Backtrace;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// What a medium writes whole or not at all, in bytes.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
+    /// Of a disk.
     Sector = 512,
+    /// Of mapped memory.
     Word = 8,
 }
 
@@ -32,10 +35,12 @@ impl Unit {
 }
 
 /// Numbers from a seed (splitmix64).
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Rng(pub u64);
 
 impl Rng {
+    /// 64 bits.
+    #[allow(clippy::should_implement_trait)] // It never ends.
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -117,7 +122,9 @@ fn apply(names: &mut BTreeMap<String, usize>, change: &Change) {
 /// How far the log's user has come, by his own count.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Progress {
+    /// Entries handed to the log.
     pub submitted: usize,
+    /// Entries that it said are durable.
     pub acknowledged: usize,
 }
 
@@ -126,6 +133,7 @@ pub struct Progress {
 pub struct Stash {
     inner: Inner,
     unit: Unit,
+    /// The user's count at that point.
     pub progress: Progress,
 }
 
@@ -144,14 +152,16 @@ struct Shared {
     /// Lines of code that asked for a sync, where anyone wants to know.
     callers: Mutex<Option<Callers>>,
     journal: Mutex<Option<Journal>>,
+    /// Told of each persist point.
+    watcher: OnceLock<Box<dyn Fn() + Send + std::marker::Sync>>,
 }
 
 /// Who asks for syncs.
 #[derive(Clone, Default)]
-pub struct Callers {
-    pub met: BTreeSet<String>,
+struct Callers {
+    met: BTreeSet<String>,
     /// Whose syncs do nothing.
-    pub ignored: Option<String>,
+    ignored: Option<String>,
 }
 
 /// What was on the disk after each change, with a mark in the record of a pool beside it.
@@ -164,7 +174,11 @@ struct Journal {
 fn caller() -> String {
     let trace = Backtrace::force_capture().to_string();
     let places = trace.lines().filter_map(|line| line.trim().strip_prefix("at "));
-    let mut ours = places.filter(|place| place.contains("src/log/") && !place.contains("/tests/"));
+    let not_the_logs = ["/tests/", "crash_disk.rs"];
+    let is_the_logs = |place: &&str| {
+        place.contains("src/log/") && !not_the_logs.iter().any(|other| place.contains(other))
+    };
+    let mut ours = places.filter(is_the_logs);
     let place = ours.next().unwrap_or_default();
     let place = place.rsplit("src/log/").next().unwrap_or_default();
     place.rsplit_once(':').map_or(place, |(line, _column)| line).to_owned()
@@ -175,6 +189,8 @@ fn caller() -> String {
 pub struct CrashDisk(Arc<Shared>);
 
 impl CrashDisk {
+    /// An empty one that tears between `unit`s, and on which syncs that are `ignored` do nothing:
+    /// the bug that the tests must catch.
     pub fn new(ignored: Option<Sync>, unit: Unit) -> Self {
         Self::of(Inner::default(), ignored, unit)
     }
@@ -191,7 +207,15 @@ impl CrashDisk {
             fail_in: AtomicUsize::new(usize::MAX),
             callers: Mutex::new(None),
             journal: Mutex::new(None),
+            watcher: OnceLock::new(),
         }))
+    }
+
+    /// Calls `watcher`, which may look at the disk, at every persist point from now on. To be set
+    /// once.
+    pub fn on_point(&self, watcher: impl Fn() + Send + std::marker::Sync + 'static) {
+        // A second one would be a mistake of the test's; the first one stays.
+        let _ = self.0.watcher.set(Box::new(watcher));
     }
 
     /// Asks who syncs from now on, and lets `ignored`'s syncs do nothing.
@@ -211,6 +235,7 @@ impl CrashDisk {
         self.enter();
     }
 
+    /// Ends that, and gives what was kept.
     pub fn take_journal(&self) -> Vec<Stash> {
         self.0.journal.lock().take().map(|journal| journal.stashes).unwrap_or_default()
     }
@@ -233,6 +258,7 @@ impl CrashDisk {
         of_caller || self.0.ignored == Some(kind)
     }
 
+    /// As the log takes it.
     pub fn medium(&self) -> Arc<dyn LogMedium> {
         Arc::new(self.clone())
     }
@@ -243,6 +269,7 @@ impl CrashDisk {
         self.0.stash_at.store(now.saturating_add(n), Ordering::Relaxed);
     }
 
+    /// The copy that was kept, once that point was passed.
     pub fn stashed(&self) -> Option<Stash> {
         self.0.stash.lock().clone()
     }
@@ -253,6 +280,7 @@ impl CrashDisk {
         Stash { inner, unit: self.0.unit, progress: *self.0.progress.lock() }
     }
 
+    /// Changes the user's count.
     pub fn progress(&self, f: impl FnOnce(&mut Progress)) {
         f(&mut self.0.progress.lock());
         self.enter();
@@ -290,6 +318,9 @@ impl CrashDisk {
             *self.0.stash.lock() = Some(self.stash_now());
         }
         self.enter();
+        if let Some(watcher) = self.0.watcher.get() {
+            watcher();
+        }
     }
 
     fn may_fail(&self) -> io::Result<()> {
@@ -324,7 +355,22 @@ impl Stash {
         CrashDisk::of(inner, ignored, self.unit)
     }
 
+    /// What is there of it after any crash, and nothing else.
+    #[must_use]
+    pub fn durable(&self) -> CrashDisk {
+        let whole = |inode: &Inode| {
+            let mut bytes = inode.durable.clone();
+            bytes.resize(inode.bytes.len(), 0);
+            Inode { bytes, ..Inode::default() }
+        };
+        let Inner { inodes, durable_names, .. } = &self.inner;
+        let (inodes, durable_names) = (inodes.iter().map(whole).collect(), durable_names.clone());
+        let names = durable_names.clone();
+        CrashDisk::of(Inner { inodes, names, durable_names, changes: Vec::new() }, None, self.unit)
+    }
+
     /// This disk, in order.
+    #[must_use]
     pub fn whole(&self) -> CrashDisk {
         CrashDisk::of(self.inner.clone(), None, self.unit)
     }
