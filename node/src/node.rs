@@ -22,6 +22,7 @@ use crate::ops::{clock, entropy, host, telemetry};
 use crate::raft::epoch::{Flusher, Pace};
 use crate::raft::place;
 use crate::raft::recover::{self, Found};
+use crate::raft::runtime::Executor;
 use crate::raft::scrub::Scrubber;
 use crate::raft::{self, Attendant, Standing, Submission, Way, eviction, expiry};
 use crate::server::io_thread::IoThread;
@@ -92,7 +93,7 @@ impl Node {
         let stats = [metrics.shard(), metrics.shard()];
         let standing = peers.as_ref().map_or(Standing::Alone, Peers::standing);
         let (group, committer, found) =
-            raft::start::start(recovery, standing, capacity, stats, on_stop)?;
+            raft::start::start(recovery, Executor::new(), standing, capacity, stats, on_stop)?;
         if let Some(peers) = &peers {
             peers.serve(&group);
         }

@@ -3,14 +3,15 @@
 //! evacuates slabs that are nearly empty, and gives the free end of the file back.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use cairn_store::log::LogId;
-use cairn_store::{Committer, Evacuated, Evacuation, Progress, Sealed, StoreError};
+use cairn_store::{Committer, Evacuation, Progress, StoreError};
 use parking_lot::{Condvar, Mutex};
 
+pub use super::commits::CommitStats;
+use super::commits::Commits;
 use super::group::Group;
 use crate::ops::clock;
 
@@ -73,23 +74,6 @@ impl Pace {
     }
 }
 
-/// What commits have cost, for INFO.
-#[derive(Debug, Default)]
-pub struct CommitStats {
-    /// Commits since the start.
-    pub count: AtomicU64,
-    /// Microseconds of the last one.
-    pub last_us: AtomicU64,
-    /// Microseconds of the longest one.
-    pub max_us: AtomicU64,
-    /// The last log entry that is in a durable root.
-    pub applied_index: AtomicU64,
-    /// What evacuation has done.
-    pub evacuated: Mutex<Evacuated>,
-    /// Whether a pass of evacuation is under way.
-    pub evacuating: AtomicBool,
-}
-
 /// What the thread is asked to do.
 #[derive(Debug, Default)]
 struct Asked {
@@ -124,7 +108,7 @@ impl Flusher {
     /// # Errors
     /// When the system refuses a thread.
     pub fn start(group: Arc<Group>, committer: Committer, pace: Pace) -> std::io::Result<Flusher> {
-        let (bell, stats) = (Arc::<Bell>::default(), Arc::<CommitStats>::default());
+        let bell = Arc::<Bell>::default();
         let ringer = Arc::clone(&bell);
         let hurry = move || {
             ringer.asked.lock().commit = true;
@@ -132,14 +116,10 @@ impl Flusher {
         };
         let ops = pace.epoch_ops(group.read().store().usage().extents_bytes);
         group.set_pace(ops, EPOCH_BYTES, Box::new(hurry));
-        let mut worker = Worker {
-            group,
-            committer,
-            pace,
-            bell: Arc::clone(&bell),
-            stats: Arc::clone(&stats),
-            pass: Evacuation::default(),
-        };
+        let commits = Commits::new(Arc::clone(&group), committer);
+        let stats = Arc::clone(&commits.stats);
+        let (asked, pass) = (Arc::clone(&bell), Evacuation::default());
+        let mut worker = Worker { group, commits, pace, bell: asked, pass };
         let thread = std::thread::Builder::new().name("cairn-epochs".into());
         let handle = thread.spawn(move || worker.run())?;
         Ok(Flusher { bell, stats, handle })
@@ -167,10 +147,9 @@ impl Flusher {
 
 struct Worker {
     group: Arc<Group>,
-    committer: Committer,
+    commits: Commits,
     pace: Pace,
     bell: Arc<Bell>,
-    stats: Arc<CommitStats>,
     pass: Evacuation,
 }
 
@@ -191,7 +170,7 @@ impl Worker {
                 return Err(error);
             }
             if matches!(worked, Ok(true)) && self.group.stop_reason().is_none() {
-                return self.committer.close();
+                return self.commits.committer.close();
             }
         }
     }
@@ -250,7 +229,7 @@ impl Worker {
             match self.group.evacuate(&mut self.pass, true)? {
                 Progress::Waits => {
                     waits += 1;
-                    self.commit()?;
+                    self.commits.commit()?;
                     self.recycle();
                 }
                 _ => waits = 0,
@@ -265,8 +244,8 @@ impl Worker {
     }
 
     fn tell_evacuated(&self) {
-        *self.stats.evacuated.lock() = self.pass.done();
-        self.stats.evacuating.store(self.pass.is_running(), Ordering::Relaxed);
+        *self.commits.stats.evacuated.lock() = self.pass.done();
+        self.commits.stats.evacuating.store(self.pass.is_running(), Ordering::Relaxed);
     }
 
     fn recycle(&self) {
@@ -276,7 +255,7 @@ impl Worker {
     }
 
     fn work(&mut self) -> Result<(), StoreError> {
-        self.commit()?;
+        self.commits.commit()?;
         self.relieve()?;
         let pool_bytes = self.group.read().store().usage().extents_bytes;
         self.group.set_epoch_ops(self.pace.epoch_ops(pool_bytes));
@@ -288,7 +267,7 @@ impl Worker {
             }
         }
         self.give_back();
-        self.committer.sweep(SWEEP_EXTENTS)?;
+        self.commits.committer.sweep(SWEEP_EXTENTS)?;
         Ok(())
     }
 
@@ -304,49 +283,11 @@ impl Worker {
         }
     }
 
-    fn commit(&mut self) -> Result<(), StoreError> {
-        let start = clock::now();
-        let Some(sealed) = self.seal() else { return Ok(()) };
-        let published = self.committer.commit(sealed)?;
-        let (term, index) = published.purge_upto;
-        let applied = published.applied.1;
-        if !self.group.release(published) {
-            return Ok(());
-        }
-        if index.0 > 0 {
-            self.group.purge(LogId::new(term, index));
-        }
-        let us = clock::nanos_since(start) / 1000;
-        self.stats.count.fetch_add(1, Ordering::Relaxed);
-        self.stats.last_us.store(us, Ordering::Relaxed);
-        self.stats.max_us.fetch_max(us, Ordering::Relaxed);
-        self.stats.applied_index.store(applied.0, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// An epoch of the pool that is committed here: of the one that took its place, if one did.
-    fn seal(&mut self) -> Option<Sealed> {
-        self.follow();
-        let sealed = self.group.seal()?;
-        if !self.committer.is_of(&sealed) {
-            // Replaced in between.
-            self.follow();
-        }
-        self.committer.is_of(&sealed).then_some(sealed)
-    }
-
-    /// Commits another pool from here on, if one took the place of this.
-    fn follow(&mut self) {
-        if let Some(committer) = self.group.take_committer() {
-            self.committer = committer;
-        }
-    }
-
     /// Gets back what has died, when space is short (the fall-back root holds it for one commit
     /// more), and then what lies between the blocks.
     fn relieve(&mut self) -> Result<(), StoreError> {
         if self.group.read().store().is_tight() {
-            self.commit()?;
+            self.commits.commit()?;
             self.recycle();
             self.evacuate_now()?;
         }

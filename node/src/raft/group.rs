@@ -42,6 +42,7 @@ pub use self::members::{GroupMember, GroupStatus};
 use self::stamp::{Driver, InFlight};
 use self::upkeep::Pace;
 use super::consensus::{self, Raft};
+use super::home::Home;
 use super::log_store::LogStore;
 use super::network::{self, Network};
 use super::propose::Submission;
@@ -54,7 +55,6 @@ use super::types::{Metrics, RaftVote, TypeConfig};
 use super::view::{Lease, View};
 use super::vote::{self, Vote};
 use crate::ops::config::Reads;
-use crate::ops::entropy::Seeds;
 use crate::ops::metrics::Shard as Stats;
 use crate::transport::{self, BoxFuture, SharedTransport};
 
@@ -119,8 +119,12 @@ pub struct Parts {
     pub boot_id: [u8; 16],
     /// The engine, at an entry that the log holds or purged.
     pub engine: Engine,
+    /// Where its pool lies.
+    pub home: Arc<dyn Home>,
     /// The log.
     pub log: Arc<Log>,
+    /// What runs openraft's tasks, and whose time and chance it lives by.
+    pub executor: Arc<Executor>,
 }
 
 /// One shard's group.
@@ -129,6 +133,7 @@ pub struct Group {
     /// The term of the last entry applied: that of its leader.
     term: AtomicU64,
     engine: RwLock<Engine>,
+    home: Arc<dyn Home>,
     log: Arc<Log>,
     queue: Mutex<VecDeque<Arc<Submission>>>,
     driver: Mutex<Driver>,
@@ -203,15 +208,16 @@ impl Group {
         stats: [Arc<Stats>; 2],
         on_stop: Box<dyn Fn(&GroupError) + Send + Sync>,
     ) -> Result<Arc<Group>, String> {
-        let Parts { shard, node, boot_id, engine, log } = parts;
-        let is_new = log.vote(shard).is_none() && engine.store().membership().is_empty();
+        let (shard, node, boot_id, log) =
+            (parts.shard, parts.node, parts.boot_id, Arc::clone(&parts.log));
+        let is_new = log.vote(shard).is_none() && parts.engine.store().membership().is_empty();
         let vote = log.vote(shard);
         if let Standing::Member { has_voted, .. } = &standing {
             let vote = vote.as_deref().and_then(Vote::decode);
             vote::check_kept(*has_voted && is_new, vote, boot_id, log.is_lazy())?;
         }
         let has_voted = vote.is_some();
-        let group = Group::new(shard, engine, Arc::clone(&log), stats, on_stop);
+        let group = Group::new(parts, stats, on_stop);
         group.hear_the_bell();
         let weak = Arc::downgrade(&group);
         let on_error = Arc::new(move |index: u64, error: &LogError| {
@@ -326,6 +332,14 @@ impl Group {
         self.transport.get()
     }
 
+    pub(super) fn executor(&self) -> &Arc<Executor> {
+        &self.executor
+    }
+
+    pub(super) fn home(&self) -> &dyn Home {
+        &*self.home
+    }
+
     pub(super) fn sessions(&self) -> &Sessions {
         &self.sessions
     }
@@ -420,31 +434,30 @@ impl Group {
         on_stop: Box<dyn Fn(&GroupError) + Send + Sync>,
         reason: String,
     ) -> Arc<Group> {
-        let Parts { shard, engine, log, .. } = parts;
-        let group = Group::new(shard, engine, log, stats, on_stop);
+        let group = Group::new(parts, stats, on_stop);
         group.view.lead_for_ever();
         group.halt(reason);
         group
     }
 
     fn new(
-        shard: ShardId,
-        engine: Engine,
-        log: Arc<Log>,
+        parts: Parts,
         [stats, upkeep]: [Arc<Stats>; 2],
         on_stop: Box<dyn Fn(&GroupError) + Send + Sync>,
     ) -> Arc<Group> {
+        let Parts { shard, engine, home, log, executor, .. } = parts;
         let last_ms = engine.store().clock_ms();
-        let driver = Driver { last_ms, seeds: Seeds::new(), taken: VecDeque::new() };
+        let driver = Driver { last_ms, seeds: executor.seeds(), taken: VecDeque::new() };
         Arc::new(Group {
             shard,
             term: AtomicU64::new(engine.store().applied().0.0),
             engine: RwLock::new(engine),
+            home,
             log,
             queue: Mutex::default(),
             driver: Mutex::new(driver),
             in_flight: Mutex::default(),
-            executor: Executor::new(),
+            executor,
             raft: OnceLock::new(),
             metrics: OnceLock::new(),
             view: View::default(),
@@ -494,8 +507,8 @@ impl Group {
     }
 
     /// Waits for openraft's timers, or for what nobody else attends to, at most `longest`, and
-    /// drives. For the group's own thread.
-    pub(super) fn attend(self: &Arc<Self>, longest: Duration) {
+    /// drives. For the group's own thread, or a simulation in its place.
+    pub fn attend(self: &Arc<Self>, longest: Duration) {
         self.executor.wait_for_timer(longest);
         self.executor.fire();
         self.drive();
@@ -524,7 +537,7 @@ impl Group {
     /// Has the medium take all that was written so far; false when it does not.
     pub async fn sync_log(&self) -> bool {
         let log = Arc::clone(&self.log);
-        let synced = tokio::task::spawn_blocking(move || log.flush().is_ok());
+        let synced = self.executor.aside(move || log.flush().is_ok());
         synced.await.unwrap_or(false)
     }
 
@@ -618,8 +631,9 @@ mod tests {
         let recovery = recover::recover(options).expect("recovers");
         let metrics = Metrics::new(0);
         let stats = [metrics.shard(), metrics.shard()];
-        let started =
-            start::start(recovery, Standing::Alone, capacity_bytes, stats, Box::new(|_| ()));
+        let (executor, on_stop) = (Executor::new(), Box::new(|_: &_| ()));
+        let alone = Standing::Alone;
+        let started = start::start(recovery, executor, alone, capacity_bytes, stats, on_stop);
         started.expect("starts").0
     }
 

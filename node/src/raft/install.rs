@@ -1,116 +1,49 @@
 //! A peer's pool in the place of this node's own.
-//!
-//! The pool changes its name and the log forgets what came before it, and a crash may come between
-//! the two: a note beside the pool says which entry it brought, so that the next start does not take
-//! the log for one that was cut short.
 
-use std::fs::File;
-use std::io::Write;
-use std::path::{Path, PathBuf};
-
-use cairn_protocol::ids::{LogIndex, Term};
+use cairn_protocol::ids::LogIndex;
+use cairn_store::Imported;
 use cairn_store::log::LogId;
-use cairn_store::{Imported, PoolOptions, Store};
 
 use super::group::Group;
 
-/// Where a pool arrives that is to take the place of the one at `pool`.
-pub fn incoming(pool: &Path) -> PathBuf {
-    beside(pool, "incoming")
-}
-
-/// The note of which entry the last pool that was put at `pool` brought.
-fn note(pool: &Path) -> PathBuf {
-    beside(pool, "brought")
-}
-
-fn beside(pool: &Path, extension: &str) -> PathBuf {
-    let mut name = pool.as_os_str().to_owned();
-    name.push(".");
-    name.push(extension);
-    name.into()
-}
-
-fn text((term, index): (Term, LogIndex)) -> String {
-    format!("{} {}\n", term.0, index.0)
-}
-
-/// Whether the pool at `pool`, which holds entries up to `applied`, is a peer's that nothing has been
-/// committed to since it came: the log need not hold what led to it.
-pub fn has_brought(pool: &Path, applied: (Term, LogIndex)) -> bool {
-    std::fs::read_to_string(note(pool)).is_ok_and(|brought| brought == text(applied))
-}
-
-/// Takes note that the log goes on behind what the pool brought.
-pub(super) fn forget(pool: &Path) {
-    // Left there it does no harm: it speaks of a pool that has nothing new.
-    let _ = std::fs::remove_file(note(pool));
-}
-
-/// Writes the note, durably.
-fn write_note(pool: &Path, applied: (Term, LogIndex)) -> Result<(), String> {
-    let path = note(pool);
-    let write = || {
-        let mut file = File::create(&path)?;
-        file.write_all(text(applied).as_bytes())?;
-        file.sync_all()?;
-        File::open(pool.parent().unwrap_or(Path::new(".")))?.sync_all()
-    };
-    write().map_err(|error| format!("writing {}: {error}", path.display()))
-}
-
 impl Group {
-    /// Puts a pool that has arrived at [`incoming`] in the place of this group's, which lies at
-    /// `pool`, and has the log forget the entries that it holds. Reads and writes find the new one
-    /// from here on; what is pinned of the old one stays until it is let go of. No entry may be
-    /// being applied: openraft sees to that, which calls this where it would apply one.
+    /// Puts a pool that has arrived beside this group's in its place, and has the log forget the
+    /// entries that it holds. Reads and writes find the new one from here on; what is pinned of the
+    /// old one stays until it is let go of. No entry may be being applied: openraft sees to that,
+    /// which calls this where it would apply one.
     ///
     /// # Errors
     /// A text that says what, where, and what to do. The group has stopped if the old pool cannot be
     /// gone on with.
-    pub fn install(
-        &self,
-        imported: Imported,
-        pool: &Path,
-        options: &PoolOptions,
-    ) -> Result<(), String> {
+    pub fn install(&self, imported: Imported) -> Result<(), String> {
         let brought = imported.head().applied();
-        self.check_installable(pool, brought)?;
-        write_note(pool, brought)?;
-        imported.install(pool).map_err(|error| error.to_string())?;
-        let installed = Store::open_file(pool, options)
-            .map_err(|error| error.to_string())
-            .and_then(|(store, committer, _)| {
-                self.replace(store, committer);
-                let upto = LogId::new(brought.0, brought.1);
-                self.log().purge(self.shard(), upto).map_err(|error| error.to_string())
-            });
+        self.check_installable(brought.1)?;
+        let options = self.pool_options();
+        self.home().put(imported)?;
+        let installed = self.home().open(&options).and_then(|(store, committer, _)| {
+            self.replace(store, committer);
+            let upto = LogId::new(brought.0, brought.1);
+            self.log().purge(self.shard(), upto).map_err(|error| error.to_string())
+        });
         installed.inspect_err(|error| {
             self.stop(format!(
                 "a peer's pool took the place of {} and could not be gone on with: {error}; restart \
                  the node",
-                pool.display()
+                self.home().place()
             ));
         })
     }
 
-    fn check_installable(&self, pool: &Path, brought: (Term, LogIndex)) -> Result<(), String> {
+    fn check_installable(&self, brought: LogIndex) -> Result<(), String> {
         if let Some(stopped) = self.stop_reason() {
             return Err(stopped.reason.clone());
         }
-        if pool.is_symlink() {
-            return Err(format!(
-                "{} leads to a device: a peer's pool cannot be put there; stop the node, blank the \
-                 device and let the node join anew",
-                pool.display()
-            ));
-        }
+        self.home().check_replaceable()?;
         let (_, applied) = self.read().store().applied();
-        if brought.1 < applied {
+        if brought < applied {
             return Err(format!(
-                "a peer sent a pool with entries up to {}, older than the {applied} that are \
+                "a peer sent a pool with entries up to {brought}, older than the {applied} that are \
                  applied here",
-                brought.1
             ));
         }
         Ok(())
@@ -119,6 +52,7 @@ impl Group {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
     use std::sync::Arc;
     use std::time::Duration;
 
@@ -126,12 +60,14 @@ mod tests {
     use cairn_protocol::command::CommandId;
     use cairn_protocol::resp::Argv;
     use cairn_store::check::check_file;
-    use cairn_store::{Committer, Db, Import};
+    use cairn_store::{Committer, Db, Import, PoolOptions};
 
     use super::super::epoch::{Flusher, Pace};
     use super::super::group::Standing;
+    use super::super::home::{FileHome, Home};
     use super::super::propose::Submission;
     use super::super::recover::{LOG_DIR, Options, POOL_FILE, recover};
+    use super::super::runtime::Executor;
     use super::super::scrub::Scrubber;
     use super::super::start::{block_on, start};
     use super::*;
@@ -148,8 +84,9 @@ mod tests {
         let recovery = recover(options(dir)).expect("recovers");
         let metrics = Metrics::new(0);
         let stats = [metrics.shard(), metrics.shard()];
-        let started =
-            start(recovery, Standing::Alone, MEMORY, stats, Box::new(|_| ())).expect("starts");
+        let (executor, on_stop) = (Executor::new(), Box::new(|_: &_| ()));
+        let started = start(recovery, executor, Standing::Alone, MEMORY, stats, on_stop);
+        let started = started.expect("starts");
         (started.0, started.1)
     }
 
@@ -179,7 +116,7 @@ mod tests {
 
     /// The pool of another node with as many entries as `group` has, of which `key` is one; arrived
     /// beside `group`'s.
-    fn arrived(group: &Arc<Group>, pool: &Path, key: &str) -> (Imported, PoolOptions) {
+    fn arrived(group: &Arc<Group>, pool: &Path, key: &str) -> Imported {
         let there = tempfile::tempdir().expect("a directory");
         let (peer, mut committer) = open(there.path());
         while peer.read().store().applied().1 < group.read().store().applied().1 {
@@ -191,12 +128,13 @@ mod tests {
         let options =
             PoolOptions { capacity_bytes: MEMORY, new_hash_key: [0; 2], new_uuid: [9; 16] };
         let head = export.head().clone();
-        let mut import = Import::begin(&incoming(pool), head, &options).expect("there is room");
+        let mut import =
+            Import::begin(&FileHome::new(pool).incoming(), head, &options).expect("there is room");
         for number in 0..export.head().chunks() {
             let chunk = export.chunk(engine.store(), number).expect("no damage");
             import.put(number, &chunk.expect("there are so many")).expect("it is whole");
         }
-        (import.finish(&mut |_, _| {}).expect("it is sound"), options)
+        import.finish(&mut |_, _| {}).expect("it is sound")
     }
 
     #[test]
@@ -215,8 +153,8 @@ mod tests {
         let long_read = group.pin(&metrics.shard());
         assert!(!watch.is_broken(0));
 
-        let (imported, options) = arrived(&group, &pool, "their");
-        group.install(imported, &pool, &options).expect("it takes the place");
+        let imported = arrived(&group, &pool, "their");
+        group.install(imported).expect("it takes the place");
         assert_eq!(get(&group, "their").as_deref(), Some("theirs"));
         assert_eq!(get(&group, "mine 1"), None);
         assert!(watch.is_broken(0), "whatever was watched is another's now");
@@ -248,9 +186,9 @@ mod tests {
         let pool = dir.path().join(POOL_FILE);
         let (group, mut committer) = open(dir.path());
         set(&group, "mine", "mine");
-        let (imported, options) = arrived(&group, &pool, "their");
+        let imported = arrived(&group, &pool, "their");
         let sealed = group.seal().expect("something has changed");
-        group.install(imported, &pool, &options).expect("it takes the place");
+        group.install(imported).expect("it takes the place");
         let published = committer.commit(sealed).expect("the old pool is there still");
         assert!(!group.release(published), "it is not the new one's");
         group.resume();
@@ -271,13 +209,11 @@ mod tests {
         let pool = dir.path().join(POOL_FILE);
         let (group, _committer) = open(dir.path());
         (0..5).for_each(|_| set(&group, "mine", "mine"));
-        let (imported, _) = arrived(&group, &pool, "their");
-        let brought = imported.head().applied();
+        let imported = arrived(&group, &pool, "their");
         drop(group);
         // A log that ends before what the pool brings.
         std::fs::remove_dir_all(dir.path().join(LOG_DIR)).expect("the log goes");
-        write_note(&pool, brought).expect("noted");
-        imported.install(&pool).expect("renamed");
+        FileHome::new(&pool).put(imported).expect("renamed");
 
         let (group, _committer) = open(dir.path());
         assert_eq!(get(&group, "their").as_deref(), Some("theirs"));
@@ -287,7 +223,7 @@ mod tests {
         assert_eq!(get(&group, "ours").as_deref(), Some("ours"));
         drop(group);
 
-        assert!(!note(&pool).exists(), "the log has what follows: no more need of it");
+        assert!(!FileHome::new(&pool).has_note(), "the log has what follows: no more need of it");
         std::fs::remove_dir_all(dir.path().join(LOG_DIR)).expect("the log goes");
         let refused = recover(options(dir.path())).err().expect("now it was cut short");
         assert!(refused.contains("restore both"), "{refused}");
@@ -299,9 +235,9 @@ mod tests {
         let pool = dir.path().join(POOL_FILE);
         let (group, _committer) = open(dir.path());
         set(&group, "mine", "mine");
-        let (imported, options) = arrived(&group, &pool, "their");
+        let imported = arrived(&group, &pool, "their");
         set(&group, "mine", "mine");
-        let refused = group.install(imported, &pool, &options).expect_err("it is older");
+        let refused = group.install(imported).expect_err("it is older");
         assert!(refused.contains("older"), "{refused}");
         assert_eq!(get(&group, "mine").as_deref(), Some("mine"));
         assert_eq!(group.stop_reason(), None);

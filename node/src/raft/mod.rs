@@ -8,7 +8,7 @@
 //! too long for one message; [`network`] and [`wire`] carry
 //! openraft's messages, [`transfer`] a whole pool to a member that was away too long, [`view`] is what reads know of who leads.
 //! [`long_read`] answers what would hold others up from a pinned root.
-//! [`place`] leads to a pool on a device, [`install`] puts a peer's pool in its place.
+//! [`place`] leads to a pool on a device, [`home`] is where a pool lies, [`install`] puts a peer's pool in its place.
 //! [`types`] and [`log_store`] are openraft's side of it, which more voters will use.
 //! [`epoch`] commits the pool in the background, [`scrub`] looks for damage in it, [`expiry`]
 //! proposes the reclaiming of expired keys, [`eviction`] what goes when memory is full.
@@ -16,11 +16,13 @@
 //! Imports `ops`, the engine, the store and the protocol; never the server.
 
 mod attendant;
+pub mod commits;
 mod consensus;
 pub mod epoch;
 pub mod eviction;
 pub mod expiry;
 pub mod group;
+pub mod home;
 pub mod install;
 pub mod log_store;
 pub mod long_read;

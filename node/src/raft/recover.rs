@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use cairn_engine::{At, ENGINE_VERSION, Engine};
@@ -19,7 +20,7 @@ use cairn_store::{Committer, Db, Opened, PoolOptions, Store};
 
 use openraft::BasicNode;
 
-use super::install;
+use super::home::{FileHome, Home};
 use super::propose::first_key;
 use super::types::{Membership, encode_applied_membership};
 use crate::ops::config::Durability;
@@ -43,10 +44,12 @@ const WARM_KEYS: usize = 256;
 pub struct Recovery {
     /// The engine at the last entry of the log.
     pub engine: Engine,
+    /// Where its pool lies.
+    pub home: Arc<dyn Home>,
     /// Commits its epochs.
     pub committer: Committer,
     /// The log.
-    pub log: Log,
+    pub log: Arc<Log>,
     /// What the log lies on.
     pub log_medium: Medium,
     /// What was there.
@@ -89,6 +92,18 @@ pub struct Options<'a> {
     pub member: Option<[u64; 2]>,
 }
 
+/// A pool and a log that were opened and are not known yet to belong together.
+pub struct Pair {
+    /// Where the pool lies.
+    pub home: Arc<dyn Home>,
+    /// The pool, who commits it, and what opening it found.
+    pub pool: (Store, Committer, Opened),
+    /// The log, and what opening it found.
+    pub log: (Log, Recovered),
+    /// What the log lies on.
+    pub log_medium: Medium,
+}
+
 /// Opens pool and log and replays.
 ///
 /// # Errors
@@ -107,13 +122,24 @@ pub fn recover(options: Options<'_>) -> Result<Recovery, String> {
             .unwrap_or_else(|| [entropy::random_u64(), entropy::random_u64()]),
         new_uuid: entropy::random_16(),
     };
-    let (store, committer, opened) =
-        Store::open_file(&pool_path, &pool_options).map_err(|error| error.to_string())?;
+    let home = Arc::new(FileHome::new(pool_path));
+    let pool = home.open(&pool_options)?;
     watch.lap("pool opened");
-    let log_medium = log_medium(&options, store.mem_arc().medium())?;
-    let (log, recovered) = open_log(&options, log_medium)?;
+    let log_medium = log_medium(&options, pool.0.mem_arc().medium())?;
+    let log = open_log(&options, log_medium)?;
     watch.lap("log opened");
-    check_pair(&options, &opened, &recovered, &log)?;
+    resume(&options, Pair { home, pool, log, log_medium })
+}
+
+/// Goes on with a pool and a log, wherever they lie, if they are of one piece: replays. The
+/// directory in `options` is for messages.
+///
+/// # Errors
+/// As [`recover`].
+pub fn resume(options: &Options<'_>, pair: Pair) -> Result<Recovery, String> {
+    let mut watch = Watch(clock::now());
+    let Pair { home, pool: (store, committer, opened), log: (log, recovered), log_medium } = pair;
+    check_pair(options, &*home, &opened, &recovered, &log)?;
     let mut found = Found {
         created: opened.created,
         epoch: opened.epoch.0,
@@ -136,7 +162,7 @@ pub fn recover(options: Options<'_>) -> Result<Recovery, String> {
             be_alone(engine.store_mut())?;
         }
     }
-    Ok(Recovery { engine, committer, log, log_medium, found })
+    Ok(Recovery { engine, home, committer, log: Arc::new(log), log_medium, found })
 }
 
 /// Makes this node the only member of its group, where the pool knows of none yet.
@@ -197,6 +223,7 @@ fn open_log(options: &Options<'_>, medium: Medium) -> Result<(Log, Recovered), S
 /// Pool and log must be of one piece: either alone would be a silent loss of what was acknowledged.
 fn check_pair(
     options: &Options<'_>,
+    home: &dyn Home,
     opened: &Opened,
     recovered: &Recovered,
     log: &Log,
@@ -205,7 +232,7 @@ fn check_pair(
     let (term, applied) = opened.applied;
     let last = match pairing(opened.applied, recovered) {
         Pairing::Whole => {
-            install::forget(&options.dir.join(POOL_FILE));
+            home.forget();
             return Ok(());
         }
         Pairing::PoolTooOld { first } => {
@@ -219,7 +246,7 @@ fn check_pair(
     };
     let alone = options.member.is_none();
     let is_lost = alone && options.durability == Durability::EverySec && !recovered.created;
-    if is_lost || install::has_brought(&options.dir.join(POOL_FILE), opened.applied) {
+    if is_lost || home.has_brought(opened.applied) {
         // The page cache took the log's end with it, not what the pool had synced; or the pool is a
         // peer's, and the log has yet to go on behind it.
         return log.purge(SHARD, LogId::new(term, applied)).map_err(|error| error.to_string());

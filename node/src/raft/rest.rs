@@ -5,7 +5,7 @@
 //! What has been executed is answered by whoever executed it, whether it still leads or not.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use cairn_protocol::cluster::message::{Forwarded, Refused, RefusedCode};
@@ -13,6 +13,7 @@ use cairn_protocol::ids::NodeId;
 use parking_lot::Mutex;
 
 use super::propose::forward::MORE;
+use super::runtime::Instant;
 use crate::transport::refused;
 
 /// What goes at once.
@@ -101,7 +102,7 @@ impl Held {
     }
 
     fn forget_old(&mut self, now: Instant) {
-        self.rests.retain(|_, rest| now.saturating_duration_since(rest.asked) < KEPT);
+        self.rests.retain(|_, rest| now - rest.asked < KEPT);
         self.bytes = self.rests.values().map(|rest| rest.bytes.len()).sum();
     }
 }
@@ -115,9 +116,12 @@ pub fn split_ticket(payload: &Bytes) -> Option<(u64, &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::clock;
 
     const TO: NodeId = NodeId(3);
+
+    fn start() -> Instant {
+        Instant::from_nanos(1)
+    }
 
     fn answer(len: usize) -> Forwarded {
         let payload = (0..len).map(|at| (at / 7) as u8).collect::<Vec<_>>().into();
@@ -135,7 +139,7 @@ mod tests {
             }
             let (ticket, bytes) = split_ticket(&payload).expect("a ticket");
             all.extend_from_slice(bytes);
-            piece = rests.next(TO, ticket, clock::now()).expect("the next piece");
+            piece = rests.next(TO, ticket, start()).expect("the next piece");
         }
     }
 
@@ -143,7 +147,7 @@ mod tests {
     fn a_long_reply_comes_in_pieces_and_leaves_nothing_behind() {
         let rests = Rests::default();
         for len in [0, 1, FIRST_BYTES, FIRST_BYTES + 1, FIRST_BYTES + PIECE_BYTES, 20 << 20] {
-            let first = rests.cut(TO, answer(len), clock::now()).expect("cut");
+            let first = rests.cut(TO, answer(len), start()).expect("cut");
             let Forwarded::Done { count: 9, flags, payload } = &first else { panic!("{first:?}") };
             assert!(payload.len() <= FIRST_BYTES + TICKET_BYTES);
             assert_eq!((flags & 1, flags & MORE != 0), (1, len > FIRST_BYTES));
@@ -157,7 +161,7 @@ mod tests {
     #[test]
     fn what_is_kept_is_for_one_node_once_and_not_for_ever() {
         let rests = Rests::default();
-        let start = clock::now();
+        let start = start();
         let first = rests.cut(TO, answer(2 << 20), start).expect("cut");
         let Forwarded::Done { payload, .. } = first else { panic!("done") };
         let (ticket, _) = split_ticket(&payload).expect("a ticket");
@@ -175,7 +179,7 @@ mod tests {
         let payload = Bytes::from(vec![0; 64 << 20]);
         let cut = |_| {
             let answer = Forwarded::Done { count: 1, flags: 0, payload: payload.clone() };
-            rests.cut(TO, answer, clock::now()).is_ok()
+            rests.cut(TO, answer, start()).is_ok()
         };
         let kept = (0..40).filter(|at| cut(*at)).count();
         assert!(kept < 40 && rests.0.lock().bytes <= HELD_BYTES_MAX, "{kept}");

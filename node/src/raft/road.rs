@@ -22,8 +22,8 @@ use super::group::{Group, Role};
 use super::propose::forward::{ALONE, FORGET, GUARDED, MORE, REST, WATCH};
 use super::propose::{Batch, Guard, Outcome, Submission};
 use super::rest::split_ticket;
+use crate::ops::entropy;
 use crate::ops::metrics::Shard as Stats;
-use crate::ops::{clock, entropy};
 use crate::transport::{Call, CallError, Class, refused};
 
 /// For so long a batch looks for a leader, and waits for what one has accepted.
@@ -125,7 +125,7 @@ impl Group {
             }
             return Ok(());
         }
-        let start = clock::now();
+        let start = self.executor().now();
         loop {
             let tried = match self.role() {
                 Role::Leader => self.run_here(submission, stats).await,
@@ -138,14 +138,14 @@ impl Group {
                     *submission = Submission::new();
                     return Err(Lost);
                 }
-                Err(Again::Yes) if start.elapsed() > PATIENCE => {
+                Err(Again::Yes) if self.executor().now() - start > PATIENCE => {
                     submission.batch().fail(
                         "CLUSTERDOWN no leader is known for this shard: a majority of its nodes \
                          cannot be reached",
                     );
                     return Ok(());
                 }
-                Err(Again::Yes) => tokio::time::sleep(PAUSE).await,
+                Err(Again::Yes) => self.executor().rest(PAUSE).await,
             }
         }
     }
@@ -159,10 +159,12 @@ impl Group {
             return self.read_here(submission, stats).await;
         }
         self.submit(submission);
-        if !submission.is_done()
-            && tokio::time::timeout(PATIENCE, submission.wait(self)).await.is_err()
-        {
-            return Err(Again::No);
+        if !submission.is_done() {
+            tokio::select! {
+                biased;
+                () = submission.wait(self) => {}
+                () = self.executor().rest(PATIENCE) => return Err(Again::No),
+            }
         }
         match submission.outcome() {
             Outcome::Answered => Ok(()),
@@ -181,7 +183,9 @@ impl Group {
         if lease.is_none() && !self.confirm().await {
             return Err(Again::Yes);
         }
+        self.executor().may_pause().await;
         self.answer_reads(submission, stats);
+        self.executor().may_pause().await;
         match lease {
             Some(lease) if !self.still_holds(lease) => Err(Again::Yes),
             _ => Ok(()),
@@ -201,6 +205,7 @@ impl Group {
             false => Again::Yes,
         };
         let forwarded = tokio::select! {
+            biased;
             forwarded = self.forward(leader, forward) => forwarded,
             () = self.leaves(leader) => {
                 Err(CallError::Timeout { to: leader, after: FAREWELL })
@@ -241,9 +246,9 @@ impl Group {
     /// has handed over may take to answer what it had accepted.
     async fn leaves(&self, leader: NodeId) {
         while self.role() == Role::Follower(Some(leader)) {
-            tokio::time::sleep(LOOK).await;
+            self.executor().rest(LOOK).await;
         }
-        tokio::time::sleep(FAREWELL).await;
+        self.executor().rest(FAREWELL).await;
     }
 
     async fn forward(&self, to: NodeId, forward: Forward) -> Result<Forwarded, CallError> {
@@ -306,7 +311,7 @@ impl Group {
             },
         };
         if forward.flags & REST != 0 {
-            return self.rests().next(from, forward.session, clock::now());
+            return self.rests().next(from, forward.session, self.executor().now());
         }
         if !self.leads() {
             return Ok(nobody());
@@ -346,9 +351,9 @@ impl Group {
                 return Err(refused(RefusedCode::Failed, text));
             }
         }
-        answer_deferred(&submission).await;
+        self.answer_deferred(&submission).await;
         let answer = submission.batch().into_answer(alone);
-        self.rests().cut(from, answer, clock::now())
+        self.rests().cut(from, answer, self.executor().now())
     }
 
     fn watch_for(&self, session: (NodeId, u64), ops: &[u8]) -> Result<(), Refused> {
@@ -361,7 +366,7 @@ impl Group {
             watches: Arc::clone(engine.watches()),
             guard: Guard { watch: Arc::<Watch>::default(), term: self.term() },
         });
-        let now_ms = clock::wall_ms().max(engine.store().clock_ms());
+        let now_ms = self.executor().wall_ms().max(engine.store().clock_ms());
         for op in operations(ops) {
             let op = op.map_err(|error| refused(RefusedCode::Malformed, error.to_string()))?;
             for name in op.argv().iter().skip(1) {
@@ -375,7 +380,7 @@ impl Group {
     fn answer_reads(&self, submission: &Submission, stats: &Stats) {
         let mut batch = submission.batch();
         let engine = self.read();
-        let now_ms = clock::wall_ms().max(engine.store().clock_ms());
+        let now_ms = self.executor().wall_ms().max(engine.store().clock_ms());
         // Draws of reads are not to be repeated by anybody.
         let at = At { now_ms, seed: entropy::random_u64() };
         let read = batch.answer_reads(&engine, &at);
@@ -387,6 +392,21 @@ impl Group {
             }
             Err(fatal) => batch.fail(&format!("CORRUPT {fatal}")),
         }
+    }
+
+    /// Answers the reads of a batch that were put off, at their places among the replies.
+    async fn answer_deferred(&self, submission: &Arc<Submission>) {
+        let deferred = submission.batch().take_deferred();
+        if deferred.is_empty() {
+            return;
+        }
+        let run = move || -> Vec<(usize, Vec<u8>)> {
+            let read = |(at, read): (usize, super::LongRead)| (at, read.run_whole(), read.silent);
+            let read = deferred.into_iter().map(read);
+            read.filter(|(_, _, silent)| !silent).map(|(at, reply, _)| (at, reply)).collect()
+        };
+        let answered = self.executor().aside(run).await.unwrap_or_default();
+        submission.batch().insert_replies(answered);
     }
 }
 
@@ -404,19 +424,4 @@ fn note(session: u64, flags: u32, payload: Vec<u8>) -> Forward {
 
 fn done() -> Forwarded {
     Forwarded::Done { count: 0, flags: 0, payload: Bytes::new() }
-}
-
-/// Answers the reads of a batch that were put off, at their places among the replies.
-async fn answer_deferred(submission: &Arc<Submission>) {
-    let deferred = submission.batch().take_deferred();
-    if deferred.is_empty() {
-        return;
-    }
-    let run = move || -> Vec<(usize, Vec<u8>)> {
-        let read = |(at, read): (usize, super::LongRead)| (at, read.run_whole(), read.silent);
-        let read = deferred.into_iter().map(read);
-        read.filter(|(_, _, silent)| !silent).map(|(at, reply, _)| (at, reply)).collect()
-    };
-    let answered = tokio::task::spawn_blocking(run).await.unwrap_or_default();
-    submission.batch().insert_replies(answered);
 }

@@ -7,9 +7,10 @@
 //! the group sees to it that somebody drives.
 //!
 //! Time and chance come from the executor too: the machine's, or a simulation's, which moves the
-//! clock by hand and draws from a seed.
+//! clock by hand and draws from a seed ([`outside`]: also for those who are not its tasks).
 
 mod mpsc;
+mod outside;
 mod watch;
 
 use std::cell::RefCell;
@@ -34,6 +35,7 @@ use rand::rngs::SmallRng;
 use tokio::sync::oneshot;
 use tokio::task::coop::unconstrained;
 
+pub use self::outside::Machine;
 use crate::ops::clock;
 use crate::ops::entropy::Seeds;
 
@@ -161,6 +163,11 @@ pub struct Executor {
     bell: OnceLock<Box<dyn Fn() + Send + Sync>>,
     /// The thread in [`Executor::block_on`].
     blocked: Mutex<Option<Thread>>,
+    /// All tasks of a simulation.
+    simulated: Option<Mutex<Vec<Weak<Task>>>>,
+    /// What is simulated around it.
+    machine: OnceLock<Box<dyn Machine>>,
+    itself: Weak<Executor>,
 }
 
 impl fmt::Debug for Executor {
@@ -183,16 +190,24 @@ impl Executor {
     }
 
     fn with(clock: Clock, seeds: Seeds, shuffle: Option<Seeds>) -> Arc<Executor> {
-        Arc::new(Executor {
+        Arc::new_cyclic(|itself| Executor {
             ready: Mutex::default(),
             timers: Mutex::default(),
             sooner: Condvar::new(),
             clock,
             seeds: Mutex::new(seeds),
+            simulated: shuffle.is_some().then(Mutex::default),
             shuffle: shuffle.map(Mutex::new),
             bell: OnceLock::new(),
             blocked: Mutex::default(),
+            machine: OnceLock::new(),
+            itself: Weak::clone(itself),
         })
+    }
+
+    fn itself(&self) -> Arc<Executor> {
+        // Whoever calls holds one.
+        self.itself.upgrade().expect("it is in use")
     }
 
     /// Has `bell` called whenever a task becomes ready while this thread is not running them. To
@@ -267,6 +282,9 @@ impl Executor {
     /// Waits for something to do: at most until the next timer is due.
     fn doze(&self, alarm: &Alarm) {
         const LONGEST: Duration = Duration::from_millis(100);
+        if self.work_machine() {
+            return;
+        }
         if !self.has_ready() && !alarm.rung.load(Ordering::Acquire) {
             let until_next = self.next_timer().map_or(LONGEST, |at| at - self.now());
             std::thread::park_timeout(until_next.min(LONGEST));
@@ -291,6 +309,7 @@ impl Executor {
             queued: AtomicBool::new(true),
             future: Mutex::new(Some(future)),
         });
+        self.keep_in_mind(&task);
         self.push(task);
         JoinHandle(receiver)
     }
@@ -372,7 +391,8 @@ impl Executor {
         }
     }
 
-    fn sleep_until(self: Arc<Self>, deadline: Instant) -> Sleep {
+    /// Ends at that moment, by its clock.
+    pub fn sleep_until(self: Arc<Self>, deadline: Instant) -> Sleep {
         Sleep { executor: self, deadline, id: None }
     }
 
@@ -401,6 +421,14 @@ impl Task {
         if future.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
             *slot = None;
         }
+    }
+}
+
+impl Task {
+    /// Drops what it has left to do.
+    fn abandon(&self) {
+        let future = self.future.lock().take();
+        drop(future);
     }
 }
 

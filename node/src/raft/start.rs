@@ -15,29 +15,31 @@ use cairn_store::Committer;
 use super::group::{Group, GroupError, Parts, Standing};
 use super::propose::Submission;
 use super::recover::{Found, LONE_NODE, Recovery, SHARD, boot_id};
+use super::runtime::Executor;
 use crate::ops::metrics::Shard as Stats;
 
 /// A group, its pool's committer, and what was found.
 pub type Started = (Arc<Group>, Committer, Found);
 
-/// Starts this node's group, whose pool may take `capacity_bytes`. `standing`, `stats` and `on_stop`
-/// are [`Group::start`]'s.
+/// Starts this node's group, whose pool may take `capacity_bytes` and whose openraft `executor` runs.
+/// `standing`, `stats` and `on_stop` are [`Group::start`]'s.
 ///
 /// # Errors
 /// A text that says what, where, and what to do.
 pub fn start(
     recovery: Recovery,
+    executor: Arc<Executor>,
     standing: Standing,
     capacity_bytes: u64,
     stats: [Arc<Stats>; 2],
     on_stop: Box<dyn Fn(&GroupError) + Send + Sync>,
 ) -> Result<Started, String> {
-    let Recovery { engine, mut committer, log, found, .. } = recovery;
+    let Recovery { engine, home, mut committer, log, found, .. } = recovery;
     let node = match &standing {
         Standing::Alone => LONE_NODE,
         Standing::Member { transport, .. } => transport.node(),
     };
-    let parts = Parts { shard: SHARD, node, boot_id: boot_id(), engine, log: Arc::new(log) };
+    let parts = Parts { shard: SHARD, node, boot_id: boot_id(), engine, home, log, executor };
     if let Some(reason) = found.halted.clone() {
         return Ok((Group::halted(parts, stats, on_stop, reason), committer, found));
     }

@@ -17,7 +17,6 @@ use cairn_store::{Export, Head, Import, Imported};
 use openraft::storage::Snapshot;
 
 use super::group::Group;
-use super::install::incoming;
 use super::network::Peer;
 use super::state_machine::{Member, SnapshotData, meta_of};
 use super::wire;
@@ -138,11 +137,9 @@ impl Group {
         let mut arriving = self.arriving.lock();
         if arriving.as_ref().is_none_or(|arriving| arriving.id != begin.id) {
             let head = Head::decode(&begin.head).map_err(|error| failed(error.to_string()))?;
-            let path = incoming(&self.pool_path().map_err(failed)?);
             // What is left of another one makes room first.
             *arriving = None;
-            let import = Import::resume(&path, head, &self.pool_options());
-            let import = import.map_err(|error| failed(error.to_string()))?;
+            let import = self.home().arrive(head, &self.pool_options()).map_err(failed)?;
             tracing::info!("a peer sends its pool of {} bytes", begin.reserve_bytes);
             *arriving = Some(Arriving { id: begin.id, import });
         }
@@ -168,9 +165,9 @@ impl Group {
             return Err(refused(RefusedCode::Unavailable, "no such snapshot is on its way here"));
         };
         let finish = move || import.finish(&mut |_, _| {}).map_err(|error| error.to_string());
-        let finished: Result<Result<Imported, String>, _> =
-            tokio::task::spawn_blocking(finish).await;
-        let imported = finished.map_err(|error| failed(error.to_string()))?.map_err(failed)?;
+        let finished: Option<Result<Imported, String>> = self.executor().aside(finish).await;
+        let finished = finished.unwrap_or_else(|| Err("failed inside; see the node's log".into()));
+        let imported = finished.map_err(failed)?;
         let meta = meta_of(imported.head())
             .ok_or_else(|| failed("the pool that came has members that this build cannot read"))?;
         let index = imported.head().applied().1;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use cairn_node::ops::config::{Durability, Reads};
 use cairn_node::ops::metrics::Metrics;
 use cairn_node::raft::recover::{self, Options};
+use cairn_node::raft::runtime::Executor;
 use cairn_node::raft::{Attendant, Group, Role, Standing, Submission, Way, start};
 use cairn_node::transport::mem::{Fate, Flight, MemNetwork, Scheduler};
 use cairn_node::transport::{BoxFuture, Handler, Incoming, SharedTransport, Transport};
@@ -88,7 +89,8 @@ impl MemberNode {
             keep_bytes: 128 << 20,
             reads: Reads::Lease,
         };
-        let started = start::start(recovery, standing, capacity_bytes, stats, Box::new(|_| ()));
+        let (executor, on_stop) = (Executor::new(), Box::new(|_: &_| ()));
+        let started = start::start(recovery, executor, standing, capacity_bytes, stats, on_stop);
         let group = started.expect("starts").0;
         transport.serve(Arc::new(Answers { group: Arc::clone(&group), metrics: Metrics::new(0) }));
         let attendant = Attendant::start(Arc::clone(&group)).expect("a thread");

@@ -153,8 +153,7 @@ impl Member for Group {
 
     fn install(&self, imported: Imported) -> Result<(), String> {
         let (term, _) = imported.head().applied();
-        let pool = self.pool_path()?;
-        Group::install(self, imported, &pool, &self.pool_options())?;
+        Group::install(self, imported)?;
         self.term.store(term.0, Ordering::Release);
         Ok(())
     }

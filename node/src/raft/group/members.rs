@@ -15,7 +15,6 @@ use tokio::sync::oneshot;
 use super::super::consensus::{self, Raft};
 use super::super::types::RaftLogId;
 use super::Group;
-use crate::ops::clock;
 
 /// How long handing leadership over may take.
 const HAND_OVER: Duration = Duration::from_secs(1);
@@ -207,9 +206,9 @@ impl Group {
                 move |raft| async move { raft.trigger().transfer_leader(best.node).await.is_ok() },
             );
         if asked.await.unwrap_or(false) {
-            let start = clock::now();
-            while self.leads() && start.elapsed() < HAND_OVER {
-                tokio::time::sleep(Duration::from_millis(2)).await;
+            let start = self.executor.now();
+            while self.leads() && self.executor.now() - start < HAND_OVER {
+                self.executor.rest(Duration::from_millis(2)).await;
             }
         }
     }

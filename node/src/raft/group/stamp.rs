@@ -15,7 +15,6 @@ use super::super::outcome;
 use super::super::propose::{Guard, Submission};
 use super::super::types::Batch;
 use super::Group;
-use crate::ops::clock;
 use crate::ops::entropy::Seeds;
 
 /// Bytes of operations after which an entry takes no further submission.
@@ -111,7 +110,7 @@ impl Group {
     fn stamp(&self, driver: &mut Driver) -> (InFlight, u32) {
         let mut submissions = Vec::new();
         let (mut bytes, mut count, mut work) = (0, 0u32, 0u32);
-        driver.last_ms = driver.last_ms.max(clock::wall_ms());
+        driver.last_ms = driver.last_ms.max(self.executor.wall_ms());
         if !self.is_alone() {
             // Another leader's clock may have been ahead of this one's.
             driver.last_ms = driver.last_ms.max(self.engine.read().store().clock_ms());

@@ -2,7 +2,6 @@
 //! engine: ending epochs, freeing, moving, giving back, exchanging it for a peer's; and the pace at
 //! which writers have that done.
 
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use cairn_store::log::LogId;
@@ -33,13 +32,6 @@ pub(super) struct Pace {
 }
 
 impl Group {
-    /// Where the pool lies.
-    pub(in crate::raft) fn pool_path(&self) -> Result<PathBuf, String> {
-        let mem = self.read().store().mem_arc();
-        let path = mem.media().path().map(Path::to_path_buf);
-        path.ok_or_else(|| "a pool without a file cannot be replaced by a peer's".to_owned())
-    }
-
     /// How a peer's pool is opened here.
     pub(in crate::raft) fn pool_options(&self) -> PoolOptions {
         PoolOptions {

@@ -1,0 +1,103 @@
+//! What those take from an executor who are not among its tasks: time, rest, chance.
+//!
+//! On a real machine a connection's thread has a runtime of its own to sleep in; in a simulation
+//! everybody lives by the one clock that is moved by hand.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use super::{Clock, Executor, Task};
+use crate::ops::clock;
+use crate::ops::entropy::Seeds;
+
+/// The wall clock of a simulated machine when its other clock stands at zero.
+const SIMULATED_START_MS: u64 = 1_700_000_000_000;
+
+/// The rest of a simulated machine, which moves by hand too.
+pub trait Machine: Send + Sync {
+    /// Does what its threads would while somebody waits for them: writes the log.
+    fn work(&self);
+    /// For how long it stands still, at a place where that could matter.
+    fn pause(&self) -> Duration;
+}
+
+impl Executor {
+    /// Has `machine` simulated around it. To be set once.
+    pub fn set_machine(&self, machine: Box<dyn Machine>) {
+        // A second one would be a mistake of the simulation; the first one stays.
+        let _ = self.machine.set(machine);
+    }
+
+    /// Drops what the tasks of a simulation have left to do: tasks that wait for each other would
+    /// keep each other for ever.
+    pub fn abandon(&self) {
+        let tasks = self.simulated.as_ref().map(|tasks| std::mem::take(&mut *tasks.lock()));
+        for task in tasks.unwrap_or_default().iter().filter_map(Weak::upgrade) {
+            task.abandon();
+        }
+        self.ready.lock().clear();
+    }
+
+    /// Takes note of a task that a simulation may abandon.
+    pub(super) fn keep_in_mind(&self, task: &Arc<Task>) {
+        const PRUNE_AT: usize = 1024;
+        let Some(tasks) = &self.simulated else { return };
+        let mut tasks = tasks.lock();
+        if tasks.len() >= PRUNE_AT && tasks.len().is_power_of_two() {
+            tasks.retain(|task| task.strong_count() > 0);
+        }
+        tasks.push(Arc::downgrade(task));
+    }
+
+    /// Milliseconds since the Unix epoch.
+    pub fn wall_ms(&self) -> u64 {
+        match self.clock {
+            Clock::Boot => clock::wall_ms(),
+            Clock::Simulated(_) => SIMULATED_START_MS + self.now().nanos() / 1_000_000,
+        }
+    }
+
+    /// A stream of seeds that no other run draws from, or that this simulation repeats.
+    pub(in crate::raft) fn seeds(&self) -> Seeds {
+        match self.clock {
+            Clock::Boot => Seeds::new(),
+            Clock::Simulated(_) => Seeds::from_seed(self.seed()),
+        }
+    }
+
+    /// Lets the caller's other work go on for so long. On a machine's own clock to be called inside
+    /// of a tokio runtime, whose timers wake on the thread that sleeps.
+    pub(in crate::raft) async fn rest(&self, duration: Duration) {
+        match self.clock {
+            Clock::Boot => tokio::time::sleep(duration).await,
+            Clock::Simulated(_) => self.itself().sleep_until(self.now() + duration).await,
+        }
+    }
+
+    /// Runs what takes long where it holds nobody up; None when it panicked.
+    pub(in crate::raft) async fn aside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        match self.clock {
+            Clock::Boot => tokio::task::spawn_blocking(work).await.ok(),
+            Clock::Simulated(_) => Some(work()),
+        }
+    }
+
+    /// A place where it matters if the machine stands still: a simulation may have it do so.
+    #[inline]
+    pub(in crate::raft) async fn may_pause(&self) {
+        if let Some(machine) = self.machine.get() {
+            let pause = machine.pause();
+            if !pause.is_zero() {
+                self.rest(pause).await;
+            }
+        }
+    }
+
+    /// Does what the machine's other threads would do, where they are simulated.
+    pub(super) fn work_machine(&self) -> bool {
+        self.machine.get().inspect(|machine| machine.work()).is_some()
+    }
+}
