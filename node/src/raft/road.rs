@@ -187,7 +187,11 @@ impl Group {
         self.answer_reads(submission, stats);
         self.executor().may_pause().await;
         match lease {
-            Some(lease) if !self.still_holds(lease) => Err(Again::Yes),
+            Some(lease) if !self.still_holds(lease) => {
+                // What was read may be old: the next answer must not come behind it.
+                submission.batch().unanswer();
+                Err(Again::Yes)
+            }
             _ => Ok(()),
         }
     }

@@ -194,6 +194,13 @@ impl Batch {
             .collect();
     }
 
+    /// Forgets what its reads were answered, which is not to be told: they are asked again.
+    pub(in crate::raft) fn unanswer(&mut self) {
+        self.replies.clear();
+        self.deferred.clear();
+        self.effects = Effects::default();
+    }
+
     /// Puts replies among the others, each behind so many bytes of those that were there.
     pub(in crate::raft) fn insert_replies(&mut self, replies: Vec<(usize, Vec<u8>)>) {
         let mut all = Vec::new();
@@ -295,6 +302,16 @@ mod tests {
                 assert!(there.commands().len() < 3);
             }
         }
+    }
+
+    #[test]
+    fn what_was_read_under_a_lease_that_ended_does_not_stand_before_the_leaders_answer() {
+        let mut batch = Batch { replies: b"$3\r\nold\r\n".to_vec(), ..Batch::default() };
+        batch.unanswer();
+        batch.take_answer(0, b"$3\r\nnew\r\n").expect("it reads back");
+        let mut told = Vec::new();
+        batch.take_replies(&mut told);
+        assert_eq!(told, b"$3\r\nnew\r\n");
     }
 
     #[test]
