@@ -116,6 +116,17 @@ pub async fn remove(raft: &Raft, node: NodeId) -> Result<(), String> {
     changed.map(drop).map_err(|error| error.to_string())
 }
 
+/// Has those alone vote who do so by the newest of several agreed sets of voters.
+///
+/// # Errors
+/// This node does not lead.
+pub async fn end_change(raft: &Raft) -> Result<(), String> {
+    let metrics = raft.metrics().borrow_watched().clone();
+    let voters = metrics.membership_config.membership().get_joint_config().last().cloned();
+    let changed = raft.change_membership(voters.unwrap_or_default(), false).await;
+    changed.map(drop).map_err(|error| error.to_string())
+}
+
 /// Has the only voter of a group lead it, without waiting for a time-out, and apply what its log
 /// holds.
 ///

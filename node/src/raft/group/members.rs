@@ -9,13 +9,16 @@ use std::time::Duration;
 
 use cairn_protocol::ids::{LogIndex, NodeId, Term};
 use openraft::async_runtime::WatchReceiver;
+use openraft::type_config::TypeConfigExt;
 use openraft::{BasicNode, ReadPolicy};
 use tokio::sync::oneshot;
 
 use super::super::consensus::{self, Raft};
-use super::super::types::RaftLogId;
+use super::super::types::{RaftLogId, TypeConfig};
 use super::Group;
 
+/// Between two tries to bring a change of members to its end.
+const RETRY: Duration = Duration::from_millis(100);
 /// How long handing leadership over may take.
 const HAND_OVER: Duration = Duration::from_secs(1);
 
@@ -187,6 +190,38 @@ impl Group {
         }
         let asked = self.ask(move |raft| async move { consensus::remove(&raft, node).await });
         asked.await.unwrap_or_else(|| Err("the group has stopped".to_owned()))
+    }
+
+    /// Brings a change of members to its end, in the background, that an earlier leader agreed on half
+    /// way: with the old ones as much as with the new. Until then two majorities are needed, one of
+    /// them perhaps of members that are gone.
+    pub(super) fn end_change(self: &Arc<Self>) {
+        if self.is_alone() || !self.leads() {
+            return;
+        }
+        if !self.is_change_agreed_half_way() || self.admitting.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let weak = Arc::downgrade(self);
+        drop(self.ask(move |raft| async move {
+            if let Err(error) = consensus::end_change(&raft).await {
+                tracing::warn!("a change of members could not be brought to its end: {error}");
+                // Not at once again.
+                TypeConfig::sleep(RETRY).await;
+            }
+            if let Some(group) = weak.upgrade() {
+                group.admitting.store(false, Ordering::Release);
+            }
+        }));
+    }
+
+    fn is_change_agreed_half_way(&self) -> bool {
+        let Some(metrics) = self.metrics.get() else { return false };
+        let metrics = metrics.borrow_watched();
+        let members = &metrics.membership_config;
+        metrics.state.is_leader()
+            && members.membership().get_joint_config().len() > 1
+            && *members.log_id() <= metrics.local_committed
     }
 
     /// Hands leadership to the member that has most of the log, and waits a moment until it has it.

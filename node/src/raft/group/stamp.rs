@@ -60,6 +60,7 @@ impl Group {
             self.executor.within(|| self.propose_queued(&mut driver));
             self.executor.run();
             self.look();
+            self.end_change();
         }
     }
 
