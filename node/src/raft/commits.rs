@@ -60,10 +60,16 @@ impl Commits {
 
     /// Makes an epoch durable, hands the pool what that frees, and has the log purged behind it.
     ///
+    /// A member may have applied what its own log is still about to make durable, as long as enough
+    /// others have it. Its pool must not be ahead of its log: a start would take the log for one that
+    /// was cut short.
+    ///
     /// # Errors
     /// The medium failed.
     pub fn publish(&mut self, sealed: Sealed) -> Result<(), StoreError> {
         let start = clock::now();
+        let durable = self.group.log().wait_durable(self.group.shard(), sealed.applied().1);
+        durable.map_err(|error| StoreError::Stopped(error.to_string()))?;
         let published = self.committer.commit(sealed)?;
         let (term, index) = published.purge_upto;
         let applied = published.applied.1;
