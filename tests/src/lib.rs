@@ -6,8 +6,9 @@
 //! medium), [`mount`] (file systems of a test's own), [`tools`] (programs that may be missing),
 //! [`node`] (a `cairn` process), [`writers`] (load that knows what a crash may leave of it),
 //! [`peer`] (a Redis or Valkey process), [`bench`] (loading, medians, tables), [`soak`] (the long
-//! run against a model), [`history`] (what clients did and saw), [`linearize`] (the judge of it), [`rig`]
-//! (clusters in network namespaces under fault, judged by it).
+//! run against a model), [`history`] (what clients did and saw), [`linearize`] (the judge of it),
+//! [`rig`] (clusters in network namespaces under fault, judged by it), [`sim`] (a cluster in one
+//! process, from a seed).
 #![forbid(unsafe_code)]
 
 pub mod bench;
@@ -22,6 +23,7 @@ pub mod resp;
 pub mod rig;
 pub mod rng;
 pub mod scratch;
+pub mod sim;
 pub mod soak;
 pub mod tools;
 pub mod writers;
