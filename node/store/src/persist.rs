@@ -22,7 +22,7 @@ pub struct Mem {
     failed: AtomicBool,
     /// Blocks below this offset need no check: they were found whole, or this run wrote them.
     trusted_below: AtomicU64,
-    /// Epochs up to this one were written by earlier runs.
+    /// What was written in epochs up to this one has its checksum.
     before: AtomicU64,
     /// The epoch that is being written.
     now: AtomicU64,
@@ -239,6 +239,12 @@ impl Mem {
         self.trusted_below.store(0, Ordering::Relaxed);
     }
 
+    /// What was written in epochs up to `epoch` has its checksum: who claims to be of one of them is
+    /// checked like what earlier runs wrote.
+    pub(crate) fn note_sealed(&self, epoch: u64) {
+        self.before.fetch_max(epoch, Ordering::Relaxed);
+    }
+
     /// Blocks below `offset` have been checked.
     pub(crate) fn trust(&self, offset: u64) {
         self.trusted_below.store(offset, Ordering::Relaxed);
@@ -255,7 +261,7 @@ impl Mem {
         self.trusted_below.load(Ordering::Relaxed) == u64::MAX
     }
 
-    /// The last epoch that earlier runs wrote.
+    /// The last epoch that is committed: all that it and those before it wrote has its checksum.
     pub(crate) fn before(&self) -> u64 {
         self.before.load(Ordering::Relaxed)
     }
@@ -285,7 +291,7 @@ impl Mem {
             return Err(StoreError::corrupt("a block from an epoch that has not come yet", block));
         }
         if birth > self.before() {
-            // This run wrote it; its CRC may still be to come.
+            // It is being written; its CRC may still be to come.
             return Ok(());
         }
         let class = CLASS_BY_WORDS.get(len.div_ceil(8)).map(|&class| CLASS_BYTES[class as usize]);

@@ -370,3 +370,30 @@ fn a_flip_in_any_byte_of_any_structure_is_found_and_never_answered_wrong() {
     println!("{flips} flips, {} of them wrong; {not_met} met by no read and no write", wrong.len());
     assert!(wrong.is_empty(), "{} of {flips}: {wrong:#?}", wrong.len());
 }
+
+/// A block of an earlier run whose birth was lifted into this one is not taken for one that this run
+/// is writing, once what it claims to be of is committed.
+#[test]
+fn a_birth_lifted_into_this_run_is_no_excuse() {
+    let (mem, mut store, mut committer) = fill();
+    let put = |store: &mut Store, name: &[u8]| {
+        store.put(Db(0), &store.key(name), meta(Type::String), b"value").unwrap();
+    };
+    put(&mut store, b"lifted");
+    commit(&mut store, &mut committer).unwrap();
+    let (bytes, _) = closed(&mem, &store, &mut committer);
+    // The epochs that a run takes are always the same.
+    let (store, _) = opened(&Pages::of(&bytes)).unwrap();
+    let claimed = store.epoch().0;
+    let at = store.get(Db(0), &store.key(b"lifted")).unwrap().unwrap().offset();
+    let mut pages = Pages::of(&bytes);
+    let head = word(&bytes, at);
+    let lifted = head & !layout::BIRTH_MASK | claimed & layout::BIRTH_MASK;
+    assert_ne!(head, lifted);
+    pages.write(at, &lifted.to_le_bytes());
+    let (mut store, mut committer) = opened(&pages).unwrap();
+    put(&mut store, b"another");
+    commit(&mut store, &mut committer).unwrap();
+    let read = store.get(Db(0), &store.key(b"lifted")).map(|_| "is read");
+    assert!(matches!(read, Err(StoreError::Corrupt(_))), "{read:?}");
+}

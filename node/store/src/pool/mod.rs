@@ -457,6 +457,7 @@ impl Store {
         }
         self.fallback_epoch = self.committed.epoch;
         self.committed = published.state;
+        self.heap.mem.note_sealed(self.committed.epoch);
         self.dying.extend(published.dead);
         let held = self.pins.held.lock().keys().next().copied().unwrap_or(u64::MAX);
         while let Some((died, _)) = self.dying.front() {
