@@ -96,6 +96,8 @@ pub struct Flusher {
 
 /// Between two slices of evacuation that nobody waits for: it takes a fifth of a core at most.
 const EVACUATION_PAUSE: Duration = Duration::from_micros(400);
+/// Slices between two commits at the least, however hard writers press for the next.
+const EVACUATION_SLICES: u32 = 4;
 /// Commits in a row after which evacuation still has no room, and is given up.
 const EVACUATION_WAITS: u32 = 4;
 
@@ -179,13 +181,20 @@ impl Worker {
     /// one.
     fn wait(&mut self) -> Result<bool, StoreError> {
         let until = clock::now() + self.pace.every;
-        let mut pause = self.pace.every;
+        let mut slices = 0;
         loop {
+            // Before the first look at the clock: where writers are never idle the word to commit has
+            // come already, and there would never be time for it.
+            let has_more = self.group.stop_reason().is_none() && self.evacuate_some()?;
+            slices += 1;
+            if has_more && slices < EVACUATION_SLICES {
+                std::thread::yield_now();
+                continue;
+            }
+            let pause = if has_more { EVACUATION_PAUSE } else { self.pace.every };
             if let Some(is_last) = self.is_asked(until, pause) {
                 return Ok(is_last);
             }
-            let has_more = self.group.stop_reason().is_none() && self.evacuate_some()?;
-            pause = if has_more { EVACUATION_PAUSE } else { self.pace.every };
         }
     }
 

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod blocks;
+mod churn;
 mod clients;
 mod damage;
 mod differential;
