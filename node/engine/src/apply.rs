@@ -1,5 +1,6 @@
 //! The door for replicated operations.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use cairn_protocol::WireError;
@@ -39,6 +40,10 @@ pub struct Engine {
     pub(crate) watches: Arc<Watches>,
     limits: Limits,
     room: Room,
+    /// The number in its entry of the operation that comes next.
+    number: u32,
+    /// Those of the entry's that are answered `OOM` and not executed.
+    denied: BTreeSet<u32>,
 }
 
 impl Engine {
@@ -46,7 +51,15 @@ impl Engine {
     pub fn new(store: Store) -> Engine {
         let recency = Arc::new(Recency::new(CELLS));
         let limits = Limits::of(&store.view());
-        Engine { store, recency, watches: Arc::default(), limits, room: Room::default() }
+        Engine {
+            store,
+            recency,
+            watches: Arc::default(),
+            limits,
+            room: Room::default(),
+            number: 0,
+            denied: BTreeSet::new(),
+        }
     }
 
     /// The store, to look at.
@@ -108,6 +121,7 @@ impl Engine {
         w: &mut Writer<'_>,
     ) -> Result<Effects, Fatal> {
         let (spec, argv) = (op.command.spec(), op.argv());
+        let is_denied = op.command != CommandId::InternalExec && self.is_next_denied();
         if !spec.accepts(argv.len()) {
             w.error(&WireError::WrongArity(spec.name));
             return Ok(Effects::default());
@@ -129,13 +143,16 @@ impl Engine {
             watches: &self.watches,
             limits: &mut self.limits,
             room: &mut self.room,
+            denied: &mut self.denied,
             db: Db(op.db),
             seed: at.seed,
             staged: None,
             hashed: key,
             effects: Effects::default(),
         };
-        let outcome = if op.has_staged() {
+        let outcome = if is_denied {
+            drop_stages(&mut cx, op).and(Err(WireError::OutOfMemory.into()))
+        } else if op.has_staged() {
             apply_staged(&mut cx, op, |cx, argv| write(cx, argv, w))
         } else {
             write(&mut cx, argv, w)
@@ -153,8 +170,18 @@ impl Engine {
         }
     }
 
+    /// Counts the next operation; says whether it is denied.
+    #[inline]
+    fn is_next_denied(&mut self) -> bool {
+        let number = self.number;
+        self.number = number.wrapping_add(1);
+        !self.denied.is_empty() && self.denied.contains(&number)
+    }
+
     /// Takes note that all operations up to a log entry have been applied, and of its time.
     pub fn finish_entry(&mut self, term: Term, index: LogIndex, now_ms: u64) {
+        self.number = 0;
+        self.denied.clear();
         let clock_ms = self.store.clock_ms().max(now_ms);
         self.store.set_applied(term, index, clock_ms);
     }
@@ -172,12 +199,13 @@ impl Engine {
     }
 }
 
-/// What of a writer's failures is a reply. The rest would let replicas diverge.
+/// What of a writer's failures is a reply. The rest would let replicas diverge: a pool that has
+/// physically no room left too, for another replica's may have, and the operation may have been done
+/// in part. Whoever proposes operations sees to it that they find room (`demand`).
 fn write_error(failure: Failure) -> Result<WireError, StoreError> {
     match failure {
         Failure::Reply(error) => Ok(error),
         Failure::Deferred => Ok(WireError::Static("ERR a write cannot be put off")),
-        Failure::Store(StoreError::Full) => Ok(WireError::OutOfMemory),
         Failure::Store(error @ StoreError::TooLong { .. }) => {
             Ok(WireError::Custom(format!("ERR {error}")))
         }
@@ -211,11 +239,17 @@ fn apply_staged(
             .collect();
         write(cx, Argv::from(&args[..]))
     };
-    for position in staged() {
+    drop_stages(cx, op)?;
+    outcome
+}
+
+fn drop_stages(cx: &mut WriteContext<'_>, op: &OpRef<'_>) -> Outcome {
+    let argv = op.argv();
+    for position in (0..argv.len()).filter(|&i| op.staged(i).is_some()) {
         let key = cx.key(&argv[position]);
         cx.store.remove(Db::STAGE, &key)?;
     }
-    outcome
+    Ok(())
 }
 
 /// Commands that set whole values, which they take over from the stage without copying.
@@ -235,6 +269,7 @@ fn with_stages<'a>(
         watches: cx.watches,
         limits: cx.limits,
         room: cx.room,
+        denied: cx.denied,
         db: cx.db,
         now_ms: cx.now_ms,
         seed: cx.seed,

@@ -420,7 +420,7 @@ impl Engine {
     }
 
     /// What a command adds that does not stand in its arguments.
-    fn room_beyond_arguments(&self, op: &OpRef<'_>) -> u64 {
+    pub(crate) fn room_beyond_arguments(&self, op: &OpRef<'_>) -> u64 {
         use CommandId::{
             Copy, SDiffStore, SInterStore, SUnionStore, SetRange, Sort, ZDiffStore, ZInterStore,
             ZRangeStore, ZUnionStore,

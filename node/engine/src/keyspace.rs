@@ -10,6 +10,7 @@ mod members;
 pub(crate) use lists::cost_of;
 pub(crate) use members::Plan;
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use cairn_protocol::WireError;
@@ -175,6 +176,8 @@ pub(crate) struct WriteContext<'a> {
     /// When encodings change.
     pub(crate) limits: &'a mut Limits,
     pub(crate) room: &'a mut Room,
+    /// Operations of this entry that are not to be executed, by number.
+    pub(crate) denied: &'a mut BTreeSet<u32>,
     pub(crate) db: Db,
     pub(crate) now_ms: u64,
     /// Where the operation's choices come from.

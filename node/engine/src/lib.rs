@@ -14,6 +14,7 @@
 mod apply;
 mod commands;
 mod data;
+mod demand;
 mod effects;
 mod eviction;
 mod expiry;
@@ -28,10 +29,12 @@ mod watch;
 
 pub use apply::{At, ENGINE_VERSION, Engine};
 pub use commands::internal::{
-    encode_drop_stages, encode_evict, encode_limits, encode_memory, encode_reclaim, encode_stage,
+    denied_by, encode_deny, encode_drop_stages, encode_evict, encode_limits, encode_memory,
+    encode_reclaim, encode_stage,
 };
 pub use commands::keys::database_index;
 pub use data::limits::{LIMITS, Limit, LimitKind, Limits};
+pub use demand::{demand_at_most, is_wide, is_wide_with, spare_behind};
 pub use effects::Effects;
 pub use eviction::{Eviction, EvictionPolicy, Victims};
 pub use failure::Fatal;

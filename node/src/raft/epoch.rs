@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use cairn_store::{Committer, Evacuation, Progress, StoreError};
+use cairn_store::{Committer, Demand, Evacuation, Progress, StoreError};
 use parking_lot::{Condvar, Mutex};
 
 pub use super::commits::CommitStats;
@@ -224,10 +224,10 @@ impl Worker {
         Ok(progress != Progress::Waits)
     }
 
-    /// Evacuates until there are slabs again, or none can be had, while writers wait.
-    fn evacuate_now(&mut self) -> Result<(), StoreError> {
+    /// Evacuates until there is `wanted` room, or slabs again, or none can be had, while writers wait.
+    fn evacuate_now(&mut self, wanted: Option<&Demand>) -> Result<(), StoreError> {
         let mut waits = 0;
-        while self.group.read().store().is_cramped()
+        while !self.has_room(wanted)?
             && waits < EVACUATION_WAITS
             && self.group.stop_reason().is_none()
         {
@@ -250,6 +250,13 @@ impl Worker {
         }
         self.tell_evacuated();
         Ok(())
+    }
+
+    fn has_room(&self, wanted: Option<&Demand>) -> Result<bool, StoreError> {
+        match wanted {
+            Some(wanted) => self.group.look_for_room(wanted),
+            None => Ok(!self.group.read().store().is_cramped()),
+        }
     }
 
     fn tell_evacuated(&self) {
@@ -295,10 +302,11 @@ impl Worker {
     /// Gets back what has died, when space is short (the fall-back root holds it for one commit
     /// more), and then what lies between the blocks.
     fn relieve(&mut self) -> Result<(), StoreError> {
-        if self.group.read().store().is_tight() {
+        let wanted = self.group.room_wanted();
+        if wanted.is_some() || self.group.read().store().is_tight() {
             self.commits.commit()?;
             self.recycle();
-            self.evacuate_now()?;
+            self.evacuate_now(wanted.as_ref())?;
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use cairn_engine::{Engine, Eviction, Victims, encode_memory};
 use cairn_protocol::command::CommandId;
 use cairn_protocol::op::operations;
-use cairn_store::{Db, admitted_bytes};
+use cairn_store::{Db, Demand, admitted_bytes};
 
 use super::group::Group;
 use super::propose::{Batch, Submission};
@@ -34,6 +34,18 @@ pub(super) struct Foreseen {
     pub freed: u64,
     /// The keys that they delete.
     pub victims: BTreeSet<(Db, u64)>,
+    /// What it may take of the pool.
+    pub demand: Demand,
+}
+
+impl Foreseen {
+    fn evicts(&mut self, victims: Victims) -> Arc<Submission> {
+        let submission = Submission::new();
+        push_evictions(&mut submission.batch(), &victims);
+        self.freed = victims.bytes();
+        self.victims = victims.into_hashes();
+        submission
+    }
 }
 
 /// Room for the operations in `writes`, ahead of which are the entries `in_flight`: the batch that
@@ -65,11 +77,28 @@ pub(super) fn make_room<'a>(
     let Some(victims) = victims.ok().filter(|victims| !victims.is_empty()) else {
         return (None, foreseen);
     };
-    let submission = Submission::new();
-    push_evictions(&mut submission.batch(), &victims);
-    foreseen.freed = victims.bytes();
-    foreseen.victims = victims.into_hashes();
-    (Some(submission), foreseen)
+    (Some(foreseen.evicts(victims)), foreseen)
+}
+
+/// A batch that evicts keys for `short_bytes` that the pool itself lacks, whatever its limit admits.
+/// None when that would help nobody: what snapshots keep stays where it is, and where much has died
+/// and does not come back, somebody holds it.
+pub(super) fn evict_for_space(
+    engine: &Engine,
+    rules: Eviction,
+    draw: (u64, u64),
+    short_bytes: u64,
+) -> Option<(Arc<Submission>, Foreseen)> {
+    let store = engine.store();
+    let usage = store.usage();
+    if !rules.is_on() || usage.kept_bytes > 0 || usage.dead_bytes > usage.capacity_bytes / 4 {
+        return None;
+    }
+    let bytes = short_bytes.max(*AHEAD_BYTES.start());
+    let victims = engine.choose_victims(rules, bytes, draw, &BTreeSet::new());
+    let victims = victims.ok().filter(|victims| !victims.is_empty())?;
+    let mut foreseen = Foreseen::default();
+    Some((foreseen.evicts(victims), foreseen))
 }
 
 /// The room that a batch may need.

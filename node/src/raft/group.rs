@@ -17,6 +17,7 @@
 
 mod apply;
 mod members;
+mod room;
 mod stamp;
 mod upkeep;
 
@@ -31,11 +32,11 @@ use cairn_engine::{Engine, Eviction};
 use cairn_protocol::cluster::message::{Refused, RefusedCode};
 use cairn_protocol::cluster::{Reply, Request};
 use cairn_protocol::ids::{NodeId, ShardId, Term};
-use cairn_store::Committer;
 use cairn_store::log::{Log, LogError, LogId};
+use cairn_store::{Committer, Demand};
 use openraft::async_runtime::WatchReceiver;
 use openraft::type_config::TypeConfigExt;
-use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use parking_lot::{Condvar, Mutex, RwLock, RwLockReadGuard};
 
 use self::members::Confirming;
 pub use self::members::{GroupMember, GroupStatus};
@@ -48,6 +49,7 @@ use super::network::{self, Network};
 use super::propose::Submission;
 use super::rest::Rests;
 use super::road::Sessions;
+use super::room::Patience;
 use super::runtime::{Executor, Instant};
 use super::state_machine::{GroupSnapshot, StateMachine};
 use super::transfer::Arriving;
@@ -179,6 +181,10 @@ pub struct Group {
     replaced: Mutex<Option<Committer>>,
     /// Writers are a whole epoch ahead of the commit, and wait for it.
     paused: AtomicBool,
+    /// What they wait for the pool to have room for.
+    wanted: Mutex<Option<Demand>>,
+    /// Commits that are over, for who waits for room.
+    relieved: (Mutex<u64>, Condvar),
     /// Whoever applies an entry has let go of the engine in the middle of it.
     half_applied: AtomicBool,
     pace: OnceLock<Pace>,
@@ -447,7 +453,8 @@ impl Group {
     ) -> Arc<Group> {
         let Parts { shard, engine, home, log, executor, .. } = parts;
         let last_ms = engine.store().clock_ms();
-        let driver = Driver { last_ms, seeds: executor.seeds(), taken: VecDeque::new() };
+        let (taken, patience) = (VecDeque::new(), Patience::default());
+        let driver = Driver { last_ms, seeds: executor.seeds(), taken, patience };
         Arc::new(Group {
             shard,
             term: AtomicU64::new(engine.store().applied().0.0),
@@ -482,6 +489,8 @@ impl Group {
             committing: AtomicBool::new(false),
             replaced: Mutex::default(),
             paused: AtomicBool::new(false),
+            wanted: Mutex::default(),
+            relieved: Default::default(),
             half_applied: AtomicBool::new(false),
             pace: OnceLock::new(),
             eviction: Mutex::default(),
@@ -618,6 +627,13 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
     use std::time::Duration;
 
+    use cairn_engine::ENGINE_VERSION;
+    use cairn_protocol::command::CommandId;
+    use cairn_protocol::ids::LogIndex;
+    use cairn_protocol::op::{EntryHeader, EntryRef, encode_entry_header, encode_op};
+    use cairn_protocol::resp::Argv;
+    use cairn_store::Db;
+
     use super::super::recover::{self, Options};
     use super::super::start;
     use super::super::turn::Turn;
@@ -658,6 +674,54 @@ mod tests {
             flusher.join().expect("seals in the end");
         });
         assert_eq!(sealed.into_inner(), 1);
+    }
+
+    #[test]
+    fn an_entry_that_runs_out_of_room_halts_the_group() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let group = group(dir.path());
+        let mut index = group.read().store().applied().1.0;
+        let mut halted = None;
+        for number in 0..100u32 {
+            // As another leader's would come that takes no look at the room there is.
+            let mut entry = Vec::new();
+            let header = EntryHeader {
+                engine_version: ENGINE_VERSION,
+                count: 2,
+                now_ms: 1_700_000_000_000,
+                seed: 0,
+            };
+            encode_entry_header(&mut entry, &header);
+            let (id, value) = (number.to_le_bytes(), vec![b'v'; 1 << 20]);
+            encode_op(
+                &mut entry,
+                CommandId::Append,
+                0,
+                Argv::from(&[&b"APPEND"[..], b"k", &value]),
+            );
+            encode_op(&mut entry, CommandId::Set, 0, Argv::from(&[&b"SET"[..], &id, b"v"]));
+            index += 1;
+            let id = LogId::new(Term(1), LogIndex(index));
+            // The limit admits it, and would have to answer OOM.
+            group.engine.write().store_mut().set_limit_bytes(0);
+            let operations = EntryRef::decode(&entry).expect("an entry");
+            if let Err(error) = group.apply_foreign(id, &operations, entry.len()) {
+                halted = Some(error);
+                break;
+            }
+        }
+        let halted = halted.expect("64 MiB do not hold 100");
+        assert!(halted.reason.contains(&format!("entry {index} could not be applied")), "{halted}");
+        assert!(halted.reason.contains("the pool is full"), "{halted}");
+        assert_eq!(group.stop_reason(), Some(&halted));
+        assert!(group.read().store().len(Db(0)) > 30, "what can be read is served on");
+        let submission = Submission::new();
+        let spec = CommandId::Set.spec();
+        submission.batch().push_write(spec, 0, Argv::from(&[&b"SET"[..], b"k", b"v"]), false);
+        group.submit(&submission);
+        let mut reply = Vec::new();
+        submission.batch().take_replies(&mut reply);
+        assert!(reply.starts_with(b"-MISCONF log entry"), "{}", reply.escape_ascii());
     }
 
     #[test]

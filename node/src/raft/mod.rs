@@ -33,6 +33,7 @@ pub mod propose;
 pub mod recover;
 mod rest;
 pub mod road;
+mod room;
 pub mod runtime;
 pub mod scrub;
 pub mod start;

@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Poll, Waker};
 
-use cairn_engine::{At, Effects, Engine, Fatal, Transaction, Watch, encode_exec};
+use cairn_engine::{
+    At, Effects, Engine, Fatal, Transaction, Watch, encode_exec, is_wide, is_wide_with,
+};
 use cairn_protocol::command::spec::Begin;
 use cairn_protocol::command::{CommandId, Spec};
 use cairn_protocol::ids::Term;
@@ -63,6 +65,8 @@ pub struct Batch {
     write_count: u32,
     /// Operations inside transactions, beyond the transactions themselves.
     inner_count: u32,
+    /// Some of its operations may take more of the pool than their bytes tell.
+    wide: bool,
     /// What decides whether its transaction is proposed at all.
     guard: Option<Guard>,
     /// Its transaction's replies are wanted one by one: they end here, after no header.
@@ -112,6 +116,11 @@ impl Batch {
         self.write_count + self.inner_count
     }
 
+    /// Whether some of its operations may take more of the pool than their bytes tell.
+    pub(super) fn is_wide(&self) -> bool {
+        self.wide
+    }
+
     /// The encoded operations, back to back.
     pub fn writes(&self) -> &[u8] {
         &self.writes
@@ -142,6 +151,7 @@ impl Batch {
             [] => encode_op(&mut self.writes, spec.id, db, argv),
             staged => encode_op_staged(&mut self.writes, spec.id, db, argv, staged),
         }
+        self.wide |= !staged.is_empty() || is_wide_with(spec.id, argv.len());
         self.write_count += 1;
         self.push_step(Source::Write, silent, self.writes.len() - start);
         self.commands.push(spec);
@@ -159,6 +169,7 @@ impl Batch {
     pub fn push_exec(&mut self, body: &[u8], commands: &[&'static Spec], silent: bool) {
         let start = self.writes.len();
         encode_exec(&mut self.writes, body);
+        self.wide |= operations(body).flatten().any(|op| is_wide(&op));
         self.write_count += 1;
         self.inner_count += commands.len() as u32;
         self.push_step(Source::Write, silent, self.writes.len() - start);
@@ -207,6 +218,8 @@ impl Batch {
     pub fn push_encoded(&mut self, spec: &'static Spec, encode: impl FnOnce(&mut Vec<u8>)) {
         let start = self.writes.len();
         encode(&mut self.writes);
+        // The node's own are few, and not counted by their bytes.
+        self.wide = true;
         self.write_count += 1;
         self.push_step(Source::Write, false, self.writes.len() - start);
         self.commands.push(spec);
@@ -375,7 +388,7 @@ impl Batch {
             out.extend_from_slice(&self.replies);
         }
         self.steps.clear();
-        (self.write_count, self.inner_count) = (0, 0);
+        (self.write_count, self.inner_count, self.wide) = (0, 0, false);
         (self.guard, self.split) = (None, None);
         self.commands.clear();
         self.failed.clear();

@@ -157,7 +157,9 @@ pub fn resume(options: &Options<'_>, pair: Pair) -> Result<Recovery, String> {
     if found.halted.is_none() {
         replayed?;
         watch.lap(&format!("{} operations replayed", found.replayed_ops));
-        engine.store_mut().set_capacity_bytes(options.capacity_bytes);
+        // A lone node's limit is about to be made this one; a member's is the group's affair.
+        let limit_bytes = if alone { 0 } else { engine.store().limit_bytes() };
+        engine.store_mut().set_capacity_bytes(options.capacity_bytes.max(limit_bytes));
         if alone {
             be_alone(engine.store_mut())?;
         }

@@ -885,9 +885,11 @@ impl Store {
     }
 }
 
-/// Content that a limit admits: 85 % of it less 4 MiB.
+/// Content that a limit admits: 85 % of it less 7 MiB, which a pool of all sizes of blocks may lose
+/// to slabs that are part filled, and less of what is hardly a pool.
 pub fn admitted_bytes(limit_bytes: u64) -> u64 {
-    (limit_bytes / 100 * 85).saturating_sub(4 << 20)
+    let percent = limit_bytes / 100;
+    percent * 85 - (7 << 20).min(percent * 35)
 }
 
 fn low_cell(low: Offset, index: usize) -> Cell {

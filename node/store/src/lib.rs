@@ -34,6 +34,7 @@ pub mod transfer;
 pub mod trie;
 
 pub use alloc::Usage;
+pub use alloc::room::{Demand, RoomLeft, Spare};
 pub use blob::{Encoding, LongValue, Meta, Record, Type, Value};
 pub use collection::{Edit, PACKED_MAX, Tree};
 pub use error::{Corrupt, Result, StoreError};

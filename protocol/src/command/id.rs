@@ -452,6 +452,8 @@ command_ids! {
     InternalMemory = 65285,
     /// Deletes the named keys, to make room: whether only those with a deadline, key ...
     InternalEvict = 65286,
+    /// Has operations of the same entry answered `OOM`: their numbers in it
+    InternalDeny = 65287,
 }
 
 impl CommandId {

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use cairn_tests::node::{Node, NodeOptions};
 use cairn_tests::process;
-use cairn_tests::resp::{Conn, Reply};
+use cairn_tests::resp::Conn;
+use cairn_tests::rng::{Rng, seeds};
 use cairn_tests::scratch::{Medium, Scratch};
 
 const OOM: &str = "OOM command not allowed when used memory > 'maxmemory'.";
 /// Of it some ten are admitted.
-const MEMORY: &str = "16mb";
+const MEMORY: &str = "20mb";
 const VALUE_BYTES: usize = 1000;
 /// Keys of that size that fit in it, and more.
 const FULL: usize = 12_000;
@@ -115,32 +116,14 @@ fn collections_and_transactions_find_room_too() {
     }
 }
 
-/// Sends a write until it is answered with anything but OOM, and returns that: in a pool as small as
-/// this what was evicted may have to be committed, and slabs to be emptied, before any is of the
-/// right size.
-fn room_comes(conn: &mut Conn, write: &[&str]) -> Reply {
-    let mut reply = conn.call(write).expect("a reply");
-    let found = process::eventually(Duration::from_secs(10), || {
-        if reply.text() != OOM {
-            return true;
-        }
-        reply = conn.call(write).expect("a reply");
-        false
-    });
-    assert!(found, "{} finds no room", write[1]);
-    reply
-}
-
 #[test]
 fn large_values_and_copies_find_room_too() {
     let (_scratch, node) = node_with(Medium::Memory, "64mb", "allkeys-lru");
     let mut conn = node.connect();
     let large = "y".repeat(2 << 20);
     for n in 0..60 {
-        let set = room_comes(&mut conn, &["SET", &format!("large{n}"), &large]);
-        assert_eq!(set.text(), "OK", "{n}");
-        let range = room_comes(&mut conn, &["SETRANGE", &format!("far{n}"), "1000000", "x"]);
-        assert_eq!(range.int(), Some(1_000_001), "{n}");
+        assert_eq!(text(&mut conn, &["SET", &format!("large{n}"), &large]), "OK");
+        int(&mut conn, &["SETRANGE", &format!("far{n}"), "1000000", "x"]);
         // Its source may be what goes.
         int(&mut conn, &["COPY", &format!("large{n}"), "copy", "REPLACE"]);
     }
@@ -148,6 +131,118 @@ fn large_values_and_copies_find_room_too() {
     assert_eq!(text(&mut conn, &["SET", "too large", &whole]), OOM);
     assert_eq!(text(&mut conn, &["SET", "small", "x"]), "OK");
     assert!(int(&mut conn, &["DBSIZE"]) > 1);
+}
+
+/// Commands of all families and sizes, the sizes shifting as they go; what is refused is refused as
+/// full memory is, and the node serves on, whatever its pool is torn into.
+fn serves_on(memory: &str, policy: &str, commands: u64, seed: u64) {
+    println!("{memory}, {policy}, seed {seed}");
+    let (_scratch, node) = node_with(Medium::Memory, memory, policy);
+    let mut conn = node.connect();
+    let mut rng = Rng::new(seed);
+    let mut refused = 0;
+    for round in 0..commands / 100 {
+        let typical = [12_000, 3000, 100, 700, 40][(round / 25 % 5) as usize];
+        if rng.once_in(100) && policy == "noeviction" {
+            text(&mut conn, &["FLUSHDB"]);
+        }
+        let words: Vec<_> = (0..100).map(|_| mixed(&mut rng, typical)).collect();
+        refused += count_refused(&mut conn, &words);
+        assert_eq!(node.info("stopped"), "", "round {round}");
+    }
+    println!("{refused} refused, {} evicted", node.info("evicted_keys"));
+    let (used, live) = (node.info("pool_used_bytes"), node.info("pool_live_bytes"));
+    println!("{used} used, {live} live");
+    if policy == "noeviction" {
+        assert!(refused > 0, "seed {seed}: it was never full");
+        assert_eq!(text(&mut conn, &["FLUSHALL"]), "OK");
+    }
+    assert!(process::eventually(Duration::from_secs(10), || {
+        text(&mut conn, &["SET", "small", "x"]) == "OK"
+    }));
+}
+
+fn mixed(rng: &mut Rng, typical: u64) -> Vec<String> {
+    let value = "v".repeat(1 + rng.below(2 * typical) as usize);
+    let number = rng.below(2000);
+    let key = |ty: &str, keys: u64| format!("{ty}:{}", number % keys);
+    let member = format!("member:{}", rng.below(5000));
+    match rng.below(16) {
+        0..=4 => vec!["SET".into(), key("string", 2000), value],
+        5 => vec!["APPEND".into(), key("string", 2000), value],
+        6 => vec!["SETRANGE".into(), key("string", 2000), rng.below(50_000).to_string(), value],
+        7 | 8 => vec!["HSET".into(), key("hash", 50), member, value],
+        9 => vec!["RPUSH".into(), key("list", 50), value],
+        10 => vec!["SADD".into(), key("set", 50), member],
+        11 => vec!["ZADD".into(), key("zset", 50), number.to_string(), member],
+        12 => vec!["DEL".into(), key("string", 2000), key("hash", 50)],
+        13 => vec!["PEXPIRE".into(), key("string", 2000), rng.below(3000).to_string()],
+        14 => {
+            vec!["COPY".into(), key("hash", 50), format!("copy:{}", number / 50), "REPLACE".into()]
+        }
+        _ => match rng.below(4) {
+            0 => vec!["SUNIONSTORE".into(), key("set", 50), "set:1".into(), "set:2".into()],
+            1 => vec!["ZREMRANGEBYRANK".into(), key("zset", 50), "0".into(), "20".into()],
+            2 => vec!["LTRIM".into(), key("list", 50), "0".into(), "20".into()],
+            _ => vec!["SPOP".into(), key("set", 50), "30".into()],
+        },
+    }
+}
+
+#[test]
+fn a_torn_pool_serves_on() {
+    for seed in seeds(1) {
+        for (memory, policy) in
+            [("16mb", "allkeys-lru"), ("32mb", "allkeys-random"), ("20mb", "noeviction")]
+        {
+            serves_on(memory, policy, 8_000, seed);
+        }
+    }
+}
+
+/// The pool's file follows a lower limit, and what is left of the data is packed.
+#[test]
+fn a_lower_limit_gives_memory_back() {
+    let number = |node: &Node, field| node.info(field).parse::<u64>().expect("a number");
+    let follows = |node: &Node, limit_bytes: u64| {
+        let is_there = || {
+            let [pool, used, live] = ["pool_bytes", "pool_used_bytes", "pool_live_bytes"]
+                .map(|field| number(node, field));
+            pool <= limit_bytes && used <= live / 100 * 125 + (1 << 20)
+        };
+        let fields = ["pool_bytes", "pool_used_bytes", "pool_live_bytes", "evacuated_blocks"];
+        let arrived = process::eventually(Duration::from_secs(30), is_there);
+        assert!(arrived, "{:?}", fields.map(|field| (field, number(node, field))));
+    };
+    // While it runs, with a policy that makes room.
+    let (_scratch, node) = node_with(Medium::Memory, "96mb", "allkeys-random");
+    let mut conn = node.connect();
+    assert_eq!(count_refused(&mut conn, &sets(0..7 * FULL, "a", &[])), 0);
+    assert!(number(&node, "pool_bytes") > 80 << 20);
+    assert_eq!(text(&mut conn, &["CONFIG", "SET", "maxmemory", "32mb"]), "OK");
+    follows(&node, 32 << 20);
+    // It is raised, beyond what it was, and all of it is of use.
+    assert_eq!(text(&mut conn, &["CONFIG", "SET", "maxmemory", "128mb"]), "OK");
+    assert_eq!(text(&mut conn, &["CONFIG", "SET", "maxmemory-policy", "noeviction"]), "OK");
+    assert_eq!(text(&mut conn, &["FLUSHALL"]), "OK");
+    assert_eq!(count_refused(&mut conn, &sets(0..7 * FULL, "b", &[])), 0);
+    // Nine keys of ten go, evenly: each slab is left with some.
+    let keys: Vec<Vec<String>> = (0..7 * FULL)
+        .filter(|n| n % 10 != 0)
+        .map(|n| vec!["DEL".to_owned(), format!("b:{n}")])
+        .collect();
+    assert_eq!(count_refused(&mut conn, &keys), 0);
+    assert_eq!(text(&mut conn, &["CONFIG", "SET", "maxmemory", "32mb"]), "OK");
+    follows(&node, 32 << 20);
+    // And with the next start.
+    assert_eq!(text(&mut conn, &["CONFIG", "SET", "maxmemory", "96mb"]), "OK");
+    assert_eq!(count_refused(&mut conn, &sets(0..4 * FULL, "c", &[])), 0);
+    drop(conn);
+    let (stopped, status) = node.stop();
+    assert!(status.success());
+    let node = stopped.set("memory", "48mb").set("maxmemory-policy", "allkeys-lru").start();
+    follows(&node, 48 << 20);
+    assert_eq!(count_refused(&mut node.connect(), &sets(0..1000, "d", &[])), 0);
 }
 
 /// Writes several times what fits while some keys are read again and again.
@@ -302,7 +397,7 @@ fn the_limit_changes_while_running_and_outlives_a_kill() {
     let node = node.kill9().start();
     let mut conn = node.connect();
     assert_eq!(int(&mut conn, &["DBSIZE"]), 2 * FULL as i64);
-    assert_eq!(node.info("maxmemory"), (16 << 20).to_string());
+    assert_eq!(node.info("maxmemory"), (20 << 20).to_string());
     assert_eq!(text(&mut conn, &["SET", "c", "x"]), OOM);
     assert_eq!(int(&mut conn, &["DEL", "a:1"]), 1);
     // From here on keys go until the rest fits.
@@ -312,7 +407,7 @@ fn the_limit_changes_while_running_and_outlives_a_kill() {
     // Nothing is refused by a limit lowered under such a policy.
     assert_eq!(text(&mut conn, &["CONFIG", "SET", "maxmemory", "32mb"]), "OK");
     assert_eq!(count_refused(&mut conn, &sets(0..2 * FULL, "d", &[])), 0);
-    assert_eq!(text(&mut conn, &["CONFIG", "SET", "maxmemory", "17mb"]), "OK");
+    assert_eq!(text(&mut conn, &["CONFIG", "SET", "maxmemory", "20mb"]), "OK");
     assert_eq!(count_refused(&mut conn, &sets(0..1000, "e", &[])), 0);
     assert!(int(&mut conn, &["DBSIZE"]) < FULL as i64);
 }

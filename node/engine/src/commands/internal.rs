@@ -8,7 +8,7 @@
 
 use cairn_protocol::WireError;
 use cairn_protocol::command::CommandId;
-use cairn_protocol::op::encode_op;
+use cairn_protocol::op::{OpRef, encode_op};
 use cairn_protocol::resp::{Argv, Writer};
 use cairn_store::{Db, Encoding, Meta, Store, Type};
 
@@ -74,16 +74,38 @@ pub fn encode_evict<'a>(
     encode_op(out, CommandId::InternalEvict, db.0, Argv::from(&argv[..]));
 }
 
+/// Appends the operation that has operations of its own entry answered `OOM` and not executed: the
+/// one who proposes them knows that there is no room for them. `numbers` rise; they count an entry's
+/// operations from 0, those of a transaction each, the transaction itself not.
+pub fn encode_deny(out: &mut Vec<u8>, numbers: &[u32]) {
+    let numbers: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+    encode_op(out, CommandId::InternalDeny, 0, Argv::from(&[&b"_deny"[..], &numbers]));
+}
+
+/// The numbers that such an operation names; none, if it is another.
+pub fn denied_by<'a>(op: &OpRef<'a>) -> impl Iterator<Item = u32> + use<'a> {
+    let is_deny = op.command == CommandId::InternalDeny;
+    let numbers = op.argv().get(1).filter(|_| is_deny).unwrap_or_default();
+    numbers.as_chunks::<4>().0.iter().map(|number| u32::from_le_bytes(*number))
+}
+
+/// _DENY numbers
+pub(super) fn deny(cx: &mut WriteContext<'_>, argv: Argv<'_>, w: &mut Writer<'_>) -> Outcome {
+    let (numbers, rest) = argv[1].as_chunks::<4>();
+    if !rest.is_empty() {
+        return Err(WireError::Syntax.into());
+    }
+    cx.denied.extend(numbers.iter().map(|number| u32::from_le_bytes(*number)));
+    w.ok();
+    Ok(())
+}
+
 /// _MEMORY bytes
 ///
-/// What this replica's pool may take follows when that is less. It is never lowered while running:
-/// what is there must be copied even to be deleted.
+/// What this replica's pool may take is its node's affair, which has it follow.
 pub(super) fn memory(cx: &mut WriteContext<'_>, argv: Argv<'_>, w: &mut Writer<'_>) -> Outcome {
     let limit_bytes = number(&argv[1])?;
     cx.store.set_limit_bytes(limit_bytes);
-    if limit_bytes > cx.store.usage().capacity_bytes {
-        cx.store.set_capacity_bytes(limit_bytes);
-    }
     cx.room.forget();
     w.ok();
     Ok(())

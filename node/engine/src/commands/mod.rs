@@ -202,6 +202,7 @@ pub(crate) fn handler(command: CommandId) -> Handler {
         Id::InternalLimits => Write(internal::limits),
         Id::InternalMemory => Write(internal::memory),
         Id::InternalEvict => Write(internal::evict),
+        Id::InternalDeny => Write(internal::deny),
 
         Id::Select
         | Id::Snapshot

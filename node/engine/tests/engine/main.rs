@@ -4,6 +4,7 @@
 //! `CAIRN_SEEDS=N` runs N seeds of each, `CAIRN_SEED=S` replays one.
 
 mod damage;
+mod demand;
 mod eviction;
 mod harness;
 mod lists;

@@ -52,7 +52,7 @@ impl Group {
     }
 
     /// Applies an entry that another node proposed, or an earlier run of this one.
-    fn apply_foreign(
+    pub(super) fn apply_foreign(
         &self,
         id: LogId,
         operations: &Operations<'_>,
@@ -70,6 +70,7 @@ impl Group {
             ));
         }
         let mut ops = 0;
+        self.await_room(operations, bytes as u64);
         let mut turn = Turn::begin(&self.engine, &self.half_applied, &self.stats);
         for op in operations.ops() {
             let op = op.map_err(|error| self.halted_at(id.index.0, &error))?;
@@ -86,6 +87,7 @@ impl Group {
 
     fn finish(&self, mut turn: Turn<'_>, id: LogId, now_ms: u64, (ops, bytes): (u64, u64)) {
         turn.engine().finish_entry(id.term, id.index, now_ms);
+        Group::follow_limit(turn.engine());
         let tight = turn.engine().store().is_tight();
         turn.end();
         self.keep_pace(ops, bytes, tight);

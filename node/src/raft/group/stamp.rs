@@ -13,8 +13,10 @@ use futures_util::FutureExt;
 use super::super::eviction::{self, Foreseen};
 use super::super::outcome;
 use super::super::propose::{Guard, Submission};
+use super::super::room::{self, Patience};
 use super::super::types::Batch;
 use super::Group;
+use super::room::Admission;
 use crate::ops::entropy::Seeds;
 
 /// Bytes of operations after which an entry takes no further submission.
@@ -41,6 +43,8 @@ pub(super) struct Driver {
     pub(super) seeds: Seeds,
     /// What was taken from the queue and has no entry yet.
     pub(super) taken: VecDeque<Arc<Submission>>,
+    /// With what finds no room in the pool.
+    pub(super) patience: Patience,
 }
 
 impl Group {
@@ -99,7 +103,9 @@ impl Group {
                 driver.taken.drain(..).for_each(|submission| self.refuse(&submission));
                 return;
             }
-            let (entry, count) = self.stamp(driver);
+            let Some((entry, count)) = self.stamp(driver) else {
+                return self.wait_for_room(driver);
+            };
             if !entry.submissions.is_empty() {
                 self.propose(entry, count);
             }
@@ -108,7 +114,8 @@ impl Group {
 
     /// Takes submissions for one entry and gives it time and seed; returns it with the number of its
     /// operations. One without submissions is none: all that there were have been answered here.
-    fn stamp(&self, driver: &mut Driver) -> (InFlight, u32) {
+    /// None when nothing can be proposed until the pool has room.
+    fn stamp(&self, driver: &mut Driver) -> Option<(InFlight, u32)> {
         let mut submissions = Vec::new();
         let (mut bytes, mut count, mut work) = (0, 0u32, 0u32);
         driver.last_ms = driver.last_ms.max(self.executor.wall_ms());
@@ -116,8 +123,9 @@ impl Group {
             // Another leader's clock may have been ahead of this one's.
             driver.last_ms = driver.last_ms.max(self.engine.read().store().clock_ms());
         }
-        let (evicting, foreseen) = self.make_room(driver);
+        let (evicting, mut foreseen) = self.make_room(driver);
         if let Some(evicting) = evicting {
+            foreseen.demand = self.demand_of(&evicting);
             count += evicting.batch().write_count();
             submissions.push(evicting);
         }
@@ -132,6 +140,30 @@ impl Group {
                 submission.finish();
                 continue;
             }
+            match self.weigh(driver, &batch, &foreseen, !submissions.is_empty()) {
+                Admission::Fits(demand) => foreseen.demand = foreseen.demand.and(demand),
+                Admission::Denied(denied, demand) => {
+                    foreseen.demand = foreseen.demand.and(demand);
+                    let denying = room::denying(&denied);
+                    count += denying.batch().write_count();
+                    submissions.push(denying);
+                }
+                later => {
+                    drop(batch);
+                    driver.taken.push_front(submission);
+                    match later {
+                        Admission::Waits => return None,
+                        Admission::Evicts(evicting, evicted) => {
+                            foreseen = evicted;
+                            foreseen.demand = self.demand_of(&evicting);
+                            count += evicting.batch().write_count();
+                            submissions.push(evicting);
+                        }
+                        _ => {}
+                    }
+                    break;
+                }
+            }
             bytes += batch.write_bytes();
             count += batch.write_count();
             work += batch.work();
@@ -139,7 +171,7 @@ impl Group {
             submissions.push(submission);
         }
         let (now_ms, seed) = (driver.last_ms, driver.seeds.next_seed());
-        (InFlight { now_ms, seed, submissions, foreseen }, count)
+        Some((InFlight { now_ms, seed, submissions, foreseen }, count))
     }
 
     /// Room for the next entry, where keys may be given up for it.

@@ -28,7 +28,7 @@ const EVACUATE_BLOCKS: usize = 56;
 pub(super) struct Pace {
     ops: AtomicU64,
     bytes: u64,
-    hurry: Box<dyn Fn() + Send + Sync>,
+    pub(super) hurry: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Group {
@@ -109,6 +109,7 @@ impl Group {
     /// The commit is over: lets writers that had to wait go on.
     pub(in crate::raft) fn resume(&self) {
         self.committing.store(false, Ordering::SeqCst);
+        self.tell_relieved();
         if self.paused.swap(false, Ordering::SeqCst) {
             // Whoever commits must not drive: others would keep it busy, and nothing would commit.
             let first = self.queue.lock().front().cloned();
@@ -139,6 +140,8 @@ impl Group {
     ) -> Result<Progress, StoreError> {
         let mut engine = self.engine.write();
         let start = clock::now();
+        let promised = self.in_flight_demand();
+        engine.store_mut().promise(&promised);
         let mut progress = Progress::More;
         while progress == Progress::More && clock::nanos_since(start) < RECLAIM_NANOS {
             progress = engine.store_mut().evacuate(pass, EVACUATE_BLOCKS, last_resort)?;

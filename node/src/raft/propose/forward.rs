@@ -6,7 +6,7 @@
 //! All little-endian.
 
 use bytes::Bytes;
-use cairn_engine::{At, Effects, Engine, Fatal, Transaction};
+use cairn_engine::{At, Effects, Engine, Fatal, Transaction, is_wide};
 use cairn_protocol::cluster::message::{Forward, ForwardKind, Forwarded};
 use cairn_protocol::command::{CommandId, Place};
 use cairn_protocol::op::OpRef;
@@ -129,6 +129,7 @@ impl Batch {
             return Ok(());
         }
         self.write_count += 1;
+        self.wide |= is_wide(&op);
         if op.command == CommandId::InternalExec {
             let parts = Transaction::new(&op, &At { now_ms: 0, seed: 0 }).map_err(unreadable)?;
             for (part, _) in parts {

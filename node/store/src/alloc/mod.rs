@@ -6,6 +6,7 @@
 //! forgets this module's state whole; slabs load lazily from their records.
 
 pub mod record;
+pub(crate) mod room;
 pub(crate) mod victims;
 
 use crate::error::{Result, StoreError};
@@ -39,6 +40,9 @@ const LOADS_A_TRY: usize = 8;
 
 /// Slabs that are free before a change begins: each size of block may need one, and then some.
 const SLABS_A_CHANGE: usize = 24;
+
+/// Extents that a pool may have beyond what it uses while that is more than it is allowed.
+const EXTENTS_TO_MOVE_IN: u64 = 3;
 
 const NO_CLASS: u8 = u8::MAX;
 
@@ -138,11 +142,15 @@ pub struct Alloc {
     /// First extent that may not be loaded yet.
     unloaded: usize,
     capacity_bytes: u64,
+    /// Extents that there may be while there are more than the capacity allows: room to move in.
+    extents_meanwhile: u64,
     live_bytes: u64,
     dead_bytes: u64,
     kept_bytes: u64,
     events: Vec<u64>,
     epoch_bytes: u64,
+    /// What operations will take that are agreed on: evacuation leaves it alone.
+    pub(crate) promised_bytes: u64,
 }
 
 impl Alloc {
@@ -165,11 +173,13 @@ impl Alloc {
             extents_loaded: 0,
             unloaded: 0,
             capacity_bytes,
+            extents_meanwhile: extents + EXTENTS_TO_MOVE_IN,
             live_bytes,
             dead_bytes: 0,
             kept_bytes: 0,
             events: Vec::new(),
             epoch_bytes: 0,
+            promised_bytes: 0,
         }
     }
 
@@ -225,8 +235,12 @@ impl Alloc {
         std::mem::replace(&mut self.events, next)
     }
 
-    /// Sets what the operator allows, in bytes of data extents and their records.
+    /// Sets what the operator allows, in bytes of data extents and their records. When there is more
+    /// than that, evacuation gives it back as far as what lives can do without.
     pub fn set_capacity(&mut self, capacity_bytes: u64) {
+        if capacity_bytes < self.capacity_bytes {
+            self.extents_meanwhile = self.extents() + EXTENTS_TO_MOVE_IN;
+        }
         self.capacity_bytes = capacity_bytes;
     }
 
@@ -515,11 +529,21 @@ impl Alloc {
         })
     }
 
+    /// Slabs that the file may grow by. While it is longer than allowed, it may be as long as what is
+    /// used and some more: what is there must be copied to be moved, or even to be deleted.
+    fn slabs_to_grow_by(&self) -> u64 {
+        let mut most = self.extents_allowed();
+        if self.extents() > most {
+            let used = self.usage().used_bytes.div_ceil(EXTENT) + EXTENTS_TO_MOVE_IN;
+            most = most.max(used.min(self.extents_meanwhile));
+        }
+        most.saturating_sub(self.extents()) * SLABS_PER_EXTENT
+    }
+
     /// Adds extents at the end of the file.
     fn grow(&mut self) -> Result<()> {
         let have = self.extents();
-        let allowed = self.capacity_bytes / (EXTENT + RECORDS_PER_EXTENT_BYTES);
-        let want = growth(have).min(allowed.saturating_sub(have));
+        let want = growth(have).min(self.slabs_to_grow_by() / SLABS_PER_EXTENT);
         if want == 0 {
             return Err(StoreError::Full);
         }
@@ -559,9 +583,7 @@ impl Alloc {
         if self.extents_loaded < self.extents() {
             return u64::MAX;
         }
-        let allowed = self.capacity_bytes / (EXTENT + RECORDS_PER_EXTENT_BYTES);
-        let growth = allowed.saturating_sub(self.extents()) * EXTENT;
-        growth + self.free_slabs.len() as u64 * SLAB
+        self.slabs_at_hand() * SLAB
     }
 
     /// Bytes that can still be allocated, at the least: what the pool may grow by and its free

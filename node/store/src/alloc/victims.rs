@@ -156,7 +156,7 @@ impl Alloc {
 
     /// Whether there is so little room for new slabs that it should be left to writers.
     pub(crate) fn is_scarce(&self) -> bool {
-        self.free_slab_bytes() < 2 * SLABS_A_CHANGE as u64 * SLAB
+        self.free_slab_bytes() < 2 * SLABS_A_CHANGE as u64 * SLAB + self.promised_bytes
     }
 
     /// Extents that the limit allows.

@@ -5,6 +5,7 @@
 //! both O(1) but for handing lists over.
 
 mod commit;
+mod room;
 mod superblock;
 mod tail;
 
@@ -90,6 +91,8 @@ pub struct Store {
     cut_epoch: u64,
     /// Evacuation waits for commits to free what has died.
     pub(crate) draining: bool,
+    /// Somebody waits for room.
+    room_wanted: bool,
     /// What was there when evacuation had gained nothing: until that changes there is no other pass.
     pub(crate) fruitless: Option<[u64; 3]>,
 }
@@ -252,6 +255,7 @@ impl Store {
             // A crash may have left the file longer than the superblocks say.
             cut_epoch: sb.ceiling + 1,
             draining: false,
+            room_wanted: false,
             fruitless: None,
         }
     }
@@ -383,8 +387,8 @@ impl Store {
         let is_new = !self.sealed.is_empty() || self.applied != self.sealed_applied;
         // What died under the last commit comes back with the next, be that empty, and a file that
         // is to become shorter waits for two.
-        let is_awaited =
-            self.awaits_cut() || !self.dying.is_empty() && (self.is_dead_needed() || self.draining);
+        let is_dead_awaited = self.is_dead_needed() || self.draining || self.room_wanted;
+        let is_awaited = self.awaits_cut() || !self.dying.is_empty() && is_dead_awaited;
         if !is_new && !is_awaited {
             return None;
         }

@@ -14,4 +14,5 @@ pub(super) const ROWS: &[Spec] = &[
     Spec::new(Id::InternalLimits, "_limits", -1, Place::Write),
     Spec::new(Id::InternalMemory, "_memory", 2, Place::Write),
     Spec::new(Id::InternalEvict, "_evict", -2, Place::Write),
+    Spec::new(Id::InternalDeny, "_deny", 2, Place::Write),
 ];

@@ -1,0 +1,153 @@
+//! No entry is proposed that may find no room in the pool, and none of another node's is applied
+//! before this one's pool has made what room it can.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use cairn_engine::Engine;
+use cairn_protocol::op::EntryRef as Operations;
+use cairn_store::{Demand, Spare, StoreError};
+
+use super::super::eviction::{self, Foreseen};
+use super::super::propose::{Batch, Submission};
+use super::super::room;
+use super::Group;
+use super::stamp::Driver;
+
+/// How often an entry of another node's waits for room, and how long each time at most.
+const ROOM_ROUNDS: u32 = 4;
+const ROOM_WAIT: Duration = Duration::from_millis(500);
+
+/// What becomes of a submission that is about to be proposed.
+pub(super) enum Admission {
+    /// Its operations find room; that is what they may take.
+    Fits(Demand),
+    /// There may be room when what comes before it is applied.
+    Later,
+    /// There may be room when the pool was committed and evacuated.
+    Waits,
+    /// There may be room when this was applied.
+    Evicts(Arc<Submission>, Foreseen),
+    /// There is none for these of its operations.
+    Denied(Vec<u32>, Demand),
+}
+
+impl Group {
+    /// Has the pool committed and evacuated, and proposes nothing until that is over.
+    pub(super) fn wait_for_room(&self, driver: &mut Driver) {
+        {
+            let mut queue = self.queue.lock();
+            while let Some(submission) = driver.taken.pop_back() {
+                queue.push_front(submission);
+            }
+        }
+        let Some(pace) = self.pace.get() else { return };
+        self.paused.store(true, Ordering::SeqCst);
+        (pace.hurry)();
+    }
+
+    /// What is agreed on here, or about to be, and not applied yet, may take of the pool.
+    pub(super) fn in_flight_demand(&self) -> Demand {
+        let in_flight = self.in_flight.lock();
+        let demands = in_flight.iter().map(|entry| entry.foreseen.demand);
+        demands.fold(Demand::default(), Demand::and)
+    }
+
+    /// What the node's own operations may take of the pool.
+    pub(super) fn demand_of(&self, submission: &Submission) -> Demand {
+        room::demand(&self.engine.read(), submission.batch().writes())
+    }
+
+    /// Whether a batch's operations will find room in the pool, behind what is in flight and what the
+    /// same entry does before them.
+    pub(super) fn weigh(
+        &self,
+        driver: &mut Driver,
+        batch: &Batch,
+        ahead: &Foreseen,
+        has_ahead: bool,
+    ) -> Admission {
+        let engine = self.engine.read();
+        let in_flight = self.in_flight_demand().and(ahead.demand);
+        if let Some(demand) = room::at_a_glance(&engine, batch, in_flight) {
+            driver.patience.renew();
+            return Admission::Fits(demand);
+        }
+        let room = engine.store().room_left();
+        let weighed = room::weigh(&engine, batch.writes(), &room, in_flight);
+        if weighed.denied.is_empty() {
+            driver.patience.renew();
+            return Admission::Fits(weighed.demand);
+        }
+        if has_ahead {
+            return Admission::Later;
+        }
+        let Some(wanted) = weighed.wanted else {
+            return Admission::Denied(weighed.denied, weighed.demand);
+        };
+        if self.pace.get().is_some() && driver.patience.waits(&engine.store().usage()) {
+            *self.wanted.lock() = Some(wanted);
+            return Admission::Waits;
+        }
+        let draw = (driver.last_ms, driver.seeds.next_seed());
+        let short_bytes = room.short_bytes(&wanted, Spare::Deletes);
+        match eviction::evict_for_space(&engine, self.eviction(), draw, short_bytes) {
+            Some((evicting, foreseen)) => {
+                driver.patience.renew();
+                Admission::Evicts(evicting, foreseen)
+            }
+            None => Admission::Denied(weighed.denied, weighed.demand),
+        }
+    }
+
+    /// Has the pool committed and evacuated before an entry that another node proposed is applied and
+    /// finds no room: what the leader's pool had room for may not fit in this one as it is.
+    pub(super) fn await_room(&self, operations: &Operations<'_>, bytes: u64) {
+        for _ in 0..ROOM_ROUNDS {
+            let mut over = self.relieved.0.lock();
+            {
+                let engine = self.engine.read();
+                let Some(demand) = room::demand_beyond_a_glance(&engine, operations, bytes) else {
+                    return;
+                };
+                if engine.store().room_left().takes(&demand, Spare::AChange) {
+                    return;
+                }
+                *self.wanted.lock() = Some(demand);
+            }
+            // What finds none in the end stops this replica.
+            let Some(pace) = self.pace.get() else { return };
+            (pace.hurry)();
+            self.relieved.1.wait_for(&mut over, ROOM_WAIT);
+        }
+    }
+
+    /// What writers wait for the pool to have room for, if they do. Until they do not, commits free
+    /// what has died as soon as they can.
+    pub(in crate::raft) fn room_wanted(&self) -> Option<Demand> {
+        let wanted = self.wanted.lock().take();
+        self.engine.write().store_mut().want_room(wanted.is_some());
+        wanted
+    }
+
+    /// Whether the pool has that room now.
+    pub(in crate::raft) fn look_for_room(&self, wanted: &Demand) -> Result<bool, StoreError> {
+        self.engine.write().store_mut().look_for_room(wanted, Spare::Deletes)
+    }
+
+    /// A commit is over, and what follows it: whoever waits for room looks again.
+    pub(super) fn tell_relieved(&self) {
+        *self.relieved.0.lock() += 1;
+        self.relieved.1.notify_all();
+    }
+
+    /// Has what the pool may take follow the limit, up and down. Not while replaying: what was
+    /// acknowledged found room under whatever was the limit then.
+    pub(super) fn follow_limit(engine: &mut Engine) {
+        let (limit_bytes, usage) = (engine.store().limit_bytes(), engine.store().usage());
+        if limit_bytes != 0 && limit_bytes != usage.capacity_bytes {
+            engine.store_mut().set_capacity_bytes(limit_bytes);
+        }
+    }
+}
