@@ -76,10 +76,21 @@ fn run(fault: &Fault, wanted: &Wanted) -> Option<Row> {
         Ok(report) => {
             report.notes.iter().for_each(|note| println!("    {note}"));
             report.errors.iter().for_each(|error| println!("    answered: {error}"));
+            if let Some(longest) = longest(&report.gaps) {
+                println!("    longest write gaps, ms: {longest}");
+            }
         }
         Err(why) => println!("--- {}: {why}", row.name),
     }
     Some(row)
+}
+
+/// The longest of many.
+fn longest(gaps: &[Duration]) -> Option<String> {
+    let mut sorted: Vec<u128> = gaps.iter().map(Duration::as_millis).collect();
+    sorted.sort_unstable_by(|a, b| b.cmp(a));
+    let shown: Vec<String> = sorted.iter().take(12).map(ToString::to_string).collect();
+    (sorted.len() > 4).then(|| shown.join(" "))
 }
 
 fn text_of(panic: &(dyn std::any::Any + Send)) -> String {

@@ -44,6 +44,12 @@ impl Group {
         }
         let Some(pace) = self.pace.get() else { return };
         self.paused.store(true, Ordering::SeqCst);
+        if self.stopped.load(Ordering::Acquire) {
+            // Whoever stopped the group may have looked through the queue before.
+            self.paused.store(false, Ordering::SeqCst);
+            let queued = std::mem::take(&mut *self.queue.lock());
+            return queued.iter().for_each(|submission| self.refuse(submission));
+        }
         (pace.hurry)();
     }
 

@@ -1,4 +1,4 @@
-//! Members that come, are restarted in turn, or come back with an empty disk.
+//! Members that come and go, are restarted in turn, or come back with an empty disk.
 
 use super::{Fault, USUAL};
 use crate::rig::scene::Scene;
@@ -6,6 +6,7 @@ use crate::rig::scene::Scene;
 pub(super) static FAULTS: &[Fault] = &[
     Fault { name: "rolling restart", rounds: 5, round: rolling, ..MEMBERS },
     Fault { name: "added, then leader killed", rounds: 1, spare: 2, round: added, ..MEMBERS },
+    Fault { name: "removed, then taken in", round: removed, ..MEMBERS },
     Fault { name: "follower's disk wiped", rounds: 5, round: |s, _| wiped(s, false), ..MEMBERS },
     Fault { name: "leader's disk wiped", rounds: 5, round: |s, _| wiped(s, true), ..MEMBERS },
 ];
@@ -40,6 +41,21 @@ fn added(scene: &mut Scene, _: u64) {
     });
     fallen.iter().for_each(|at| scene.cluster.up(*at));
     scene.steady();
+}
+
+/// A dead member is taken out, so that the two that are left are all; its machine comes back empty.
+fn removed(scene: &mut Scene, _: u64) {
+    let at = scene.follower();
+    let id = scene.status(at).expect("it is up").node;
+    scene.measured(|scene| {
+        scene.cluster.kill9(at);
+        let answer = scene.call(scene.leader(), &["CAIRN.RAFT", "REMOVE", &id]);
+        assert!(answer.as_ref().is_ok_and(|reply| reply.text() == "OK"), "{answer:?}");
+        scene.cluster.wipe(at);
+        scene.pause_for(300..600);
+        scene.cluster.up(at);
+        scene.steady();
+    });
 }
 
 /// It comes back under its address with nothing, and takes its own old place.
