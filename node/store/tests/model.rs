@@ -911,14 +911,14 @@ fn a_full_pool_says_so_and_deletes_work() {
             commit(&mut store, &mut committer);
         }
     }
-    assert!(count * 1000 > 8 << 20, "{count} values of 1000 bytes fit in 16 MiB");
+    assert!(count * 1000 > 7 << 20, "{count} values of 1000 bytes fit in 16 MiB");
     for i in 0..count {
         assert!(store.remove(Db(0), &store.key(format!("{i:016}").as_bytes())).unwrap());
         if i % 500 == 0 {
             commit(&mut store, &mut committer);
         }
     }
-    assert!(store.room_for(8 << 20));
+    assert!(store.room_for(7 << 20));
     commit(&mut store, &mut committer);
     let report = check(mem, true, &mut |_, _| {}).unwrap();
     assert!(report.is_clean(), "{report:?}");
