@@ -138,7 +138,7 @@ fn too_much(group: &Group, limit_bytes: u64) -> Victims {
     if bytes == 0 || !rules.is_on() {
         return Victims::default();
     }
-    let draw = (clock::wall_ms(), entropy::random_u64());
+    let draw = (group.wall_ms(), entropy::random_u64());
     engine.choose_victims(rules, bytes, draw, &BTreeSet::new()).unwrap_or_default()
 }
 

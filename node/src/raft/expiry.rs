@@ -38,5 +38,5 @@ fn has_expired(group: &Group) -> bool {
     let engine = group.read();
     let store = engine.store();
     // Damage in the expiry tree is met, and told, by whatever next writes there.
-    store.next_expired(clock::wall_ms().max(store.clock_ms())).is_ok_and(|key| key.is_some())
+    store.next_expired(group.wall_ms().max(store.clock_ms())).is_ok_and(|key| key.is_some())
 }

@@ -342,6 +342,13 @@ impl Group {
         &self.executor
     }
 
+    /// Milliseconds since the Unix epoch: this machine's clock, or the median of the members' where
+    /// it is far off that.
+    #[inline]
+    pub fn wall_ms(&self) -> u64 {
+        self.executor.wall_ms()
+    }
+
     pub(super) fn home(&self) -> &dyn Home {
         &*self.home
     }
@@ -397,7 +404,8 @@ impl Group {
         {
             return Box::pin(Arc::clone(self).receive(request));
         }
-        let task = async move { network::answer(&raft, request).await };
+        let shard = self.shard;
+        let task = async move { network::answer(&raft, shard, request).await };
         let answer = self.executor.within(|| self.executor.spawn(task));
         // Here and now, rather than by a thread that would have to be woken.
         self.drive();

@@ -5,7 +5,9 @@ use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
-use cairn_protocol::cluster::message::{Refused, RefusedCode};
+use cairn_protocol::cluster::message::{
+    AppendEntries, AppendReply, Beat, BeatAnswer, Heartbeat, HeartbeatReply, Refused, RefusedCode,
+};
 use cairn_protocol::cluster::{Reply, Request};
 use cairn_protocol::ids::{NodeId, ShardId};
 use futures_util::future::{Either, select};
@@ -18,6 +20,7 @@ use openraft::raft::{
 use openraft::{BasicNode, OptionalSend};
 
 use super::consensus::Raft;
+use super::runtime;
 use super::state_machine::{GroupSnapshot, SnapshotData};
 use super::transfer;
 use super::types::{RaftVote, TypeConfig};
@@ -40,7 +43,7 @@ impl Network {
         if let Some(transport) = &self.transport {
             transport.set_peer(to, &node.addr);
         }
-        Peer { transport: self.transport.clone(), shard: self.shard, to, class }
+        Peer { transport: self.transport.clone(), shard: self.shard, to, class, beats: 0 }
     }
 }
 
@@ -66,6 +69,8 @@ pub struct Peer {
     shard: ShardId,
     to: NodeId,
     class: Class,
+    /// Heartbeats sent.
+    beats: u64,
 }
 
 impl Peer {
@@ -95,6 +100,33 @@ impl Peer {
         self.to
     }
 
+    /// Sends an append without entries as a heartbeat, which tells and asks the time too.
+    async fn beat(
+        &mut self,
+        append: AppendEntries,
+        option: &RPCOption,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let AppendEntries { vote, prev, commit, .. } = append;
+        let beat = Beat { shard: self.shard, vote, prev, commit };
+        let executor = runtime::current();
+        let now_ms = executor.wall_ms();
+        self.beats += 1;
+        let heartbeat = Heartbeat { sequence: self.beats, now_ms, groups: vec![beat] };
+        let reply = self.call(Request::Heartbeat(heartbeat), option).await?;
+        let Reply::Heartbeat(HeartbeatReply { now_ms, groups, .. }) = reply else {
+            return Err(self.wrong(&reply));
+        };
+        executor.clocks().hear(self.to, now_ms, executor.own_wall_ms(), executor.now());
+        let outcome = groups.into_iter().find(|answer| answer.shard == self.shard);
+        match outcome.and_then(|answer| answer.outcome) {
+            Some(reply) => Ok(wire::from_append_reply(reply)),
+            None => {
+                let why = "it has no member of the group".to_owned();
+                Err(failed(CallError::Unreachable { to: self.to, why }))
+            }
+        }
+    }
+
     fn wrong(&self, reply: &Reply) -> RPCError<TypeConfig> {
         let why = format!("{:?} came back", reply.kind());
         failed(CallError::BadReply { to: self.to, why })
@@ -119,6 +151,9 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         request: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
+        if self.class == Class::Heartbeat && request.entries.is_empty() {
+            return self.beat(wire::to_append(request), &option).await;
+        }
         match self.call(Request::Append(wire::to_append(request)), &option).await? {
             Reply::Append(reply) => Ok(wire::from_append_reply(reply)),
             other => Err(self.wrong(&other)),
@@ -182,16 +217,30 @@ fn unreachable(error: CallError) -> StreamingError<TypeConfig> {
     StreamingError::Unreachable(Unreachable::new(&error))
 }
 
-/// Answers what another member asks. To be run inside the group's executor.
+/// Answers what another member asks of shard `own`. To be run inside the group's executor.
 ///
 /// # Errors
 /// A refusal: no message for a group, or openraft has stopped.
-pub async fn answer(raft: &Raft, request: Request) -> Result<Reply, Refused> {
+pub async fn answer(raft: &Raft, own: ShardId, request: Request) -> Result<Reply, Refused> {
     match request {
-        Request::Append(append) => {
-            let append = wire::from_append(append).map_err(unreadable)?;
-            let reply = raft.append_entries(append).await.map_err(stopped)?;
-            Ok(Reply::Append(wire::to_append_reply(reply)))
+        Request::Append(append) => append_entries(raft, append).await.map(Reply::Append),
+        Request::Heartbeat(heartbeat) => {
+            let Heartbeat { sequence, now_ms, groups } = heartbeat;
+            let executor = runtime::current();
+            let mut answers = Vec::with_capacity(groups.len());
+            for Beat { shard, vote, prev, commit } in groups {
+                let append = AppendEntries { vote, prev, commit, entries: Vec::new() };
+                let outcome = match shard == own {
+                    true => Some(append_entries(raft, append).await?),
+                    false => None,
+                };
+                if outcome == Some(AppendReply::Success) {
+                    executor.clocks().follow(now_ms, executor.now());
+                }
+                answers.push(BeatAnswer { shard, outcome });
+            }
+            let now_ms = executor.own_wall_ms();
+            Ok(Reply::Heartbeat(HeartbeatReply { sequence, now_ms, groups: answers }))
         }
         Request::Vote(request) => {
             let reply = raft.vote(wire::from_vote_request(request)).await.map_err(stopped)?;
@@ -211,6 +260,12 @@ pub async fn answer(raft: &Raft, request: Request) -> Result<Reply, Refused> {
             Err(refused(RefusedCode::Malformed, what))
         }
     }
+}
+
+async fn append_entries(raft: &Raft, append: AppendEntries) -> Result<AppendReply, Refused> {
+    let append = wire::from_append(append).map_err(unreadable)?;
+    let reply = raft.append_entries(append).await.map_err(stopped)?;
+    Ok(wire::to_append_reply(reply))
 }
 
 fn unreadable(what: Unreadable) -> Refused {

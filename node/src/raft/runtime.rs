@@ -36,6 +36,7 @@ use tokio::sync::oneshot;
 use tokio::task::coop::unconstrained;
 
 pub use self::outside::Machine;
+use super::clocks::Clocks;
 use crate::ops::clock;
 use crate::ops::entropy::Seeds;
 
@@ -125,7 +126,7 @@ thread_local! {
 }
 
 /// The executor that this thread is running the tasks of.
-fn current() -> Arc<Executor> {
+pub(super) fn current() -> Arc<Executor> {
     // openraft is only called from inside: its tasks, and what `Executor::block_on` runs.
     CURRENT.with_borrow(Clone::clone).expect("inside a group's executor")
 }
@@ -157,6 +158,7 @@ pub struct Executor {
     /// Rung when a timer was set that is due before the one waited for.
     sooner: Condvar,
     clock: Clock,
+    clocks: Clocks,
     seeds: Mutex<Seeds>,
     /// Draws the order in which tasks run, where that is to vary.
     shuffle: Option<Mutex<Seeds>>,
@@ -195,6 +197,7 @@ impl Executor {
             timers: Mutex::default(),
             sooner: Condvar::new(),
             clock,
+            clocks: Clocks::default(),
             seeds: Mutex::new(seeds),
             simulated: shuffle.is_some().then(Mutex::default),
             shuffle: shuffle.map(Mutex::new),

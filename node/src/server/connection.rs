@@ -640,7 +640,8 @@ impl Connection {
         self.last_command = spec.id;
         let start = clock::now();
         let command = (spec, self.session.db, requests.argv(at));
-        let time = At { now_ms: clock::wall_ms(), seed: self.thread.next_seed() };
+        let now_ms = self.thread.shared.group.wall_ms();
+        let time = At { now_ms, seed: self.thread.next_seed() };
         let (proto, silent) = (self.session.proto, self.session.is_silent());
         let lease = self.thread.shared.group.lease().filter(|_| !self.session.readonly);
         let pinned = self.thread.shared.group.pin(&self.thread.stats);
@@ -960,7 +961,7 @@ impl Run<'_> {
         }
         let engine = group.read();
         // What the shard's clock has seen it never forgets, whatever the machine's says.
-        let now_ms = clock::wall_ms().max(engine.store().clock_ms());
+        let now_ms = group.wall_ms().max(engine.store().clock_ms());
         let at = At { now_ms, seed: self.thread.next_seed() };
         let lease = lease.filter(|_| !session.readonly);
         self.reading = Some(Reading { engine, at, start: clock::now(), first, lease });

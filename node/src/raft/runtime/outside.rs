@@ -6,6 +6,7 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use super::super::clocks::Clocks;
 use super::{Clock, Executor, Task};
 use crate::ops::clock;
 use crate::ops::entropy::Seeds;
@@ -49,8 +50,19 @@ impl Executor {
         tasks.push(Arc::downgrade(task));
     }
 
-    /// Milliseconds since the Unix epoch.
+    /// Milliseconds since the Unix epoch, as the group goes by them ([`super::super::clocks`]).
+    #[inline]
     pub fn wall_ms(&self) -> u64 {
+        self.clocks.agreed_ms(self.own_wall_ms(), || self.now())
+    }
+
+    /// What the wall clocks of the group's members say.
+    pub(in crate::raft) fn clocks(&self) -> &Clocks {
+        &self.clocks
+    }
+
+    /// What this machine's own wall clock says.
+    pub(in crate::raft) fn own_wall_ms(&self) -> u64 {
         match self.clock {
             Clock::Boot => clock::wall_ms(),
             Clock::Simulated(_) => SIMULATED_START_MS + self.now().nanos() / 1_000_000,

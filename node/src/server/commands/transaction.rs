@@ -5,7 +5,6 @@ use cairn_protocol::resp::{Argv, Writer};
 use cairn_store::Db;
 
 use super::Context;
-use crate::ops::clock;
 use crate::server::queue::{Queue, Watching};
 
 /// Keys that begin to be watched under one hold of the shard's lock.
@@ -50,7 +49,7 @@ pub(super) fn watch(
             .session
             .watching
             .get_or_insert_with(|| Watching::new(engine.watches(), group.term()));
-        let now_ms = clock::wall_ms().max(engine.store().clock_ms());
+        let now_ms = group.wall_ms().max(engine.store().clock_ms());
         for name in names {
             let watched = engine.watch(&watching.watch, db, name, now_ms);
             watched.map_err(|error| WireError::Corrupt(error.to_string()))?;

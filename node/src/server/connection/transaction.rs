@@ -200,7 +200,7 @@ impl Connection {
 
     async fn exec_reads(&self, queue: &Queue, watching: Option<&Watching>) -> Executed {
         let group = &self.thread.shared.group;
-        let at = At { now_ms: clock::wall_ms(), seed: self.thread.next_seed() };
+        let at = At { now_ms: group.wall_ms(), seed: self.thread.next_seed() };
         let is_broken = |now_ms| watching.is_some_and(|w| w.watch.is_broken(now_ms));
         let how = (self.session.proto, at);
         let lease = group.lease().filter(|_| !self.session.readonly);
