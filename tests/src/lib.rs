@@ -5,16 +5,17 @@
 //! judge it), [`process`] (what the kernel says of a process), [`scratch`] (directories on each
 //! medium), [`mount`] (file systems of a test's own), [`tools`] (programs that may be missing),
 //! [`node`] (a `cairn` process), [`writers`] (load that knows what a crash may leave of it),
-//! [`peer`] (a Redis or Valkey process), [`bench`] (loading, medians, tables), [`soak`] (the long
-//! run against a model), [`history`] (what clients did and saw), [`linearize`] (the judge of it),
-//! [`rig`] (clusters in network namespaces under fault, judged by it), [`sim`] (a cluster in one
-//! process, from a seed).
+//! [`peer`] (a Redis or Valkey process), [`bench`] (loading, medians, tables), [`load`] (many
+//! connections at once, measured), [`soak`] (the long run against a model), [`history`] (what
+//! clients did and saw), [`linearize`] (the judge of it), [`rig`] (clusters in network namespaces
+//! under fault, judged by it), [`sim`] (a cluster in one process, from a seed).
 #![forbid(unsafe_code)]
 
 pub mod bench;
 pub mod cluster;
 pub mod history;
 pub mod linearize;
+pub mod load;
 pub mod mount;
 pub mod node;
 pub mod peer;

@@ -15,7 +15,7 @@ use cairn_tests::rng::Rng;
 use h2::client::SendRequest;
 use serde_json::Value;
 
-use super::load::{BatchFuture, Client, Command, OpenFuture, Shape, key};
+use cairn_tests::load::{BatchFuture, Client, Command, OpenFuture, Shape, key};
 
 /// Three etcd processes on this machine. They are killed when dropped.
 pub struct Etcd {

@@ -25,7 +25,6 @@
 //! keys that are drawn.
 
 mod etcd;
-mod load;
 mod replicated;
 
 use std::net::SocketAddr;
@@ -33,13 +32,13 @@ use std::path::{Path, PathBuf};
 
 use cairn_tests::bench::{self, Table, conditions, is_wanted, median, rounds, seconds};
 use cairn_tests::cluster::{Cluster, insist};
+use cairn_tests::load::{self, Command, Open, Sample, Shape, key, resp};
 use cairn_tests::node::{Node, NodeOptions};
 use cairn_tests::rng;
 use cairn_tests::scratch::{Medium, Scratch};
 use cairn_tests::tools::{self, REDIS_REMEDY};
 
 use etcd::Etcd;
-use load::{Command, Open, Sample, Shape, key, resp};
 use replicated::Replicated;
 
 /// Keys that are there, and are set and got.

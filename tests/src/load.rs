@@ -7,18 +7,22 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use cairn_tests::bench::{VALUE_BYTES, value};
-use cairn_tests::process;
-use cairn_tests::resp::push_request;
-use cairn_tests::rng::Rng;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::LocalSet;
 
+use crate::bench::{VALUE_BYTES, value};
+use crate::process;
+use crate::resp::push_request;
+use crate::rng::Rng;
+
 /// Load that is not measured, before what is.
 const WARM_UP: Duration = Duration::from_millis(300);
+/// How often it looks whether it is to end.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// What each connection does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,22 +36,28 @@ pub enum Command {
 /// How much of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
+    /// What each connection does.
     pub command: Command,
+    /// So many at once.
     pub connections: u64,
     /// Requests that a connection sends before it waits for all their replies.
     pub pipeline: u64,
     /// Keys `0..keys` are drawn from.
     pub keys: u64,
+    /// For so long, after the warm-up.
     pub seconds: f64,
+    /// Of the keys that are drawn.
     pub seed: u64,
 }
 
 /// What a run gave.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample {
+    /// Operations.
     pub per_second: f64,
     /// Of a batch of as many requests as the pipeline is long.
     pub p50_us: f64,
+    /// The same.
     pub p99_us: f64,
     /// Processor time of all the servers' processes, for one operation.
     pub cpu_us: f64,
@@ -59,9 +69,11 @@ pub trait Client {
     fn batch<'a>(&'a mut self, rng: &'a mut Rng) -> BatchFuture<'a>;
 }
 
+/// What [`Client::batch`] does.
 pub type BatchFuture<'a> = Pin<Box<dyn Future<Output = io::Result<()>> + 'a>>;
 /// Opens a connection.
 pub type Open = fn(SocketAddr, Shape) -> OpenFuture;
+/// What [`Open`] does.
 pub type OpenFuture = Pin<Box<dyn Future<Output = io::Result<Box<dyn Client>>>>>;
 
 /// What all connections write into: how long each batch took that was answered while it counts.
@@ -77,6 +89,20 @@ struct Count {
 /// # Panics
 /// When a connection breaks or a reply is wrong: what follows would measure something else.
 pub fn run(address: SocketAddr, pids: &[u32], open: Open, shape: Shape) -> Sample {
+    run_until(address, pids, open, shape, &AtomicBool::new(false))
+}
+
+/// The same, ended before its time when `enough` is set.
+///
+/// # Panics
+/// As [`run`].
+pub fn run_until(
+    address: SocketAddr,
+    pids: &[u32],
+    open: Open,
+    shape: Shape,
+    enough: &AtomicBool,
+) -> Sample {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     LocalSet::new().block_on(&runtime.expect("a runtime"), async {
         let count = Rc::<RefCell<Count>>::default();
@@ -96,7 +122,10 @@ pub fn run(address: SocketAddr, pids: &[u32], open: Open, shape: Shape) -> Sampl
         let cpu = || pids.iter().map(|pid| process::cpu_seconds(*pid)).sum::<f64>();
         let (start, cpu_before) = (Instant::now(), cpu());
         count.borrow_mut().counts = true;
-        tokio::time::sleep(Duration::from_secs_f64(shape.seconds)).await;
+        while start.elapsed().as_secs_f64() < shape.seconds && !enough.load(Ordering::Relaxed) {
+            let left = shape.seconds - start.elapsed().as_secs_f64();
+            tokio::time::sleep(LOOK.min(Duration::from_secs_f64(left.max(0.0)))).await;
+        }
         let (took, cpu) = (start.elapsed(), cpu() - cpu_before);
         count.borrow_mut().over = true;
         for task in tasks {
