@@ -9,6 +9,7 @@ use cairn_node::ops::config::{Durability, Reads};
 use cairn_node::ops::host;
 use cairn_node::ops::metrics::Metrics;
 use cairn_node::raft::recover::{self, Options as Recovering};
+use cairn_node::raft::runtime::Executor;
 use cairn_node::raft::{Attendant, Group, Parts, Standing};
 use cairn_node::transport::quic::{Limits, Options, QuicTransport};
 use cairn_node::transport::tls::Identity;
@@ -69,10 +70,16 @@ fn member(
     };
     let recovery = recover::recover(recovering).expect("a new member");
     let metrics = Metrics::new(0);
-    let (engine, log) = (recovery.engine, Arc::new(recovery.log));
-    let parts = Parts { shard, node, boot_id: [0; 16], engine, log };
-    let reads = Reads::Lease;
-    let standing = Standing::Member { transport, first: Some(first), keep_bytes: 1 << 20, reads };
+    let (engine, home, log) = (recovery.engine, recovery.home, recovery.log);
+    let executor = Executor::new();
+    let parts = Parts { shard, node, boot_id: [0; 16], engine, home, log, executor };
+    let standing = Standing::Member {
+        transport,
+        first: Some(first),
+        has_voted: false,
+        keep_bytes: 1 << 20,
+        reads: Reads::Lease,
+    };
     let stats = [metrics.shard(), metrics.shard()];
     Group::start(parts, standing, stats, Box::new(|_| ())).expect("the group starts")
 }
