@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cairn_protocol::cluster::message::{Found, Founded, Introduce, Join, Joined, Member};
 use cairn_protocol::cluster::{Reply, Request};
@@ -17,11 +17,13 @@ use cairn_protocol::ids::{ClusterId, NodeId};
 use parking_lot::Mutex;
 
 use super::identity::{Identity, IdentityFile};
-use crate::ops::entropy;
+use crate::ops::{clock, entropy};
 use crate::transport::SharedTransport;
 
 /// Between two rounds of introductions.
 const ROUND: Duration = Duration::from_millis(200);
+/// A first member that is up hears of the birth within this time.
+const HEARS_WITHIN: Duration = Duration::from_secs(10);
 /// How long one answer may take.
 const ANSWER: Duration = Duration::from_millis(1500);
 
@@ -57,12 +59,14 @@ pub struct Birth {
     file: Mutex<IdentityFile>,
     /// By address.
     seen: Mutex<BTreeMap<String, Seen>>,
+    /// When it was first said that this node's id is a member's.
+    lost_since: Mutex<Option<Instant>>,
 }
 
 impl Birth {
     /// Of the node in `file`.
     pub fn new(plan: Plan, file: IdentityFile) -> Birth {
-        Birth { plan, file: Mutex::new(file), seen: Mutex::default() }
+        Birth { plan, file: Mutex::new(file), seen: Mutex::default(), lost_since: Mutex::default() }
     }
 
     /// Who this node is by now.
@@ -114,11 +118,7 @@ impl Birth {
             && is_member
             && self.plan.expect as usize == found.members.len()
         {
-            file.keep(Identity {
-                cluster: found.cluster,
-                first: found.members.clone(),
-                ..identity
-            })?;
+            file.keep(born(identity, found.cluster, found.members.clone()))?;
         }
         Ok(Founded { cluster: file.identity.cluster })
     }
@@ -195,11 +195,18 @@ impl Birth {
                     return file.keep(identity);
                 }
                 Some(Joined::Elsewhere { leader: Some(leader) }) => address = leader.address,
-                Some(Joined::Lost) => return Err(LOST.to_owned()),
+                Some(Joined::Lost) => return self.note_lost(),
                 _ => return Ok(()),
             }
         }
         Ok(())
+    }
+
+    /// A member has this node's id. A first member that has yet to hear of the birth is told within
+    /// a second; one that is not has lost what it had.
+    fn note_lost(&self) -> Result<(), String> {
+        let since = *self.lost_since.lock().get_or_insert_with(clock::now);
+        if since.elapsed() > HEARS_WITHIN { Err(LOST.to_owned()) } else { Ok(()) }
     }
 
     async fn ask_to_join(&self, transport: &SharedTransport, address: &str) -> Option<Joined> {
@@ -246,7 +253,7 @@ impl Birth {
         let id = u128::from(entropy::random_u64()) << 64 | u128::from(entropy::random_u64()) | 1;
         let cluster = ClusterId(id.to_le_bytes());
         tracing::info!("a cluster of {} nodes is born: {cluster}", ids.len());
-        file.keep(Identity { cluster, first: members, ..identity })
+        file.keep(born(identity, cluster, members))
     }
 
     /// Tells the first members of the cluster that it is born, until all have heard it, and asks to
@@ -256,19 +263,13 @@ impl Birth {
         transport: SharedTransport,
         is_member: impl Fn() -> bool,
     ) {
-        let identity = self.identity();
-        let others = identity.first.iter().filter(|member| member.node != identity.node);
-        let mut left: Vec<Member> = others.cloned().collect();
         loop {
-            for at in (0..left.len()).rev() {
-                if self.tell(&transport, &identity, &left[at].address).await {
-                    left.swap_remove(at);
-                }
+            self.tell_the_untold(&transport).await;
+            if is_member() {
+                self.keep(|identity| identity.has_voted = true);
             }
-            if is_member() && !self.identity().has_voted {
-                self.keep_that_it_votes();
-            }
-            if left.is_empty() && self.identity().has_voted {
+            let identity = self.identity();
+            if identity.untold.is_empty() && identity.has_voted {
                 return;
             }
             if !is_member() && identity.first.is_empty() {
@@ -280,11 +281,24 @@ impl Birth {
         }
     }
 
-    fn keep_that_it_votes(&self) {
+    /// Changes what is kept, if that changes anything.
+    fn keep(&self, change: impl FnOnce(&mut Identity)) {
         let mut file = self.file.lock();
-        let identity = Identity { has_voted: true, ..file.identity.clone() };
-        if let Err(error) = file.keep(identity) {
+        let mut identity = file.identity.clone();
+        change(&mut identity);
+        if identity != file.identity
+            && let Err(error) = file.keep(identity)
+        {
             tracing::warn!("{error}; it is tried again");
+        }
+    }
+
+    async fn tell_the_untold(&self, transport: &SharedTransport) {
+        let identity = self.identity();
+        for member in identity.first.iter().filter(|m| identity.untold.contains(&m.node)) {
+            if self.tell(transport, &identity, &member.address).await {
+                self.keep(|identity| identity.untold.retain(|node| *node != member.node));
+            }
         }
     }
 
@@ -296,4 +310,10 @@ impl Birth {
             _ => false,
         }
     }
+}
+
+/// A first member of a cluster, which has yet to tell the others.
+fn born(identity: Identity, cluster: ClusterId, first: Vec<Member>) -> Identity {
+    let others = first.iter().map(|member| member.node).filter(|node| *node != identity.node);
+    Identity { untold: others.collect(), cluster, first, ..identity }
 }

@@ -26,6 +26,9 @@ pub struct Identity {
     pub cluster: ClusterId,
     /// The first members of its cluster, if it was one of them.
     pub first: Vec<Member>,
+    /// Those of them that this node has yet to tell of the birth. One that has heard is never told
+    /// again: should it have lost what it had, it must not begin anew under its id.
+    pub untold: Vec<NodeId>,
     /// It has been a voter: others may count on what it has promised, and it must not come back
     /// without that.
     pub has_voted: bool,
@@ -74,6 +77,7 @@ impl IdentityFile {
             node: given.unwrap_or_else(|| NodeId(entropy::random_u64() >> 1 | 1)),
             cluster: ClusterId::NONE,
             first: Vec::new(),
+            untold: Vec::new(),
             has_voted: false,
         };
         let mut file = IdentityFile { path: dir.join(FILE), identity: identity.clone() };
@@ -109,6 +113,7 @@ fn show(identity: &Identity) -> String {
         "node": identity.node.0,
         "cluster": identity.cluster.to_string(),
         "first_members": identity.first.iter().map(member).collect::<Vec<_>>(),
+        "untold": identity.untold.iter().map(|node| node.0).collect::<Vec<_>>(),
         "has_voted": identity.has_voted,
     });
     format!("{text:#}\n")
@@ -121,12 +126,14 @@ fn parse(text: &str) -> Option<Identity> {
         Some(Member { node: NodeId(node), address: address.to_owned() })
     };
     let first = value.get("first_members")?.as_array()?.iter().map(member);
+    let untold = value.get("untold")?.as_array()?.iter().map(|node| node.as_u64().map(NodeId));
     (value.get("version")?.as_u64()? == VERSION).then_some(())?;
     Some(Identity {
         node: NodeId(value.get("node")?.as_u64().filter(|node| *node != 0)?),
         cluster: parse_cluster(value.get("cluster")?.as_str()?)?,
         first: first.collect::<Option<_>>()?,
-        has_voted: value.get("has_voted").and_then(Value::as_bool).unwrap_or(false),
+        untold: untold.collect::<Option<_>>()?,
+        has_voted: value.get("has_voted")?.as_bool()?,
     })
 }
 
@@ -154,7 +161,8 @@ mod tests {
         assert_eq!(again.identity, file.identity);
         let member = Member { node: NodeId(u64::MAX >> 1), address: "a.b:16379".into() };
         let (cluster, first) = (ClusterId([0xa5; 16]), vec![member]);
-        let born = Identity { cluster, first, has_voted: true, ..again.identity };
+        let untold = vec![NodeId(5)];
+        let born = Identity { cluster, first, untold, has_voted: true, ..again.identity };
         file.keep(born.clone()).expect("kept");
         assert_eq!(IdentityFile::find(dir.path()).expect("read").expect("there").identity, born);
     }
