@@ -44,6 +44,7 @@ use self::stamp::{Driver, InFlight};
 use self::upkeep::Pace;
 use super::consensus::{self, Raft};
 use super::home::Home;
+use super::keeping::Keeping;
 use super::log_store::LogStore;
 use super::network::{self, Network};
 use super::propose::Submission;
@@ -166,6 +167,8 @@ pub struct Group {
     /// might first have been.
     marks: Mutex<VecDeque<(LogId, u64)>>,
     keep_bytes: AtomicU64,
+    /// Which of them a pool on its way to a member has need of.
+    keeping: Keeping,
     stopped: AtomicBool,
     reason: OnceLock<GroupError>,
     on_stop: Box<dyn Fn(&GroupError) + Send + Sync>,
@@ -472,6 +475,7 @@ impl Group {
             queue: Mutex::default(),
             driver: Mutex::new(driver),
             in_flight: Mutex::default(),
+            keeping: Keeping::new(&executor),
             executor,
             raft: OnceLock::new(),
             metrics: OnceLock::new(),

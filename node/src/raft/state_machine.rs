@@ -15,6 +15,7 @@ use openraft::{BasicNode, OptionalSend};
 use parking_lot::RwLockReadGuard;
 
 use super::group::GroupError;
+use super::keeping::Kept;
 use super::outcome::End;
 use super::types::{
     Entry, Leader, RaftLogId, StoredMembership, TypeConfig, decode_applied_membership, raft_id,
@@ -46,6 +47,9 @@ pub trait Member: Send + Sync {
     fn apply(&self, entry: Entry) -> Result<(), GroupError>;
     /// Up to where the log may be purged.
     fn purge_upto(&self) -> Option<LogId>;
+    /// Keeps the entries behind `index` in the log for as long as what is returned lives, and a while
+    /// longer: a member that gets the pool needs those that came meanwhile.
+    fn keep_behind(&self, index: LogIndex) -> Kept;
     /// Puts a peer's pool in the place of this node's.
     ///
     /// # Errors

@@ -56,6 +56,8 @@ pub async fn send(
         head: Bytes::from(encoded),
     };
     tracing::info!("sending {} bytes of the pool to node {to}", head.pool_bytes());
+    let applied = head.applied().1;
+    let _kept = group.upgrade().map(|group| group.keep_behind(applied));
     let mut progress = ask(peer, Request::SnapshotBegin(begin), PIECE).await?;
     while progress.next_chunk < head.chunks() {
         if wire::from_vote(progress.vote) > wire::from_vote(vote) {

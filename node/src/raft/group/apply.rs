@@ -4,6 +4,7 @@
 use std::sync::atomic::Ordering;
 
 use cairn_engine::{At, ENGINE_VERSION, Engine};
+use cairn_protocol::ids::LogIndex;
 use cairn_protocol::op::EntryRef as Operations;
 use cairn_protocol::resp::Writer;
 use cairn_store::Imported;
@@ -11,6 +12,7 @@ use cairn_store::log::LogId;
 use openraft::EntryPayload;
 use parking_lot::RwLockReadGuard;
 
+use super::super::keeping::Kept;
 use super::super::outcome::End;
 use super::super::propose::Outcome;
 use super::super::state_machine::Member;
@@ -151,6 +153,10 @@ impl Member for Group {
 
     fn purge_upto(&self) -> Option<LogId> {
         self.purge_upto.lock().or_else(|| self.log.purged(self.shard))
+    }
+
+    fn keep_behind(&self, index: LogIndex) -> Kept {
+        self.keeping.keep(index)
     }
 
     fn install(&self, imported: Imported) -> Result<(), String> {

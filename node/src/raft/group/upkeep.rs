@@ -182,7 +182,11 @@ impl Group {
             let mut marks = self.marks.lock();
             marks.push_back((upto, now_bytes));
             let mut purge = None;
-            while marks.front().is_some_and(|(_, at)| at + keep_bytes <= now_bytes) {
+            let needed = self.keeping.behind(self.executor.now());
+            let may_go = |(upto, at): &(LogId, u64)| {
+                at + keep_bytes <= now_bytes && needed.is_none_or(|needed| upto.index <= needed)
+            };
+            while marks.front().is_some_and(may_go) {
                 purge = marks.pop_front();
             }
             let Some((upto, _)) = purge else { return };
