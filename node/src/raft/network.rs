@@ -15,7 +15,9 @@ use futures_util::stream::unfold;
 use futures_util::{Stream, StreamExt};
 use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
-use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2, stream_append_sequential};
+use openraft::network::{
+    Backoff, RPCOption, RaftNetworkFactory, RaftNetworkV2, stream_append_sequential,
+};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
@@ -34,6 +36,10 @@ use crate::transport::{Call, CallError, Class, SharedTransport, refused};
 /// How long what is agreed waits for an entry to tell it with. Followers apply it so much later when
 /// no more writes come; a leader that has one client spends two messages a write, not four.
 const COMMIT_WAIT: Duration = Duration::from_millis(2);
+
+/// How long openraft leaves a member alone that could not be reached, in milliseconds: one that is
+/// started anew is soon in step again. (While it tries, it purges nothing of the log.)
+const BACKOFF_MS: [u64; 4] = [20, 50, 100, 200];
 
 /// What openraft makes of a stream of requests.
 type Answers<'s> = Result<
@@ -202,6 +208,12 @@ impl RaftNetworkV2<TypeConfig> for Peer {
             Reply::Append(reply) => Ok(wire::from_append_reply(reply)),
             other => Err(self.wrong(&other)),
         }
+    }
+
+    fn backoff(&self) -> Option<Backoff> {
+        let [.., longest] = BACKOFF_MS;
+        let growing = BACKOFF_MS.into_iter().chain(std::iter::repeat(longest));
+        Some(Backoff::new(growing.map(Duration::from_millis)))
     }
 
     async fn vote(
