@@ -39,8 +39,8 @@ impl Clocks {
     pub fn hear(&self, peer: NodeId, peer_ms: u64, own_ms: u64, now: Instant) {
         let mut peers = self.peers.lock();
         let heard = difference(peer_ms, now);
-        match peers.iter_mut().find(|(node, _)| *node == peer) {
-            Some((_, known)) => *known = heard,
+        match peers.iter().position(|(node, _)| *node == peer) {
+            Some(at) => peers[at].1 = heard,
             None if peers.len() < PEERS_MAX => peers.push((peer, heard)),
             None => return,
         }

@@ -15,22 +15,33 @@ use cairn_protocol::cluster::message::{
 use cairn_protocol::cluster::{Reply, Request};
 use cairn_store::{Export, Head, Import, Imported};
 use openraft::storage::Snapshot;
+use openraft::type_config::TypeConfigExt;
 
 use super::group::Group;
 use super::network::Peer;
 use super::state_machine::{Member, SnapshotData, meta_of};
+use super::types::TypeConfig;
 use super::wire;
 use crate::transport::{CallError, refused};
 
 /// How long the answer to one piece may take.
 const PIECE: Duration = Duration::from_secs(10);
-/// How long checking and installing a pool may take.
-const FINISH: Duration = Duration::from_secs(600);
+/// Between two questions whether a pool that has come is checked and installed.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// A peer's pool on its way here.
 pub struct Arriving {
     id: SnapshotId,
-    import: Import,
+    stage: Stage,
+}
+
+enum Stage {
+    /// Its pieces are coming.
+    Coming(Import),
+    /// All have come; it is being checked, and put in the place of the old one.
+    Finishing,
+    /// It has taken the old one's place; the vote afterwards.
+    Installed(Vote),
 }
 
 /// Sends a pool to `peer`; the vote that it has afterwards.
@@ -73,7 +84,18 @@ pub async fn send(
         progress = next;
     }
     let end = SnapshotEnd { id, vote, chunks: head.chunks() };
-    Ok(ask(peer, Request::SnapshotEnd(end), FINISH).await?.vote)
+    let mut was_silent = false;
+    loop {
+        match ask(peer, Request::SnapshotEnd(end), PIECE).await {
+            Ok(progress) if progress.installed => return Ok(progress.vote),
+            // It takes as long as it takes.
+            Ok(_) => was_silent = false,
+            // The first answer comes when all is done; whoever asks again is answered at once.
+            Err(CallError::Timeout { .. }) if !was_silent => was_silent = true,
+            Err(error) => return Err(error),
+        }
+        TypeConfig::sleep(LOOK).await;
+    }
 }
 
 /// The same for the same pool at the same commit, and for no other.
@@ -137,47 +159,100 @@ impl Group {
 
     fn begin_arrival(&self, begin: SnapshotBegin) -> Result<SnapshotProgress, Refused> {
         let mut arriving = self.arriving.lock();
+        let head = Head::decode(&begin.head).map_err(|error| failed(error.to_string()))?;
+        let chunks = head.chunks();
         if arriving.as_ref().is_none_or(|arriving| arriving.id != begin.id) {
-            let head = Head::decode(&begin.head).map_err(|error| failed(error.to_string()))?;
+            if let Some(Arriving { stage: Stage::Finishing, .. }) = &*arriving {
+                return Err(refused(RefusedCode::Busy, "another pool is being installed"));
+            }
             // What is left of another one makes room first.
             *arriving = None;
             let import = self.home().arrive(head, &self.pool_options()).map_err(failed)?;
             tracing::info!("a peer sends its pool of {} bytes", begin.reserve_bytes);
-            *arriving = Some(Arriving { id: begin.id, import });
+            *arriving = Some(Arriving { id: begin.id, stage: Stage::Coming(import) });
         }
-        let next_chunk = arriving.as_ref().map_or(0, |arriving| arriving.import.wanted());
+        let next_chunk = match arriving.as_ref().map(|arriving| &arriving.stage) {
+            Some(Stage::Coming(import)) => import.wanted(),
+            _ => chunks,
+        };
         Ok(SnapshotProgress { vote: begin.vote, next_chunk, installed: false })
     }
 
     fn take_piece(&self, piece: &SnapshotChunk) -> Result<SnapshotProgress, Refused> {
         let mut arriving = self.arriving.lock();
         let arriving = arriving.as_mut().filter(|arriving| arriving.id == piece.id);
-        let Some(arriving) = arriving else {
-            return Err(refused(RefusedCode::Unavailable, "no such snapshot is on its way here"));
+        let Some(Arriving { stage: Stage::Coming(import), .. }) = arriving else {
+            return Err(not_here());
         };
-        let put = arriving.import.put(piece.chunk, &piece.payload);
+        let put = import.put(piece.chunk, &piece.payload);
         put.map_err(|error| failed(error.to_string()))?;
-        let next_chunk = arriving.import.wanted();
+        let next_chunk = import.wanted();
         Ok(SnapshotProgress { vote: piece.vote, next_chunk, installed: false })
     }
 
+    /// Checks and installs what has come. Whoever asks again meanwhile is told that it goes on, and
+    /// afterwards what came of it: an answer may have been lost.
     async fn end_arrival(self: Arc<Self>, end: SnapshotEnd) -> Result<SnapshotProgress, Refused> {
-        let arrived = self.arriving.lock().take_if(|arriving| arriving.id == end.id);
-        let Some(Arriving { import, .. }) = arrived else {
-            return Err(refused(RefusedCode::Unavailable, "no such snapshot is on its way here"));
+        let SnapshotEnd { id, vote, chunks } = end;
+        let import = {
+            let mut arriving = self.arriving.lock();
+            let arriving = arriving.as_mut().filter(|arriving| arriving.id == id);
+            let arriving = arriving.ok_or_else(not_here)?;
+            match std::mem::replace(&mut arriving.stage, Stage::Finishing) {
+                Stage::Coming(import) => import,
+                Stage::Finishing => {
+                    return Ok(SnapshotProgress { vote, next_chunk: chunks, installed: false });
+                }
+                Stage::Installed(vote) => {
+                    arriving.stage = Stage::Installed(vote);
+                    return Ok(SnapshotProgress { vote, next_chunk: chunks, installed: true });
+                }
+            }
         };
+        let finishing = Finishing { group: &self, installed: None };
+        finishing.finish(import, id, vote).await?;
+        let vote = self.installed(id).ok_or_else(not_here)?;
+        Ok(SnapshotProgress { vote, next_chunk: chunks, installed: true })
+    }
+
+    fn installed(&self, id: SnapshotId) -> Option<Vote> {
+        match &*self.arriving.lock() {
+            Some(Arriving { id: own, stage: Stage::Installed(vote) }) if *own == id => Some(*vote),
+            _ => None,
+        }
+    }
+}
+
+/// The installing of a pool that has come. However it ends, it does not leave the next one waiting.
+struct Finishing<'a> {
+    group: &'a Arc<Group>,
+    installed: Option<Arriving>,
+}
+
+impl Drop for Finishing<'_> {
+    fn drop(&mut self) {
+        *self.group.arriving.lock() = self.installed.take();
+    }
+}
+
+impl Finishing<'_> {
+    async fn finish(mut self, import: Import, id: SnapshotId, vote: Vote) -> Result<(), Refused> {
         let finish = move || import.finish(&mut |_, _| {}).map_err(|error| error.to_string());
-        let finished: Option<Result<Imported, String>> = self.executor().aside(finish).await;
+        let finished: Option<Result<Imported, String>> = self.group.executor().aside(finish).await;
         let finished = finished.unwrap_or_else(|| Err("failed inside; see the node's log".into()));
         let imported = finished.map_err(failed)?;
         let meta = meta_of(imported.head())
             .ok_or_else(|| failed("the pool that came has members that this build cannot read"))?;
         let index = imported.head().applied().1;
         let snapshot = Snapshot { meta, snapshot: SnapshotData::Arrived(Box::new(imported)) };
-        let vote = self.take_over(wire::from_vote(end.vote), snapshot).await;
+        let vote = self.group.take_over(wire::from_vote(vote), snapshot).await;
         let vote = vote.ok_or_else(|| failed("the pool that came could not be installed"))?;
         tracing::info!("a peer's pool with entries up to {index} took the place of this node's");
-        let vote = wire::to_vote(&vote);
-        Ok(SnapshotProgress { vote, next_chunk: end.chunks, installed: true })
+        self.installed = Some(Arriving { id, stage: Stage::Installed(wire::to_vote(&vote)) });
+        Ok(())
     }
+}
+
+fn not_here() -> Refused {
+    refused(RefusedCode::Unavailable, "no such snapshot is on its way here")
 }
