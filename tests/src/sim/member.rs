@@ -78,7 +78,9 @@ impl Member {
         let seed = world.draw(u64::MAX);
         let executor = Executor::simulated(Arc::clone(machine.clock()), seed);
         let log = Arc::clone(&recovery.log);
-        executor.set_machine(Box::new(Surroundings { log, world: Arc::clone(world) }));
+        let (world_of, machine_of) = (Arc::clone(world), Arc::clone(machine));
+        let around = Surroundings { log, world: world_of, machine: machine_of };
+        executor.set_machine(Box::new(around));
         let transport = world.network().join(machine.id, &machine.address, CLUSTER);
         let shared: SharedTransport = Arc::new(transport.clone());
         let keep_bytes = world.plan().keep_bytes;
@@ -183,6 +185,7 @@ impl Member {
 struct Surroundings {
     log: Arc<Log>,
     world: Arc<World>,
+    machine: Arc<Machine>,
 }
 
 impl runtime::Machine for Surroundings {
@@ -190,8 +193,15 @@ impl runtime::Machine for Surroundings {
         self.log.write_next();
     }
 
+    /// One thread stands still, or all of the machine at that place: heartbeats too, so that others
+    /// may come to lead meanwhile.
     fn pause(&self) -> Duration {
-        self.world.draw_pause()
+        let pause = self.world.draw_pause();
+        if !pause.is_zero() && self.world.draw(2) == 0 {
+            let nanos = u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX);
+            self.machine.stand_until(self.world.now() + nanos);
+        }
+        pause
     }
 }
 

@@ -104,12 +104,11 @@ fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
 fn live(world: &Arc<World>, history: &History) {
     let plan = world.plan().clone();
     let ids: Vec<NodeId> = (1..=plan.members).map(NodeId).collect();
-    let first: Vec<_> = ids.iter().map(|id| (*id, address(*id))).collect();
     for id in &ids {
         world.add(new_machine(world, *id, address(*id)));
     }
     for machine in world.machines() {
-        world.start_node(&machine, Some(first.clone()));
+        world.start_node(&machine);
     }
     let until = plan.chaos.as_nanos() as u64;
     for client in 0..plan.clients {
@@ -126,7 +125,7 @@ fn live(world: &Arc<World>, history: &History) {
         machine.stand_until(0);
         machine.wake_watchers();
         if !machine.is_up() {
-            world.start_node(&machine, None);
+            world.start_node(&machine);
         }
     }
     recover(world, history);

@@ -120,7 +120,7 @@ fn start_later(world: &Arc<World>, machine: Arc<Machine>) {
         task.sleep_us(after_us).await;
         let is_there = task.machines().iter().any(|there| Arc::ptr_eq(there, &machine));
         if is_there && !machine.is_up() && machine.starts() == start && !task.is_over() {
-            task.start_node(&machine, None);
+            task.start_node(&machine);
         }
     });
 }
@@ -191,7 +191,7 @@ fn cut_one_and_restart_another(world: &Arc<World>) {
             let start = machine.starts();
             task.sleep_us(1 + task.draw(50_000)).await;
             if !machine.is_up() && machine.starts() == start && !task.is_over() {
-                task.start_node(&machine, None);
+                task.start_node(&machine);
             }
         }
     });
@@ -241,7 +241,7 @@ fn change_members(world: &Arc<World>) {
         Some(old) => format!("{id} with a new disk takes the place of {}", old.id),
         None => format!("{id} wants to come in"),
     });
-    world.start_node(&new, None);
+    world.start_node(&new);
     world.count(if replaced.is_some() { "members replaced" } else { "members added" });
     let old = replaced.map(|machine| machine.id);
     world.spawn(join(Arc::clone(world), new, old));

@@ -98,7 +98,7 @@ impl World {
     pub fn draw_pause(&self) -> Duration {
         let rng = &mut *self.rng.lock();
         match rng.once_in(self.plan.pause_once_in) {
-            true => Duration::from_millis(1 + rng.below(900)),
+            true => Duration::from_millis(1 + rng.below(1500)),
             false => Duration::ZERO,
         }
     }
@@ -216,12 +216,10 @@ impl World {
         leaders.max_by_key(|member| member.group.status().term)
     }
 
-    /// Starts a node on `machine`.
-    pub fn start_node(
-        self: &Arc<Self>,
-        machine: &Arc<Machine>,
-        first: Option<Vec<(NodeId, String)>>,
-    ) {
+    /// Starts a node on `machine`. One of the first members knows at each start who they are.
+    pub fn start_node(self: &Arc<Self>, machine: &Arc<Machine>) {
+        let first = (1..=self.plan.members).map(|id| (NodeId(id), super::address(NodeId(id))));
+        let first = (machine.id.0 <= self.plan.members).then(|| first.collect());
         machine.power_up();
         machine.set_clock(self.now());
         match Member::start(self, machine, first) {
