@@ -3,10 +3,10 @@
 //!
 //! `CAIRN_ROUNDS=n` kills so many times. [`faults`] does it in network namespaces.
 
-mod faults;
-
 mod dev;
+mod faults;
 mod identity;
+mod versions;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
