@@ -70,7 +70,7 @@ pub struct Evacuation {
     /// The pool that the pass is in.
     pool: [u8; 16],
     /// What was there when the pass began.
-    began: [u64; 3],
+    began: Standing,
 }
 
 #[derive(Default)]
@@ -115,9 +115,13 @@ impl Store {
     }
 
     /// What decides whether there is something to gain.
-    fn evacuation_state(&self) -> [u64; 3] {
+    fn evacuation_state(&self) -> Standing {
         let usage = self.usage();
-        [usage.used_bytes, usage.live_bytes, usage.extents_bytes.min(usage.capacity_bytes)]
+        let extents_bytes = usage.extents_bytes.min(usage.capacity_bytes);
+        Standing {
+            bytes: [usage.used_bytes, usage.live_bytes, usage.kept_bytes, extents_bytes],
+            keep_upto: self.heap.keep_upto,
+        }
     }
 
     fn is_wasteful(&self) -> bool {
@@ -309,8 +313,19 @@ impl Store {
     }
 }
 
-fn are_alike(was: [u64; 3], is: [u64; 3]) -> bool {
-    was.iter().zip(is).all(|(&was, is)| is.abs_diff(was) <= was / 32 + SLAB)
+/// What decides whether there is something to gain: what a pass that gained nothing met, the next
+/// one would meet again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// Used, live, kept by snapshots, and the file's.
+    bytes: [u64; 4],
+    /// What snapshots and pins see does not move, however little they alone keep.
+    keep_upto: u64,
+}
+
+fn are_alike(was: Standing, is: Standing) -> bool {
+    let alike = |(was, is): (u64, u64)| is.abs_diff(was) <= was / 32 + SLAB;
+    was.keep_upto == is.keep_upto && was.bytes.into_iter().zip(is.bytes).all(alike)
 }
 
 impl Evacuation {

@@ -16,6 +16,7 @@ use crate::alloc::record::Committed;
 use crate::alloc::{Alloc, Usage};
 use crate::blob::{LongValue, Value};
 use crate::error::{Corrupt, Result, StoreError};
+use crate::evacuate::Standing;
 use crate::heap::Heap;
 use crate::keyspace::{View, check_root};
 use crate::layout::pool::{
@@ -94,7 +95,7 @@ pub struct Store {
     /// Somebody waits for room.
     room_wanted: bool,
     /// What was there when evacuation had gained nothing: until that changes there is no other pass.
-    pub(crate) fruitless: Option<[u64; 3]>,
+    pub(crate) fruitless: Option<Standing>,
 }
 
 /// Epochs that readers hold.
