@@ -6,7 +6,6 @@
 mod dev;
 mod faults;
 mod identity;
-mod versions;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
