@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use cairn_protocol::ids::{ClusterId, NodeId};
 
-use crate::ops::config::{Reads, Settings};
+use crate::ops::config::{PEER_PORT_OFFSET, Reads, Settings};
 use crate::ops::metrics::Shard as Stats;
 use crate::raft::recover::{POOL_FILE, boot_id};
 use crate::raft::{Group, Standing};
@@ -24,9 +24,6 @@ use crate::transport::tls::{self, Identity as TlsIdentity};
 use birth::{Birth, Plan};
 use identity::IdentityFile;
 use service::Service;
-
-/// Added to `--port` for the port of the peers.
-const PEER_PORT_OFFSET: u16 = 10_000;
 
 /// This node's part in its cluster.
 pub struct Peers {

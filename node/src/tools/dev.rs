@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::health::ask;
 use super::say;
-use crate::ops::config::DevArgs;
+use crate::ops::config::{DevArgs, PEER_PORT_OFFSET};
 use crate::ops::{clock, entropy};
 
 /// How long the nodes may take to become a cluster.
@@ -22,8 +22,6 @@ const START: Duration = Duration::from_secs(60);
 /// How long they may take to stop when asked to.
 const STOP: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(50);
-/// As `cairn server` has it: --port and this is the port for peers.
-const PEER_PORT_OFFSET: u16 = 10_000;
 /// What is shown of the log of a node that ended at its start.
 const TAIL_LINES: usize = 5;
 

@@ -15,4 +15,4 @@ pub use cli::{
 pub use live::{Config, SetError};
 pub use load::ConfigError;
 pub use options::{Change, Group, OPTIONS, OptionRow};
-pub use settings::{Durability, MEMORY_MIN, OutputLimit, Reads, Settings};
+pub use settings::{Durability, MEMORY_MIN, OutputLimit, PEER_PORT_OFFSET, Reads, Settings};

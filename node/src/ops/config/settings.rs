@@ -11,6 +11,9 @@ use crate::ops::telemetry::LogLevel;
 /// The least memory that a pool is any use with, in bytes.
 pub const MEMORY_MIN: u64 = 16 << 20;
 
+/// Added to `--port` for the port of the peers.
+pub const PEER_PORT_OFFSET: u16 = 10_000;
+
 /// When a write counts as durable on file media.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
