@@ -16,11 +16,14 @@ use super::types::TypeConfig;
 /// A group's openraft.
 pub type Raft = openraft::Raft<TypeConfig, StateMachine>;
 
-/// Milliseconds between heartbeats.
-const HEARTBEAT_MS: u64 = 100;
+/// Between heartbeats.
+pub const HEARTBEAT: Duration = Duration::from_millis(100);
+/// How long one may take until it is answered, in milliseconds: members that are farther apart elect
+/// nobody for long. To openraft it is the time between heartbeats, which are sent without its doing.
+const HEARTBEAT_LIMIT_MS: u64 = 200;
 /// A follower grants no vote for the longer of these after it has heard from its leader, and
 /// campaigns between the shorter and the longer after that: a dead leader is missed within 700 ms.
-const ELECTION_MS: (u64, u64) = (250, 350);
+pub const ELECTION_MS: (u64, u64) = (250, 350);
 /// From the sending of what a majority has answered: for so long no other leader is elected, with a
 /// fifth of it taken off for clocks that run at different speeds.
 pub const LEASE: Duration = Duration::from_millis(ELECTION_MS.1 * 4 / 5);
@@ -34,7 +37,8 @@ const LEAD_WITHIN: Duration = Duration::from_secs(30);
 fn config() -> Result<Arc<Config>, String> {
     let config = Config {
         cluster_name: "cairn".to_owned(),
-        heartbeat_interval: HEARTBEAT_MS,
+        heartbeat_interval: HEARTBEAT_LIMIT_MS,
+        enable_heartbeat: false,
         election_timeout_min: ELECTION_MS.0,
         election_timeout_max: ELECTION_MS.1,
         // The committed epoch is the snapshot: there is nothing to build, and whoever commits says
@@ -78,25 +82,34 @@ pub async fn be_born(raft: &Raft, first: Vec<(NodeId, String)>) -> Result<(), St
     born.map_err(|error| format!("the group cannot begin: {error}"))
 }
 
-/// Takes `node` in: as a learner until it has caught up, then as a voter, in the place of `gone`.
+/// Takes `node` in as a learner; it has nothing of the log yet when this is agreed.
 ///
 /// # Errors
-/// This node does not lead, or the new one did not catch up.
-pub async fn admit(
-    raft: &Raft,
-    node: NodeId,
-    address: String,
-    gone: BTreeSet<NodeId>,
-) -> Result<(), String> {
-    let text = |error: &dyn std::fmt::Display| error.to_string();
-    let learner = raft.add_learner(node, BasicNode::new(address), true).await;
-    learner.map_err(|error| text(&error))?;
+/// This node does not lead, or another change is under way.
+pub async fn add_learner(raft: &Raft, node: NodeId, address: &str) -> Result<(), String> {
+    let added = raft.add_learner(node, BasicNode::new(address), false).await;
+    added.map(drop).map_err(|error| error.to_string())
+}
+
+/// Makes a voter of a learner, in the place of `gone`.
+///
+/// # Errors
+/// This node does not lead, or another change is under way.
+pub async fn let_vote(raft: &Raft, node: NodeId, gone: &BTreeSet<NodeId>) -> Result<(), String> {
     let metrics = raft.metrics().borrow_watched().clone();
     let mut voters: BTreeSet<NodeId> = metrics.membership_config.membership().voter_ids().collect();
     voters.retain(|voter| !gone.contains(voter));
     voters.insert(node);
     let changed = raft.change_membership(voters, false).await;
-    changed.map(drop).map_err(|error| text(&error))
+    changed.map_err(|error| error.to_string())?;
+    // Who never came to vote stays a learner until it is named.
+    let members = raft.metrics().borrow_watched().membership_config.membership().clone();
+    let left: Vec<_> =
+        members.nodes().map(|(node, _)| *node).filter(|n| gone.contains(n)).collect();
+    for node in left {
+        remove(raft, node).await?;
+    }
+    Ok(())
 }
 
 /// Takes `node` out, voter or learner.
@@ -125,6 +138,11 @@ pub async fn end_change(raft: &Raft) -> Result<(), String> {
     let voters = metrics.membership_config.membership().get_joint_config().last().cloned();
     let changed = raft.change_membership(voters.unwrap_or_default(), false).await;
     changed.map(drop).map_err(|error| error.to_string())
+}
+
+/// Has the members hear from this node, if it leads; false once openraft has stopped.
+pub async fn beat(raft: &Raft) -> bool {
+    raft.trigger().heartbeat().await.is_ok()
 }
 
 /// Has the only voter of a group lead it, without waiting for a time-out, and apply what its log

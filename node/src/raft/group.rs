@@ -10,12 +10,13 @@
 //! by a thread of the group's own.
 //!
 //! [`stamp`] makes entries of what is submitted, [`apply`] does what was agreed on, [`members`] is
-//! about who agrees, [`upkeep`] about the pool.
+//! about who agrees, [`change`] changes that, [`upkeep`] is about the pool.
 //!
 //! Lock order: driver, then engine, then a submission's batch, then what is in flight, then the
 //! queue (held for a push or a swap only). Readers take the engine's lock alone.
 
 mod apply;
+mod change;
 mod members;
 mod room;
 mod stamp;
@@ -38,11 +39,13 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::type_config::TypeConfigExt;
 use parking_lot::{Condvar, Mutex, RwLock, RwLockReadGuard};
 
+use self::change::Changing;
 use self::members::Confirming;
 pub use self::members::{GroupMember, GroupStatus};
 use self::stamp::{Driver, InFlight};
 use self::upkeep::Pace;
 use super::consensus::{self, Raft};
+use super::heard::Heard;
 use super::home::Home;
 use super::keeping::Keeping;
 use super::log_store::LogStore;
@@ -148,12 +151,13 @@ pub struct Group {
     /// What openraft says of itself.
     metrics: OnceLock<Metrics>,
     view: View,
+    /// Whether a majority answers this leader.
+    heard: Arc<Heard>,
     /// The way to the other members.
     transport: OnceLock<SharedTransport>,
     sessions: Sessions,
     rests: Rests,
-    /// A node is being taken in.
-    admitting: AtomicBool,
+    changing: Changing,
     confirming: Mutex<Confirming>,
     /// A peer's pool that is on its way here.
     pub(super) arriving: Mutex<Option<Arriving>>,
@@ -256,7 +260,7 @@ impl Group {
                 // It is set here alone.
                 let _ = group.transport.set(Arc::clone(transport));
             }
-            let network = Network::new(shard, transport);
+            let network = Network::new(shard, transport, Arc::clone(&group.heard));
             let raft = consensus::start(node, network, log, machine).await?;
             if alone {
                 consensus::lead_alone(&raft).await?;
@@ -270,11 +274,27 @@ impl Group {
             if has_voted && !alone {
                 group.abstain();
             }
+            if !alone {
+                group.keep_beating();
+            }
             Ok::<(), String>(())
         })?;
         group.look();
         drop(driver);
         Ok(group)
+    }
+
+    /// Has the other members hear from this one for as long as it leads.
+    fn keep_beating(self: &Arc<Self>) {
+        let (Some(raft), weak) = (self.raft.get().cloned(), Arc::downgrade(self)) else { return };
+        self.executor.spawn(async move {
+            while let Some(leads) = weak.upgrade().map(|group| group.leads()) {
+                if leads && !consensus::beat(&raft).await {
+                    return;
+                }
+                TypeConfig::sleep(consensus::HEARTBEAT).await;
+            }
+        });
     }
 
     /// Neither votes nor campaigns for as long as a vote or a lease may bind that was given before
@@ -307,6 +327,7 @@ impl Group {
         let metrics = metrics.borrow_watched();
         if self.stopped.load(Ordering::Acquire) {
             // What this member has grows old from here on.
+            self.heard.note(false, None, || self.executor.now());
             return self.view.note(false, metrics.current_leader, 0, None);
         }
         // Who joins hears of its leader before it knows where the members are.
@@ -325,6 +346,7 @@ impl Group {
         // Only what this term has committed says that all of earlier terms is applied too.
         let is_armed = leads && metrics.current_term == self.term().0;
         let acked = metrics.last_quorum_acked.map(|at| at.into_inner());
+        self.heard.note(leads, acked, || self.executor.now());
         let until = acked.filter(|_| is_armed).map(|at| at + consensus::LEASE);
         self.view.note(leads, metrics.current_leader, metrics.current_term, until);
     }
@@ -480,10 +502,11 @@ impl Group {
             raft: OnceLock::new(),
             metrics: OnceLock::new(),
             view: View::default(),
+            heard: Arc::default(),
             transport: OnceLock::new(),
             sessions: Sessions::default(),
             rests: Rests::default(),
-            admitting: AtomicBool::new(false),
+            changing: Changing::default(),
             confirming: Mutex::default(),
             arriving: Mutex::default(),
             votes_from: OnceLock::new(),

@@ -6,7 +6,7 @@
 //! callback, apply in batches, votes, purge behind the committed epoch) is what more voters need too.
 //! [`road`] leads a batch to its shard's leader, here or elsewhere, [`rest`] keeps what of a reply is
 //! too long for one message; [`network`] and [`wire`] carry
-//! openraft's messages, [`transfer`] a whole pool to a member that was away too long ([`keeping`] the entries behind it), [`view`] is what reads know of who leads, [`clocks`] what time it is for all.
+//! openraft's messages, [`transfer`] a whole pool to a member that was away too long ([`keeping`] the entries behind it), [`view`] is what reads know of who leads, [`heard`] whether anybody answers it, [`clocks`] what time it is for all.
 //! [`long_read`] answers what would hold others up from a pinned root.
 //! [`place`] leads to a pool on a device, [`home`] is where a pool lies, [`install`] puts a peer's pool in its place.
 //! [`types`] and [`log_store`] are openraft's side of it, which more voters will use.
@@ -23,6 +23,7 @@ pub mod epoch;
 pub mod eviction;
 pub mod expiry;
 pub mod group;
+mod heard;
 pub mod home;
 pub mod install;
 mod keeping;

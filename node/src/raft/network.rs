@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_protocol::cluster::message::{
@@ -26,6 +27,7 @@ use openraft::type_config::TypeConfigExt;
 use openraft::{BasicNode, OptionalSend};
 
 use super::consensus::Raft;
+use super::heard::Heard;
 use super::runtime;
 use super::state_machine::{GroupSnapshot, SnapshotData};
 use super::transfer;
@@ -41,6 +43,14 @@ const COMMIT_WAIT: Duration = Duration::from_millis(2);
 /// started anew is soon in step again. (While it tries, it purges nothing of the log.)
 const BACKOFF_MS: [u64; 4] = [20, 50, 100, 200];
 
+/// How long an append may take, at least and at most: one that a dead member does not answer keeps
+/// openraft from purging, and one that is given up too soon for a far member is never answered.
+const PATIENCE: (Duration, Duration) = (Duration::from_millis(75), Duration::from_millis(600));
+
+/// Bytes a microsecond that the slowest link carries which is waited for: long entries have so much
+/// longer to arrive.
+const SLOWEST_LINK: u64 = 1;
+
 /// What openraft makes of a stream of requests.
 type Answers<'s> = Result<
     BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>>,
@@ -51,19 +61,28 @@ type Answers<'s> = Result<
 pub struct Network {
     shard: ShardId,
     transport: Option<SharedTransport>,
+    heard: Arc<Heard>,
 }
 
 impl Network {
-    /// Over `transport`, for `shard`.
-    pub fn new(shard: ShardId, transport: Option<SharedTransport>) -> Network {
-        Network { shard, transport }
+    /// Over `transport`, for `shard`; what only a leader says is sent while `heard` allows it.
+    pub fn new(shard: ShardId, transport: Option<SharedTransport>, heard: Arc<Heard>) -> Network {
+        Network { shard, transport, heard }
     }
 
     fn client(&self, to: NodeId, node: &BasicNode, class: Class) -> Peer {
         if let Some(transport) = &self.transport {
             transport.set_peer(to, &node.addr);
         }
-        Peer { transport: self.transport.clone(), shard: self.shard, to, class, beats: 0 }
+        Peer {
+            transport: self.transport.clone(),
+            heard: Arc::clone(&self.heard),
+            shard: self.shard,
+            to,
+            class,
+            beats: 0,
+            patience: PATIENCE.0,
+        }
     }
 }
 
@@ -89,8 +108,11 @@ pub struct Peer {
     shard: ShardId,
     to: NodeId,
     class: Class,
+    heard: Arc<Heard>,
     /// Heartbeats sent.
     beats: u64,
+    /// How long the next append may take.
+    patience: Duration,
 }
 
 impl Peer {
@@ -99,7 +121,38 @@ impl Peer {
         request: Request,
         option: &RPCOption,
     ) -> Result<Reply, RPCError<TypeConfig>> {
-        self.ask(request, option.soft_ttl()).await.map_err(failed)
+        // openraft gives up a moment later.
+        self.ask(request, option.hard_ttl() * 19 / 20).await.map_err(failed)
+    }
+
+    /// Asks the member what only its leader asks, within `deadline`.
+    async fn lead(
+        &self,
+        request: Request,
+        deadline: Duration,
+    ) -> Result<Reply, RPCError<TypeConfig>> {
+        if !self.heard.may_speak(runtime::current().now()) {
+            let why = "no majority answers this leader: it keeps still, so that another can be \
+                       elected";
+            return Err(failed(CallError::Unreachable { to: self.to, why: why.to_owned() }));
+        }
+        self.ask(request, deadline).await.map_err(failed)
+    }
+
+    /// Sends entries. The farther away the member, the longer it has for its answer.
+    async fn append(&mut self, append: AppendEntries) -> Result<Reply, RPCError<TypeConfig>> {
+        let executor = runtime::current();
+        let len_bytes: usize = append.entries.iter().map(|entry| entry.payload.len()).sum();
+        let patience = self.patience + Duration::from_micros(len_bytes as u64 / SLOWEST_LINK);
+        let start = executor.now();
+        let reply = self.lead(Request::Append(append), patience).await;
+        let took = executor.now() - start;
+        self.patience = match took >= patience {
+            true => (self.patience * 2).min(PATIENCE.1),
+            false if reply.is_ok() => (took * 4).clamp(PATIENCE.0, PATIENCE.1),
+            false => self.patience,
+        };
+        reply
     }
 
     /// Asks the member, within `deadline`.
@@ -132,7 +185,8 @@ impl Peer {
         let now_ms = executor.wall_ms();
         self.beats += 1;
         let heartbeat = Heartbeat { sequence: self.beats, now_ms, groups: vec![beat] };
-        let reply = self.call(Request::Heartbeat(heartbeat), option).await?;
+        let deadline = option.hard_ttl() * 19 / 20;
+        let reply = self.lead(Request::Heartbeat(heartbeat), deadline).await?;
         let Reply::Heartbeat(HeartbeatReply { now_ms, groups, .. }) = reply else {
             return Err(self.wrong(&reply));
         };
@@ -204,7 +258,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         if self.class == Class::Heartbeat && request.entries.is_empty() {
             return self.beat(wire::to_append(request), &option).await;
         }
-        match self.call(Request::Append(wire::to_append(request)), &option).await? {
+        match self.append(wire::to_append(request)).await? {
             Reply::Append(reply) => Ok(wire::from_append_reply(reply)),
             other => Err(self.wrong(&other)),
         }

@@ -128,3 +128,81 @@ fn a_member_is_taken_out_and_a_new_one_comes_in() {
     assert!(process::eventually(PATIENCE, is_in), "{}", cluster.node(gone).log());
     cluster.assert_equal();
 }
+
+/// What it answers meanwhile is another's to say: its lease ends before it is out.
+#[test]
+fn a_leader_takes_itself_out() {
+    let scratch = Scratch::new(Medium::Memory);
+    let mut cluster = Cluster::start(scratch.path());
+    insist(cluster.node(0).address(), &["SET", "key", "1"]);
+    let leader = cluster.leader();
+    let other = (leader + 1) % 3;
+    let id =
+        field(&insist(cluster.node(leader).address(), &["CAIRN.RAFT", "STATUS"]), "node").text();
+    let mut conn = cluster.node(leader).connect();
+    assert_eq!(conn.call(&["CAIRN.RAFT", "REMOVE", &id]).expect("answered").text(), "OK");
+    let status = insist(cluster.node(leader).address(), &["CAIRN.RAFT", "STATUS"]);
+    assert_eq!(field(&status, "lease_ms").int(), Some(0));
+    let is_out = || {
+        let voters = voters(&cluster, other);
+        voters.len() == 2 && !voters.contains(&id)
+    };
+    assert!(process::eventually(PATIENCE, is_out), "{}", cluster.node(other).log());
+    insist(cluster.node(other).address(), &["SET", "key", "2"]);
+    let read = conn.call(&["GET", "key"]);
+    assert!(
+        read.as_ref().map_or(true, |reply| reply.is_error() || reply.text() == "2"),
+        "{read:?}"
+    );
+    cluster.kill9(leader);
+    cluster.wipe(leader);
+    cluster.up(leader);
+    let is_in = || voters(&cluster, other).len() == 3;
+    assert!(process::eventually(PATIENCE, is_in), "{}", cluster.node(leader).log());
+    cluster.assert_equal();
+}
+
+#[test]
+fn nobody_is_taken_out_whom_the_majority_that_stays_needs() {
+    let scratch = Scratch::new(Medium::Memory);
+    let mut cluster = Cluster::start(scratch.path());
+    insist(cluster.node(0).address(), &["SET", "key", "1"]);
+    let leader = cluster.leader();
+    let (needed, dead) = ((leader + 1) % 3, (leader + 2) % 3);
+    let id =
+        field(&insist(cluster.node(needed).address(), &["CAIRN.RAFT", "STATUS"]), "node").text();
+    cluster.kill9(dead);
+    // It is there for a second more, as far as anybody knows.
+    std::thread::sleep(Duration::from_millis(1500));
+    let mut conn = cluster.node(leader).connect();
+    let refused = conn.call(&["CAIRN.RAFT", "REMOVE", &id]).expect("answered").text();
+    assert!(refused.contains("nothing could be agreed on"), "{refused}");
+    insist(cluster.node(leader).address(), &["SET", "key", "2"]);
+    cluster.up(dead);
+    cluster.assert_equal();
+}
+
+/// A node that dies while it is taken in, and comes back with another new disk, is taken in.
+#[test]
+fn a_newcomer_that_dies_keeps_nobody_out() {
+    let scratch = Scratch::new(Medium::Memory);
+    let mut plan = Cluster::plan(scratch.path());
+    plan.set("log-keep", "1mb");
+    plan.set("epoch-ms", "50");
+    let mut cluster = plan.started();
+    let leader = cluster.leader();
+    let at = (leader + 1) % 3;
+    super::fill(cluster.node(leader).address(), 20_000, 3);
+    for _ in 0..3 {
+        cluster.kill9(at);
+        cluster.wipe(at);
+        cluster.up(at);
+    }
+    let is_in = || {
+        let status = insist(cluster.node(leader).address(), &["CAIRN.RAFT", "STATUS"]);
+        let members = members(&status);
+        members.len() == 3 && members.iter().all(|(_, votes)| *votes)
+    };
+    assert!(process::eventually(Duration::from_secs(60), is_in), "{}", cluster.node(leader).log());
+    cluster.assert_equal();
+}

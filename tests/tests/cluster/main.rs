@@ -348,7 +348,7 @@ fn a_rolling_restart_fails_no_request() {
 }
 
 /// Sets `count` keys of 1000 bytes and overwrites them `times` times.
-fn fill(address: SocketAddr, count: u64, times: u64) {
+pub(crate) fn fill(address: SocketAddr, count: u64, times: u64) {
     let mut conn = open(address, Duration::from_secs(20)).expect("a connection");
     let value = "v".repeat(1000);
     for round in 0..times {

@@ -1,24 +1,20 @@
-//! Who is in a group, how it stands, and how that changes: taking a node in, handing leadership
-//! over, proving by a round to the peers that this node leads.
+//! Who is in a group and how it stands; handing leadership over, proving by a round to the peers
+//! that this node leads.
 
 use std::collections::BTreeSet;
 use std::future::Future;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use cairn_protocol::ids::{LogIndex, NodeId, Term};
 use openraft::async_runtime::WatchReceiver;
-use openraft::type_config::TypeConfigExt;
 use openraft::{BasicNode, ReadPolicy};
 use tokio::sync::oneshot;
 
-use super::super::consensus::{self, Raft};
-use super::super::types::{RaftLogId, TypeConfig};
+use super::super::consensus::Raft;
+use super::super::types::RaftLogId;
 use super::Group;
 
-/// Between two tries to bring a change of members to its end.
-const RETRY: Duration = Duration::from_millis(100);
 /// How long handing leadership over may take.
 const HAND_OVER: Duration = Duration::from_secs(1);
 
@@ -138,90 +134,6 @@ impl Group {
         }
         let (own, upto) = (self.status().node, self.status().committed);
         members.iter().filter(|m| m.node != own && m.matched >= upto && upto.is_some()).count()
-    }
-
-    /// Takes a node into the group, as the leader, in the background: first as a learner, then, when
-    /// it has caught up, as a voter. One of the same address under another id is gone for good (its
-    /// disk was wiped), and leaves with that. Says nothing of how it ended: whoever wants to be in
-    /// asks again.
-    pub fn admit(self: &Arc<Self>, node: NodeId, address: &str) {
-        let members = self.members();
-        if members.iter().any(|member| member.node == node && member.is_voter) {
-            return;
-        }
-        if self.admitting.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let gone: BTreeSet<NodeId> = members
-            .iter()
-            .filter(|m| m.address == address && m.node != node)
-            .map(|m| m.node)
-            .collect();
-        let weak = Arc::downgrade(self);
-        let address = address.to_owned();
-        drop(self.ask(move |raft| async move {
-            let admitted = consensus::admit(&raft, node, address, gone).await;
-            if let Some(group) = weak.upgrade() {
-                group.admitting.store(false, Ordering::Release);
-            }
-            match admitted {
-                Ok(()) => tracing::info!("node {node} is a voter now"),
-                Err(error) => tracing::warn!("node {node} is not a voter yet: {error}"),
-            }
-        }));
-    }
-
-    /// Takes a member out of the group for good, as the leader: it counts in no majority any more,
-    /// and comes back only as a node that joins.
-    ///
-    /// # Errors
-    /// Why not: this node does not lead, or there is no such member, or no other voter, or no
-    /// majority agreed.
-    pub async fn remove(self: &Arc<Self>, node: NodeId) -> Result<(), String> {
-        let members = self.members();
-        if !self.leads() {
-            return Err("only the leader can take a member out".to_owned());
-        }
-        if !members.iter().any(|member| member.node == node) {
-            return Err(format!("there is no member {node}"));
-        }
-        if !members.iter().any(|member| member.is_voter && member.node != node) {
-            return Err("the last voter cannot be taken out".to_owned());
-        }
-        let asked = self.ask(move |raft| async move { consensus::remove(&raft, node).await });
-        asked.await.unwrap_or_else(|| Err("the group has stopped".to_owned()))
-    }
-
-    /// Brings a change of members to its end, in the background, that an earlier leader agreed on half
-    /// way: with the old ones as much as with the new. Until then two majorities are needed, one of
-    /// them perhaps of members that are gone.
-    pub(super) fn end_change(self: &Arc<Self>) {
-        if self.is_alone() || !self.leads() {
-            return;
-        }
-        if !self.is_change_agreed_half_way() || self.admitting.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let weak = Arc::downgrade(self);
-        drop(self.ask(move |raft| async move {
-            if let Err(error) = consensus::end_change(&raft).await {
-                tracing::warn!("a change of members could not be brought to its end: {error}");
-                // Not at once again.
-                TypeConfig::sleep(RETRY).await;
-            }
-            if let Some(group) = weak.upgrade() {
-                group.admitting.store(false, Ordering::Release);
-            }
-        }));
-    }
-
-    fn is_change_agreed_half_way(&self) -> bool {
-        let Some(metrics) = self.metrics.get() else { return false };
-        let metrics = metrics.borrow_watched();
-        let members = &metrics.membership_config;
-        metrics.state.is_leader()
-            && members.membership().get_joint_config().len() > 1
-            && *members.log_id() <= metrics.local_committed
     }
 
     /// Hands leadership to the member that has most of the log, and waits a moment until it has it.
