@@ -19,9 +19,18 @@ use crate::ops::clock;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
     /// At least so often while anything changes.
-    every: Duration,
+    every: Every,
     /// Sooner after so many operations: a restart replays two epochs at most.
     ops: Ops,
+}
+
+/// How long an epoch lasts where nothing ends it sooner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Every {
+    /// So long.
+    Fixed(Duration),
+    /// So long that commits take a small part of the time.
+    ByCost,
 }
 
 /// How many operations an epoch may hold.
@@ -37,6 +46,12 @@ enum Ops {
 const EPOCH_BYTES: u64 = 64 << 20;
 /// Operations of an epoch on files, where a commit costs syncs.
 const OPS_ON_FILES: u64 = 200_000;
+/// How long an epoch on files lasts: so many times what the commit before took, within these. (At
+/// 100 ms whatever a commit takes, SETs at pipeline 16 lost a quarter; by this rule nothing.)
+const COMMITS_PER_EPOCH: u32 = 8;
+const EPOCH_ON_FILES: (Duration, Duration) =
+    (Duration::from_millis(100), Duration::from_millis(1000));
+const EPOCH_ON_MEMORY: Duration = Duration::from_millis(100);
 /// What replaying two epochs may take, so that a restart stays under 50 ms.
 const REPLAY_US: u64 = 35_000;
 /// An operation on pages that were touched, with the new ones that it takes.
@@ -50,12 +65,20 @@ const TOUCHES: f64 = 2.5;
 impl Pace {
     /// What suits the medium, where the operator has not said otherwise.
     pub fn new(is_memory: bool, every_ms: Option<u64>, ops: Option<u64>) -> Pace {
-        let (usual_ms, usual_ops) = match is_memory {
-            true => (100, Ops::ByReplay),
-            false => (1000, Ops::Fixed(OPS_ON_FILES)),
+        let (usual, usual_ops) = match is_memory {
+            true => (Every::Fixed(EPOCH_ON_MEMORY), Ops::ByReplay),
+            false => (Every::ByCost, Ops::Fixed(OPS_ON_FILES)),
         };
-        let every = Duration::from_millis(every_ms.unwrap_or(usual_ms));
+        let every = every_ms.map_or(usual, |ms| Every::Fixed(Duration::from_millis(ms)));
         Pace { every, ops: ops.map_or(usual_ops, Ops::Fixed) }
+    }
+
+    /// How long an epoch may last when the commit before took `commit`.
+    fn every(self, commit: Duration) -> Duration {
+        match self.every {
+            Every::Fixed(every) => every,
+            Every::ByCost => (commit * COMMITS_PER_EPOCH).clamp(EPOCH_ON_FILES.0, EPOCH_ON_FILES.1),
+        }
     }
 
     /// How many operations an epoch may hold while the pool has `pool_bytes`. The larger the pool,
@@ -180,7 +203,9 @@ impl Worker {
     /// Waits for the time or the word to commit, and evacuates meanwhile; true when it is the last
     /// one.
     fn wait(&mut self) -> Result<bool, StoreError> {
-        let until = clock::now() + self.pace.every;
+        let commit_us = self.commits.stats.last_us.load(Ordering::Relaxed);
+        let every = self.pace.every(Duration::from_micros(commit_us));
+        let until = clock::now() + every;
         let mut slices = 0;
         loop {
             // Before the first look at the clock: where writers are never idle the word to commit has
@@ -191,7 +216,7 @@ impl Worker {
                 std::thread::yield_now();
                 continue;
             }
-            let pause = if has_more { EVACUATION_PAUSE } else { self.pace.every };
+            let pause = if has_more { EVACUATION_PAUSE } else { every };
             if let Some(is_last) = self.is_asked(until, pause) {
                 return Ok(is_last);
             }
@@ -333,9 +358,20 @@ mod tests {
     }
 
     #[test]
+    fn epochs_on_files_last_as_long_as_commits_are_dear() {
+        let [memory, file] = [true, false].map(|is_memory| Pace::new(is_memory, None, None));
+        let every = |pace: Pace| {
+            [1, 20, 80, 900].map(|ms| pace.every(Duration::from_millis(ms)).as_millis())
+        };
+        assert_eq!(every(memory), [100; 4]);
+        assert_eq!(every(file), [100, 160, 640, 1000]);
+    }
+
+    #[test]
     fn the_operators_word_counts() {
         let pace = Pace::new(true, Some(7), Some(9));
-        assert_eq!((pace.every, pace.epoch_ops(1 << 40)), (Duration::from_millis(7), 9));
+        let second = Duration::from_secs(1);
+        assert_eq!((pace.every(second), pace.epoch_ops(1 << 40)), (Duration::from_millis(7), 9));
         assert_eq!(Pace::new(false, None, None).epoch_ops(1 << 40), OPS_ON_FILES);
     }
 }

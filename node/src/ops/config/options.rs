@@ -195,7 +195,8 @@ pub static OPTIONS: &[OptionRow] = &[
         value_name: "MS",
         default: "auto",
         help: "Milliseconds between commits of the pool in the background, which bound what a \
-               restart replays. `auto` is 100 on memory and 1000 on files",
+               restart replays. `auto` is 100 on memory, and on files eight times what the commit \
+               before took, 100 at least and 1000 at most",
         change: Change::AtStart,
         several: false,
         set: |s, text| {
