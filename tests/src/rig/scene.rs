@@ -310,7 +310,7 @@ impl Scene {
 
     /// One request to a node.
     pub fn call(&self, at: usize, args: &[&str]) -> std::io::Result<Reply> {
-        Conn::open_within(self.address(at), Duration::from_secs(15))?.call(args)
+        Conn::open_within(self.address(at), Duration::from_secs(30))?.call(args)
     }
 
     /// Heals everything, waits until all is well, stops the clients and judges what they saw and

@@ -28,6 +28,9 @@ const IDLE: Duration = Duration::from_secs(30);
 /// Less than this loses datagrams of a node's bursts.
 const BUFFER_BYTES: usize = 8 << 20;
 
+/// How long a datagram waits at most for those before it on a slow link.
+const QUEUE: Duration = Duration::from_millis(100);
+
 /// What happens to datagrams from one node to another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Link {
@@ -41,6 +44,9 @@ pub struct Link {
     pub delay: Duration,
     /// ... and up to so much longer, each for itself: they overtake each other.
     pub jitter: Duration,
+    /// Bytes a millisecond that it carries; 0: as many as come. What would have to wait for longer
+    /// than [`QUEUE`] is lost.
+    pub bytes_per_ms: u32,
 }
 
 /// Carries datagrams until it is dropped.
@@ -56,6 +62,8 @@ struct Core {
     /// By sender and receiver.
     links: Mutex<HashMap<(usize, usize), Link>>,
     rng: Mutex<Rng>,
+    /// Until when slow links are busy, by sender and receiver.
+    busy: Mutex<HashMap<(usize, usize), Instant>>,
     delayed: Mutex<BinaryHeap<Reverse<Delayed>>>,
     more: Condvar,
     ended: AtomicBool,
@@ -117,6 +125,7 @@ impl Switch {
             doors,
             links: Mutex::default(),
             rng: Mutex::new(Rng::new(seed)),
+            busy: Mutex::default(),
             delayed: Mutex::default(),
             more: Condvar::new(),
             ended: AtomicBool::new(false),
@@ -272,14 +281,34 @@ impl Core {
         if rng.below(1000) < link.lost_in_1000 {
             return;
         }
+        let Some(carried) = self.carried(between, link.bytes_per_ms, datagram.len()) else {
+            return;
+        };
         let copies = 1 + u64::from(rng.below(1000) < link.doubled_in_1000);
         for _ in 0..copies {
             let jitter = Duration::from_micros(rng.below(link.jitter.as_micros() as u64 + 1));
-            let due = Instant::now() + link.delay + jitter;
+            let due = carried + link.delay + jitter;
             let delayed = Delayed { due, exit: exit.clone(), datagram: datagram.to_vec() };
             self.delayed.lock().expect("no thread panics").push(Reverse(delayed));
         }
         self.more.notify_one();
+    }
+
+    /// When a datagram has gone over a link of that speed; None: too many are before it.
+    fn carried(&self, between: (usize, usize), bytes_per_ms: u32, len: usize) -> Option<Instant> {
+        let now = Instant::now();
+        if bytes_per_ms == 0 {
+            return Some(now);
+        }
+        let mut busy = self.busy.lock().expect("no thread panics");
+        let until = busy.entry(between).or_insert(now);
+        let takes = Duration::from_secs_f64(len as f64 / f64::from(bytes_per_ms) / 1000.0);
+        let carried = (*until).max(now) + takes;
+        if carried > now + QUEUE {
+            return None;
+        }
+        *until = carried;
+        Some(carried)
     }
 
     /// Sends what was delayed when its time has come.

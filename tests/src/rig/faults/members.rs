@@ -7,6 +7,7 @@ pub(super) static FAULTS: &[Fault] = &[
     Fault { name: "rolling restart", rounds: 5, round: rolling, ..MEMBERS },
     Fault { name: "added, then leader killed", rounds: 1, spare: 2, round: added, ..MEMBERS },
     Fault { name: "removed, then taken in", round: removed, ..MEMBERS },
+    Fault { name: "leader taken out", rounds: 5, round: leader_taken_out, ..MEMBERS },
     Fault { name: "follower's disk wiped", rounds: 5, round: |s, _| wiped(s, false), ..MEMBERS },
     Fault { name: "leader's disk wiped", rounds: 5, round: |s, _| wiped(s, true), ..MEMBERS },
 ];
@@ -56,6 +57,22 @@ fn removed(scene: &mut Scene, _: u64) {
         scene.cluster.up(at);
         scene.steady();
     });
+}
+
+/// A leader takes itself out and goes on living for a while; its machine comes back empty.
+fn leader_taken_out(scene: &mut Scene, _: u64) {
+    let at = scene.leader();
+    let id = scene.status(at).expect("it is up").node;
+    scene.measured(|scene| {
+        let answer = scene.call(at, &["CAIRN.RAFT", "REMOVE", &id]);
+        assert!(answer.as_ref().is_ok_and(|reply| reply.text() == "OK"), "{answer:?}");
+        scene.pause_for(1000..1500);
+    });
+    scene.cluster.kill9(at);
+    scene.cluster.wipe(at);
+    scene.cluster.up(at);
+    scene.steady();
+    scene.pause_for(200..500);
 }
 
 /// It comes back under its address with nothing, and takes its own old place.

@@ -1,6 +1,6 @@
 //! A network that loses, delays, doubles and reorders.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Fault, USUAL};
 use crate::rig::scene::Scene;
@@ -13,6 +13,7 @@ pub(super) static FAULTS: &[Fault] = &[
     Fault { name: "delay 10-20 ms", round: |s, _| with(s, slow(10, 10)), ..NETWORK },
     Fault { name: "delay 50-150 ms", round: |s, _| with(s, slow(50, 100)), ..NETWORK },
     Fault { name: "loss, delay, doubles", round: |s, _| with(s, all_at_once()), ..NETWORK },
+    Fault { name: "40 Mbit/s, 4 MiB values", round: long_values, ..NETWORK },
     Fault { name: "loss 5 %, leader killed", rounds: 10, round: lossy_kill, ..NETWORK },
 ];
 
@@ -29,6 +30,23 @@ fn slow(delay_ms: u64, jitter_ms: u64) -> Link {
 
 fn all_at_once() -> Link {
     Link { lost_in_1000: 30, doubled_in_1000: 50, ..slow(2, 30) }
+}
+
+/// Values that a link carries for a second each; the clients' small ones go in between.
+fn long_values(scene: &mut Scene, _: u64) {
+    scene.switch.set_all(Link { bytes_per_ms: 5000, ..Link::default() });
+    let value = "v".repeat(4 << 20);
+    for at in [scene.leader(), scene.follower()] {
+        for key in 0..2 {
+            let start = Instant::now();
+            let reply = scene.call(at, &["SET", &format!("long-{key}"), &value]);
+            let is_ok = reply.as_ref().is_ok_and(|reply| reply.text() == "OK");
+            assert!(is_ok, "after {:?}: {reply:?}", start.elapsed());
+            scene.note(format!("4 MiB through node {at} took {:?}", start.elapsed()));
+        }
+    }
+    scene.switch.heal();
+    scene.steady();
 }
 
 /// Fifteen seconds with all links like that.

@@ -29,6 +29,7 @@ const CUT: Link = Link {
     doubled_in_1000: 0,
     delay: std::time::Duration::ZERO,
     jitter: std::time::Duration::ZERO,
+    bytes_per_ms: 0,
 };
 
 /// Cuts `at` off from its peers alone, and heals it. What they acknowledge without it counts.
