@@ -82,6 +82,7 @@ impl Network {
             class,
             beats: 0,
             patience: PATIENCE.0,
+            is_away: false,
         }
     }
 }
@@ -111,8 +112,10 @@ pub struct Peer {
     heard: Arc<Heard>,
     /// Heartbeats sent.
     beats: u64,
-    /// How long the next append may take.
+    /// How long the next append may take, apart from the time that its bytes need.
     patience: Duration,
+    /// There was no way to the member the last time.
+    is_away: bool,
 }
 
 impl Peer {
@@ -126,33 +129,36 @@ impl Peer {
     }
 
     /// Asks the member what only its leader asks, within `deadline`.
-    async fn lead(
-        &self,
-        request: Request,
-        deadline: Duration,
-    ) -> Result<Reply, RPCError<TypeConfig>> {
+    async fn lead(&self, request: Request, deadline: Duration) -> Result<Reply, CallError> {
         if !self.heard.may_speak(runtime::current().now()) {
             let why = "no majority answers this leader: it keeps still, so that another can be \
                        elected";
-            return Err(failed(CallError::Unreachable { to: self.to, why: why.to_owned() }));
+            return Err(CallError::Unreachable { to: self.to, why: why.to_owned() });
         }
-        self.ask(request, deadline).await.map_err(failed)
+        self.ask(request, deadline).await
     }
 
-    /// Sends entries. The farther away the member, the longer it has for its answer.
+    /// Sends entries. The farther away the member, the longer it has for its answer; not so one that
+    /// is not there at all.
     async fn append(&mut self, append: AppendEntries) -> Result<Reply, RPCError<TypeConfig>> {
         let executor = runtime::current();
         let len_bytes: usize = append.entries.iter().map(|entry| entry.payload.len()).sum();
-        let patience = self.patience + Duration::from_micros(len_bytes as u64 / SLOWEST_LINK);
-        let start = executor.now();
-        let reply = self.lead(Request::Append(append), patience).await;
-        let took = executor.now() - start;
-        self.patience = match took >= patience {
-            true => (self.patience * 2).min(PATIENCE.1),
-            false if reply.is_ok() => (took * 4).clamp(PATIENCE.0, PATIENCE.1),
-            false => self.patience,
+        let deadline = match self.is_away {
+            true => PATIENCE.0,
+            false => self.patience + Duration::from_micros(len_bytes as u64 / SLOWEST_LINK),
         };
-        reply
+        let start = executor.now();
+        let reply = self.lead(Request::Append(append), deadline).await;
+        let took = executor.now() - start;
+        self.is_away = matches!(reply, Err(CallError::Unreachable { .. }));
+        match &reply {
+            Ok(_) => self.patience = (took * 4).clamp(PATIENCE.0, PATIENCE.1),
+            Err(CallError::Timeout { .. }) => {
+                self.patience = (self.patience * 2).min(PATIENCE.1);
+            }
+            Err(_) => {}
+        }
+        reply.map_err(failed)
     }
 
     /// Asks the member, within `deadline`.
@@ -186,7 +192,7 @@ impl Peer {
         self.beats += 1;
         let heartbeat = Heartbeat { sequence: self.beats, now_ms, groups: vec![beat] };
         let deadline = option.hard_ttl() * 19 / 20;
-        let reply = self.lead(Request::Heartbeat(heartbeat), deadline).await?;
+        let reply = self.lead(Request::Heartbeat(heartbeat), deadline).await.map_err(failed)?;
         let Reply::Heartbeat(HeartbeatReply { now_ms, groups, .. }) = reply else {
             return Err(self.wrong(&reply));
         };
