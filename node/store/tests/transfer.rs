@@ -225,6 +225,35 @@ fn what_does_not_fit_is_refused_before_anything_is_written() {
     }
 }
 
+/// A sender whose build has a feature more that others may ignore: its superblock says so, and its
+/// chunks name that superblock.
+#[test]
+fn a_feature_that_may_be_ignored_does_not_keep_a_pool_from_arriving() {
+    let dir = Dir::new();
+    let (store, _committer) = pool(&dir.file("here"), &HERE, 3000);
+    let export = store.export();
+    let mut sent = export.head().encode();
+    let superblock = &mut sent[head::SUPERBLOCK..];
+    superblock[sb::COMPAT + 3] |= 0x80;
+    let crc = crc32fast::hash(&superblock[..sb::CRC]).to_le_bytes();
+    superblock[sb::CRC..].copy_from_slice(&crc);
+    let mut chunks = chunks(&export, &store);
+    for bytes in &mut chunks {
+        bytes[chunk::HEAD_CRC..][..4].copy_from_slice(&crc);
+        let whole = crc32fast::hash(&bytes[chunk::HEAD_CRC..]);
+        bytes[chunk::CRC..][..4].copy_from_slice(&whole.to_le_bytes());
+    }
+    let incoming = dir.file("incoming");
+    let mut import = Import::begin(&incoming, Head::decode(&sent).unwrap(), &THERE).unwrap();
+    import.put(0, &chunks[0]).unwrap();
+    drop(import);
+    let mut import = Import::resume(&incoming, Head::decode(&sent).unwrap(), &THERE).unwrap();
+    assert_eq!(import.wanted(), 1);
+    put_all(&mut import, &chunks);
+    import.finish(&mut |_, _| {}).unwrap().install(&dir.file("there")).unwrap();
+    assert_content(&dir.file("there"), &THERE, 3000);
+}
+
 /// Changes some bytes of a chunk and makes its checksum fit again.
 fn forge(bytes: &[u8], rng: &mut Rng) -> Vec<u8> {
     let mut bytes = bytes.to_vec();

@@ -13,6 +13,8 @@ use std::path::Path;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
     state: Superblock,
+    /// Of the superblock as its sender wrote it, whose features may be others than this build's.
+    crc: u32,
 }
 
 impl Head {
@@ -20,7 +22,8 @@ impl Head {
     pub(super) fn of(state: &Superblock) -> Head {
         let state =
             Superblock { sequence: 0, ceiling: state.epoch, voids: Vec::new(), ..state.clone() };
-        Head { state }
+        let crc = half(&state.encode(), sb::CRC);
+        Head { state, crc }
     }
 
     /// Its bytes; the same for the same pool and epoch.
@@ -58,7 +61,7 @@ impl Head {
         if Head::of(&state).state != state || state.extents > OFFSET_MASK / EXTENT / 2 {
             return Err(damaged("it says what no pool can be"));
         }
-        Ok(Head { state })
+        Ok(Head { state, crc: half(superblock, sb::CRC) })
     }
 
     /// The commit that is sent.
@@ -94,6 +97,6 @@ impl Head {
     /// What tells it from other heads.
     pub(super) fn crc(&self) -> u32 {
         const _: () = assert!(sb::CRC + 4 == SUPERBLOCK);
-        half(&self.state.encode(), sb::CRC)
+        self.crc
     }
 }
