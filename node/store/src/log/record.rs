@@ -195,6 +195,8 @@ pub(crate) struct Header {
     pub prev_end: u32,
     pub prev_crc: u32,
     pub first_live: u64,
+    /// It names another version or other features than this build would. Not written.
+    pub differs: bool,
 }
 
 /// Why bytes are not a header.
@@ -248,7 +250,11 @@ impl Header {
         known_bits("incompatible", get_u32(b, header::INCOMPAT), layout::INCOMPAT)?;
         // The log is always opened for writing.
         known_bits("write", get_u32(b, header::RO_COMPAT), layout::RO_COMPAT)?;
+        let features =
+            [header::COMPAT, header::INCOMPAT, header::RO_COMPAT].map(|at| get_u32(b, at));
+        let ours = [layout::COMPAT, layout::INCOMPAT, layout::RO_COMPAT];
         Ok(Self {
+            differs: version != layout::VERSION || features != ours,
             uuid: array(b, header::UUID),
             boot_id: array(b, header::BOOT_ID),
             generation: get_u64(b, header::GENERATION),
@@ -295,6 +301,7 @@ mod tests {
             prev_end: 1024,
             prev_crc: 77,
             first_live: 2,
+            differs: false,
         }
     }
 

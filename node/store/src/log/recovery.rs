@@ -99,7 +99,7 @@ pub(crate) fn recover(medium: &Arc<dyn LogMedium>, fresh_uuid: [u8; 16]) -> Resu
         end: newest.scan.end,
         chain: newest.scan.chain,
         next_generation,
-        must_rotate: newest.superseded || newest.scan.leftovers,
+        must_rotate: newest.superseded || newest.scan.leftovers || newest.at.header.differs,
     };
     Ok(Found { resume, recovered, spares, next_number, segment_bytes })
 }

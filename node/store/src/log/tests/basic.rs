@@ -151,6 +151,34 @@ fn segments_are_used_again() {
     }
 }
 
+/// What a segment's header says of its features must be true of all records in it.
+#[test]
+fn nothing_is_added_to_a_segment_of_a_build_with_other_features() {
+    use crate::layout::log::header;
+    for (dir, kind) in dirs("features") {
+        let opts = options(&dir, kind);
+        let (log, _) = open(&opts).expect("opens");
+        wait(|done| log.append(&[entry(1, 1, &[b"theirs"])], done)).expect("appends");
+        drop(log);
+        for file in std::fs::read_dir(dir.0.join("log")).expect("lists") {
+            let path = file.expect("lists").path();
+            let mut bytes = std::fs::read(&path).expect("reads");
+            bytes[header::COMPAT] |= 2;
+            let crc = crc32fast::hash(&bytes[..header::CRC]);
+            bytes[header::CRC..][..4].copy_from_slice(&crc.to_le_bytes());
+            std::fs::write(&path, bytes).expect("writes");
+        }
+        for round in 0..2 {
+            let (log, recovered) = open(&opts).expect("opens");
+            assert_eq!(recovered.shards[&SHARD].last, Some(id(1, 1 + round)));
+            wait(|done| log.append(&[entry(1, 2 + round, &[b"ours"])], done)).expect("appends");
+            assert_eq!(log.segments(), 2);
+            let read = log.read(SHARD, LogIndex(1)..LogIndex(3 + round), usize::MAX);
+            assert_eq!(read.expect("reads")[0].payload, b"theirs");
+        }
+    }
+}
+
 #[test]
 fn reads_are_bounded_and_say_what_is_missing() {
     let (dir, kind) = dirs("read").remove(1);
