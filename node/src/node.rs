@@ -126,6 +126,7 @@ impl Node {
             config: Config::new(settings),
             metrics,
             group,
+            peers: peers.as_ref().map(|peers| Arc::clone(peers.transport())),
             commits: flusher.stats(),
             scrubbing: scrubber.stats(),
             copied_out: Default::default(),

@@ -12,3 +12,4 @@ pub mod lock_file;
 pub mod metrics;
 pub mod telemetry;
 pub mod units;
+pub mod versions;

@@ -6,6 +6,7 @@
 use std::fmt::Write;
 use std::sync::atomic::Ordering;
 
+use cairn_protocol::cluster::envelope;
 use cairn_protocol::command::TABLE;
 use cairn_store::media::Dax;
 use cairn_store::{Db, Evacuated};
@@ -15,6 +16,7 @@ use crate::ops::metrics::{CommandTotals, Counter, Instantaneous, Totals};
 use crate::ops::units::human_bytes;
 use crate::ops::{clock, host};
 use crate::raft::{GroupMember, GroupStatus, Role};
+use crate::transport::{Class, LinkState, PeerStatus, RefusedCounts};
 
 /// The version of Redis whose replies are given.
 pub const REDIS_VERSION: &str = "7.2.4";
@@ -89,6 +91,8 @@ pub struct Snapshot {
     pub role: Role,
     pub raft: GroupStatus,
     pub members: Vec<GroupMember>,
+    pub peers: Vec<PeerStatus>,
+    pub peers_refused: RefusedCounts,
 }
 
 /// Asks everyone.
@@ -127,6 +131,8 @@ pub fn gather(shared: &Shared) -> Snapshot {
         role: shared.group.role(),
         raft: shared.group.status(),
         members: shared.group.members(),
+        peers: shared.peers.as_ref().map_or_else(Vec::new, |peers| peers.peers()),
+        peers_refused: shared.peers.as_ref().map(|peers| peers.refused()).unwrap_or_default(),
         ..Snapshot::default()
     };
     let commits = &shared.commits;
@@ -472,10 +478,55 @@ fn cairn(s: &Snapshot, lines: &mut Lines) {
         lines.field(&format!("{name}_lock_hold_nsec_max"), max);
     }
     lines.field("stopped", &s.stopped);
+    peers(s, lines);
+}
+
+/// What this node speaks to others, who they are, and what was turned away.
+fn peers(s: &Snapshot, lines: &mut Lines) {
+    lines.field("wire_version", envelope::VERSION);
+    lines.field("wire_features", format_args!("{:#x}", envelope::FEATURES));
+    let RefusedCounts { handshakes, certificates, versions, clusters, .. } = s.peers_refused;
+    let RefusedCounts { identities, malformed, busy, .. } = s.peers_refused;
+    let refused = [
+        ("handshakes", handshakes),
+        ("certificates", certificates),
+        ("versions", versions),
+        ("clusters", clusters),
+        ("identities", identities),
+        ("malformed", malformed),
+        ("busy", busy),
+    ];
+    for (why, count) in refused {
+        lines.field(&format!("peers_refused_{why}"), count);
+    }
+    // Who was taken out may still be known to the transport.
+    let is_member = |peer: &&PeerStatus| s.members.iter().any(|member| member.node == peer.node);
+    for (at, peer) in s.peers.iter().filter(is_member).enumerate() {
+        lines.field(&format!("peer{at}"), peer_text(peer));
+    }
+}
+
+/// A peer in one line. Why it cannot be reached stands at the end, since it may hold anything.
+fn peer_text(peer: &PeerStatus) -> String {
+    let mut text = format!("node={},address={}", peer.node, peer.address);
+    if let Some(hello) = &peer.hello {
+        let (version, features) = (hello.versions.1, hello.features);
+        let _ = write!(text, ",wire_version={version},wire_features={features:#x}");
+    }
+    for (class, link) in Class::ALL.into_iter().zip(&peer.links) {
+        let _ = write!(text, ",{}={}", class.name(), link.state.name());
+    }
+    if let Some(link) = peer.links.iter().find(|link| link.state == LinkState::BackingOff) {
+        let _ = write!(text, ",error={}", link.last_error.replace(['\r', '\n'], " "));
+    }
+    text
 }
 
 #[cfg(test)]
 mod tests {
+    use cairn_protocol::cluster::message::Hello;
+    use cairn_protocol::ids::{ClusterId, NodeId};
+
     use super::*;
     use crate::ops::metrics::Metrics;
 
@@ -527,6 +578,34 @@ mod tests {
     }
 
     #[test]
+    fn peers_are_told_with_what_they_speak_and_why_they_cannot_be_reached() {
+        let mut peer = PeerStatus {
+            node: NodeId(7),
+            address: "host:1".into(),
+            hello: None,
+            links: Default::default(),
+        };
+        let idle = "replication=idle,heartbeat=idle,snapshot=idle";
+        assert_eq!(peer_text(&peer), format!("node=7,address=host:1,{idle}"));
+        peer.hello = Some(Hello {
+            node: NodeId(7),
+            cluster: ClusterId::NONE,
+            versions: (1, 2),
+            features: 3,
+            boot_id: [0; 16],
+            class: 0,
+            address: String::new(),
+        });
+        peer.links[0].state = LinkState::Connected;
+        peer.links[0].last_error = "long ago".into();
+        peer.links[1].state = LinkState::BackingOff;
+        peer.links[1].last_error = "nobody,\r\nthere".into();
+        let text = "node=7,address=host:1,wire_version=2,wire_features=0x3,replication=connected,\
+                    heartbeat=backing-off,snapshot=idle,error=nobody,  there";
+        assert_eq!(peer_text(&peer), text);
+    }
+
+    #[test]
     fn what_tools_look_for_is_there() {
         let all = text(&["everything"]);
         for field in [
@@ -538,6 +617,7 @@ mod tests {
             "loading:0",
             "total_error_replies:0",
             "role:master",
+            "peers_refused_versions:0",
         ] {
             assert!(all.contains(&format!("\r\n{field}\r\n")), "{field}");
         }

@@ -36,6 +36,7 @@ use crate::raft::Group;
 use crate::raft::epoch::CommitStats;
 use crate::raft::recover::Found;
 use crate::raft::scrub::ScrubStats;
+use crate::transport::SharedTransport;
 use registry::Registry;
 use slowlog::SlowLog;
 use stop::Stop;
@@ -74,6 +75,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// The shard; a lone node has one.
     pub group: Arc<Group>,
+    /// The way to the other nodes; None of a lone one.
+    pub peers: Option<SharedTransport>,
     /// What commits of the pool have cost.
     pub commits: Arc<CommitStats>,
     /// How far scrubbing has come.

@@ -362,6 +362,12 @@ pub trait Transport: Send + Sync + 'static {
     fn close(&self) -> BoxFuture<()>;
 }
 
+impl fmt::Debug for dyn Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Transport of node {}", self.node())
+    }
+}
+
 /// What a transport is shared as.
 pub type SharedTransport = Arc<dyn Transport>;
 

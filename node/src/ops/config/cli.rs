@@ -9,6 +9,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use super::load::{ConfigError, FileValues, Given, settings_from};
 use super::options::{OPTIONS, OptionRow};
 use super::settings::Settings;
+use crate::ops::versions;
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -173,6 +174,7 @@ fn dev_args(matches: &ArgMatches) -> DevArgs {
 fn command() -> Command {
     Command::new("cairn")
         .version(env!("CARGO_PKG_VERSION"))
+        .long_version(versions::text())
         .about(ABOUT)
         .after_help(AFTER)
         .args_conflicts_with_subcommands(true)

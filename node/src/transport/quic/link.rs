@@ -82,7 +82,7 @@ async fn attempt_once(net: Arc<Net>, link: Arc<Link>) {
     let outcome = match time::timeout(limit, dialled).await {
         Ok(Ok((connection, hello))) => {
             if let Some(peer) = peer {
-                *peer.hello.lock() = Some(hello);
+                peer.heard(hello);
             }
             Ok(connection)
         }

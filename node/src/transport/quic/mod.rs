@@ -206,6 +206,33 @@ struct Peer {
     links: [Arc<Link>; 3],
 }
 
+/// Who has connected to this node, peer or not yet.
+struct Guest {
+    connection: Connection,
+    hello: Hello,
+}
+
+impl Peer {
+    /// Takes note of its Hello. Says in the log when it knows other features than this node, and
+    /// when that has changed: somebody is in the middle of an upgrade.
+    fn heard(&self, hello: Hello) {
+        let mut known = self.hello.lock();
+        let before = known.as_ref().map_or(envelope::FEATURES, |before| before.features);
+        if hello.features != before {
+            tracing::info!(
+                "node {} speaks version {} of the node protocol with features {:#x}, this node \
+                 version {} with {:#x}",
+                hello.node,
+                hello.versions.1,
+                hello.features,
+                envelope::VERSION,
+                envelope::FEATURES
+            );
+        }
+        *known = Some(hello);
+    }
+}
+
 /// What the transport's tasks share.
 struct Net {
     node: NodeId,
@@ -218,7 +245,7 @@ struct Net {
     handler: Mutex<Option<Arc<dyn Handler>>>,
     peers: Mutex<BTreeMap<NodeId, Arc<Peer>>>,
     /// The newest connection of each class that each peer has made to this node.
-    guests: Mutex<HashMap<(NodeId, Class), Connection>>,
+    guests: Mutex<HashMap<(NodeId, Class), Guest>>,
     refused: Mutex<RefusedCounts>,
     /// When a refusal was logged last.
     warned: Mutex<Option<Instant>>,
@@ -618,8 +645,8 @@ impl Transport for QuicTransport {
         }
         let mut guests = self.net.guests.lock();
         for class in Class::ALL {
-            if let Some(connection) = guests.remove(&(node, class)) {
-                connection.close(close_code::FORGOTTEN, b"the peer was removed");
+            if let Some(guest) = guests.remove(&(node, class)) {
+                guest.connection.close(close_code::FORGOTTEN, b"the peer was removed");
             }
         }
     }

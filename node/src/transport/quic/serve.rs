@@ -10,8 +10,9 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time;
 
 use super::{
-    Class, Hello, Inbox, Incoming, Kind, Net, NodeId, Outbox, Peer, ReadMessageError, Refused,
-    RefusedCode, Reply, Request, ShardId, Stamp, WireError, close_code, dial, refused, wire,
+    Class, Guest, Hello, Inbox, Incoming, Kind, Net, NodeId, Outbox, Peer, ReadMessageError,
+    Refused, RefusedCode, Reply, Request, ShardId, Stamp, WireError, close_code, dial, refused,
+    wire,
 };
 
 /// Counts one for as long as it lives.
@@ -67,9 +68,11 @@ async fn receive(net: Arc<Net>, incoming: quinn::Incoming, handshake: Counted, _
     let welcomed = time::timeout(limit, welcome(&net, incoming)).await;
     drop(handshake);
     match welcomed {
-        Ok(Ok((node, class, connection))) => {
+        Ok(Ok(guest)) => {
+            let (node, class) = (guest.hello.node, Class::from_number(guest.hello.class));
+            let connection = guest.connection.clone();
             if let Some(class) = class {
-                note_guest(&net, node, class, &connection);
+                note_guest(&net, node, class, guest);
             }
             serve(net, node, class, connection).await;
         }
@@ -94,10 +97,7 @@ enum Unwelcome {
 }
 
 /// The handshake and the guest's Hello.
-async fn welcome(
-    net: &Net,
-    incoming: quinn::Incoming,
-) -> Result<(NodeId, Option<Class>, Connection), Unwelcome> {
+async fn welcome(net: &Net, incoming: quinn::Incoming) -> Result<Guest, Unwelcome> {
     let connection = incoming.await.map_err(Unwelcome::Failed)?;
     let Some(node) = dial::proven(&connection) else {
         net.count(|counts| counts.certificates += 1);
@@ -111,9 +111,8 @@ async fn welcome(
     let (reply, outcome) = match heard {
         Ok((request_id, hello)) => {
             stamp.request_id = request_id;
-            let class = Class::from_number(hello.class);
-            note_hello(net, hello);
-            (Reply::Hello(net.hello(0)), Ok(class))
+            note_hello(net, &hello);
+            (Reply::Hello(net.hello(0)), Ok(hello))
         }
         Err(Unheard::Lost) => {
             let lost = connection.close_reason().unwrap_or(ConnectionError::LocallyClosed);
@@ -124,7 +123,7 @@ async fn welcome(
     // If it cannot be sent the connection is lost, which whoever serves it finds out.
     let _ = outbox.send(wire::encode_reply(&stamp, &reply).unwrap_or_default()).await;
     match outcome {
-        Ok(class) => Ok((node, class, connection)),
+        Ok(hello) => Ok(Guest { connection, hello }),
         Err(refused) => {
             outbox.delivered().await;
             Err(Unwelcome::Refused(connection, refused))
@@ -167,24 +166,24 @@ async fn hear(net: &Net, node: NodeId, inbox: &mut Inbox) -> Result<(u64, Hello)
     }
 }
 
-fn note_hello(net: &Net, hello: Hello) {
+fn note_hello(net: &Net, hello: &Hello) {
     if let Some(peer) = net.peer(hello.node) {
-        *peer.hello.lock() = Some(hello);
+        peer.heard(hello.clone());
     }
 }
 
 /// Remembers a guest's connection in the place of the one it made before, and lets the link to it
 /// know.
-fn note_guest(net: &Net, node: NodeId, class: Class, connection: &Connection) {
+fn note_guest(net: &Net, node: NodeId, class: Class, guest: Guest) {
     // Peers first, as where they are added: a link learns of each guest once at least.
     let peers = net.peers.lock();
-    let before = net.guests.lock().insert((node, class), connection.clone());
     if let Some(peer) = peers.get(&node) {
-        peer.links[class.index()].peer_came(connection);
+        peer.links[class.index()].peer_came(&guest.connection);
     }
+    let before = net.guests.lock().insert((node, class), guest);
     drop(peers);
     if let Some(before) = before {
-        before.close(close_code::REPLACED, b"a newer connection took its place");
+        before.connection.close(close_code::REPLACED, b"a newer connection took its place");
     }
 }
 
@@ -192,8 +191,9 @@ fn note_guest(net: &Net, node: NodeId, class: Class, connection: &Connection) {
 pub(super) fn welcome_guests(net: &Net, peer: &Peer) {
     let guests = net.guests.lock();
     for link in &peer.links {
-        if let Some(connection) = guests.get(&link.key()) {
-            link.peer_came(connection);
+        if let Some(guest) = guests.get(&link.key()) {
+            peer.heard(guest.hello.clone());
+            link.peer_came(&guest.connection);
         }
     }
 }
@@ -221,7 +221,7 @@ pub(super) async fn serve(
     };
     let Some(class) = class else { return };
     let mut guests = net.guests.lock();
-    let is_guest = |guest: &Connection| guest.stable_id() == connection.stable_id();
+    let is_guest = |guest: &Guest| guest.connection.stable_id() == connection.stable_id();
     if guests.get(&(node, class)).is_some_and(is_guest) {
         guests.remove(&(node, class));
     }

@@ -142,6 +142,15 @@ fn a_call_of_each_class_is_answered() {
 }
 
 #[test]
+fn what_a_guest_said_before_it_was_a_peer_is_known_once_it_is_one() {
+    let (a, b) = pair();
+    assert_eq!(wait(a.call(ask())), answer_of_3());
+    b.set_peer(NodeId(1), &address(&a));
+    let hello = b.peers()[0].hello.clone();
+    assert_eq!(hello.map(|hello| hello.node), Some(NodeId(1)));
+}
+
+#[test]
 fn payload_arrives_as_it_was_sent_whatever_its_length() {
     let (a, _b) = pair();
     for len in [0, 1, 100, 1200, 2047, 2048, 70_000, 1 << 20, envelope::PAYLOAD_BYTES_MAX] {
