@@ -266,6 +266,10 @@ impl Ticket {
     pub fn finish(mut self, outcome: &Result<(Reply, usize), CallError>) {
         match outcome {
             Ok((_, len_bytes)) => self.received_bytes = Some(*len_bytes),
+            // The rest of its text says whom it is about, as whoever fails with this next will too.
+            Err(CallError::Unreachable { why, .. }) => {
+                why.clone_into(&mut self.link.inner.lock().status.last_error);
+            }
             Err(error) => self.link.inner.lock().status.last_error = error.to_string(),
         }
     }
@@ -287,6 +291,22 @@ impl Drop for Ticket {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_way_that_is_closed_says_so_once_however_often_it_is_tried() {
+        let (link, limits) =
+            (Arc::new(Link::new(NodeId(7), Class::Replication)), Limits::default());
+        assert!(matches!(link.step(), Step::Start(_)));
+        link.settle(Err("host:1: nobody is there".to_owned()), &limits);
+        for _ in 0..3 {
+            let ticket = link.enter(&limits, 10).expect("there is room");
+            let Step::Fail(why) = link.step() else { panic!("it is tried again at once") };
+            let error = unreachable(link.node, why);
+            assert_eq!(error.to_string(), "node 7 cannot be reached: host:1: nobody is there");
+            ticket.finish(&Err(error));
+            assert_eq!(link.status().last_error, "host:1: nobody is there");
+        }
+    }
 
     #[test]
     fn pauses_double_up_to_the_longest() {
