@@ -292,6 +292,7 @@ impl Heap {
 pub(crate) mod testing {
     use super::Heap;
     use crate::alloc::Alloc;
+    pub(crate) use crate::log::crash_disk::Rng;
     use crate::media::HeapMedia;
     use crate::persist::Mem;
     use std::sync::Arc;
@@ -301,23 +302,6 @@ pub(crate) mod testing {
         let mem = Arc::new(Mem::new(Box::new(HeapMedia::new(64 << 20))));
         let alloc = Alloc::new(mem.clone(), Default::default(), 0, 0, 60 << 20);
         Heap::new(mem, alloc, 1)
-    }
-
-    /// splitmix64.
-    pub(crate) struct Rng(pub(crate) u64);
-
-    impl Rng {
-        pub(crate) fn next(&mut self) -> u64 {
-            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut z = self.0;
-            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            z ^ (z >> 31)
-        }
-
-        pub(crate) fn below(&mut self, n: u64) -> u64 {
-            self.next() % n
-        }
     }
 
     /// Seeds to run: `CAIRN_SEED` for one, `CAIRN_SEEDS` for so many, else `default`.

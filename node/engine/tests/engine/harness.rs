@@ -8,6 +8,7 @@ use cairn_protocol::command::{Place, resolve};
 use cairn_protocol::ids::{LogIndex, Term};
 use cairn_protocol::op::{EntryHeader, EntryRef, encode_entry_header, encode_op_staged};
 use cairn_protocol::resp::{Argv, Proto, Writer};
+pub use cairn_store::log::crash_disk::Rng;
 use cairn_store::media::HeapMedia;
 use cairn_store::persist::Mem;
 use cairn_store::{Committer, Db, Encoding, PoolOptions, Store};
@@ -15,31 +16,6 @@ use cairn_store::{Committer, Db, Encoding, PoolOptions, Store};
 const CAPACITY_BYTES: u64 = 48 << 20;
 const OPTIONS: PoolOptions =
     PoolOptions { capacity_bytes: CAPACITY_BYTES, new_hash_key: [3, 5], new_uuid: [9; 16] };
-
-/// SplitMix64.
-pub struct Rng(pub u64);
-
-impl Rng {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-
-    pub fn one_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
-
-    pub fn pick<'a, T: ?Sized>(&mut self, from: &[&'a T]) -> &'a T {
-        from[self.below(from.len() as u64) as usize]
-    }
-}
 
 /// The seeds to run: `default` of them unless the environment says otherwise.
 pub fn seeds(default: u64) -> Range<u64> {

@@ -34,7 +34,7 @@ impl Unit {
     }
 }
 
-/// Numbers from a seed (splitmix64).
+/// Numbers from a seed (SplitMix64), for this disk and for the tests of store and engine.
 #[derive(Debug, Clone)]
 pub struct Rng(pub u64);
 
@@ -57,6 +57,11 @@ impl Rng {
     /// True once in `n` times.
     pub fn one_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
+    }
+
+    /// One of several, of which there is one at least.
+    pub fn pick<'a, T: ?Sized>(&mut self, from: &[&'a T]) -> &'a T {
+        from[self.below(from.len() as u64) as usize]
     }
 }
 
