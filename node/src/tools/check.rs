@@ -9,6 +9,7 @@ use super::place::Place;
 use super::{Verdict, epoch_text, progress_bar, say};
 use crate::ops::config::CheckArgs;
 use crate::ops::lock_file::LockFile;
+use crate::ops::units::human_bytes;
 use crate::raft::recover::{Pairing, pairing};
 
 /// What was found out.
@@ -60,6 +61,14 @@ pub fn check(args: &CheckArgs) -> Result<Verdict, String> {
     let log = check_log(&place, &mut findings)?;
     if let (Some(applied), Some(log)) = (applied, log) {
         check_pair(&place, applied, &log, &mut findings);
+    }
+    if let Some((path, bytes)) = &place.incoming {
+        let size = human_bytes(*bytes);
+        say(&format!(
+            "{}: {size} of a peer's pool that has not arrived whole; the next transfer goes on with \
+             it or begins anew, and without it too",
+            path.display()
+        ));
     }
     findings.print();
     Ok(findings.verdict())

@@ -116,6 +116,9 @@ fn as_json(findings: &Findings) -> Value {
         "running_pid": findings.running,
         "file_bytes": findings.file_bytes,
         "allocated_bytes": findings.allocated_bytes,
+        "incoming": findings.place.incoming.as_ref().map(|(path, bytes)| json!({
+            "file": path.display().to_string(), "allocated_bytes": bytes,
+        })),
         "extent_bytes": EXTENT,
         "slab_bytes": SLAB,
         "superblock_in_use": newest,

@@ -1,8 +1,10 @@
 //! A node's directory as the tools find it.
 
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::raft::home::FileHome;
 use crate::raft::recover::{LOG_DIR, POOL_FILE};
 
 /// Where pool and log lie.
@@ -14,6 +16,8 @@ pub struct Place {
     pub log: PathBuf,
     /// Whether that is there.
     pub has_log: bool,
+    /// A pool of a peer's that has arrived in part, and what it takes of the disk.
+    pub incoming: Option<(PathBuf, u64)>,
 }
 
 impl Place {
@@ -31,7 +35,10 @@ impl Place {
         let (pool, log) = (dir.join(POOL_FILE), dir.join(LOG_DIR));
         let has_log = log.is_dir();
         match (std::fs::metadata(&pool), has_log) {
-            (Ok(_), _) => Ok(Place { pool, log, has_log }),
+            (Ok(_), _) => {
+                let incoming = incoming(&pool);
+                Ok(Place { pool, log, has_log, incoming })
+            }
             (Err(error), _) if error.kind() != ErrorKind::NotFound => {
                 Err(format!("cannot look at {}: {error}", pool.display()))
             }
@@ -45,6 +52,12 @@ impl Place {
             )),
         }
     }
+}
+
+fn incoming(pool: &Path) -> Option<(PathBuf, u64)> {
+    let path = FileHome::new(pool).incoming();
+    let meta = std::fs::metadata(&path).ok()?;
+    Some((path, meta.blocks() * 512))
 }
 
 fn no_directory(dir: &Path, error: &std::io::Error) -> String {

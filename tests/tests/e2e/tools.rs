@@ -80,6 +80,20 @@ fn find(path: &Path, needle: &[u8]) -> u64 {
 }
 
 #[test]
+fn a_pool_that_arrived_in_part_is_told_and_harms_nothing() {
+    let scratch = Scratch::new(Medium::Memory);
+    NodeOptions::new(scratch.path()).start().stop();
+    assert!(!says(&["check"], scratch.path(), CLEAN, &[]).contains("incoming"));
+    fs::write(scratch.path().join("shard-0.pool.incoming"), [1; 8192]).expect("written");
+    let told = ["shard-0.pool.incoming: 8.00K of a peer's pool that has not arrived whole"];
+    says(&["check"], scratch.path(), CLEAN, &told);
+    says(&["inspect"], scratch.path(), CLEAN, &["not yet arrived", "8.00K of a peer's pool, in "]);
+    let text = says(&["inspect", "--json"], scratch.path(), CLEAN, &[]);
+    let found: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(found["incoming"]["allocated_bytes"], 8192);
+}
+
+#[test]
 fn what_cannot_be_looked_at_is_refused_with_what_to_do() {
     let scratch = Scratch::new(Medium::Memory);
     let (none, empty, file) =

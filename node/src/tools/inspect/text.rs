@@ -34,6 +34,10 @@ pub(super) fn render(findings: &Findings) -> String {
             human_bytes(findings.allocated_bytes)
         ),
     );
+    if let Some((path, bytes)) = &findings.place.incoming {
+        let size = human_bytes(*bytes);
+        out.line("not yet arrived", &format!("{size} of a peer's pool, in {}", path.display()));
+    }
     superblocks(&mut out, findings);
     match &findings.log {
         Some(Ok((recovered, segments))) => log(&mut out, recovered, segments),
