@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 
 use super::identity::{Identity, IdentityFile};
 use crate::ops::{clock, entropy};
-use crate::transport::SharedTransport;
+use crate::transport::{CallError, SharedTransport};
 
 /// Between two rounds of introductions.
 const ROUND: Duration = Duration::from_millis(200);
@@ -59,6 +59,8 @@ pub struct Birth {
     file: Mutex<IdentityFile>,
     /// By address.
     seen: Mutex<BTreeMap<String, Seen>>,
+    /// Why others were not met, by address.
+    unmet: Mutex<BTreeMap<String, String>>,
     /// When it was first said that this node's id is a member's.
     lost_since: Mutex<Option<Instant>>,
 }
@@ -66,7 +68,8 @@ pub struct Birth {
 impl Birth {
     /// Of the node in `file`.
     pub fn new(plan: Plan, file: IdentityFile) -> Birth {
-        Birth { plan, file: Mutex::new(file), seen: Mutex::default(), lost_since: Mutex::default() }
+        let (seen, unmet, lost_since) = Default::default();
+        Birth { plan, file: Mutex::new(file), seen, unmet, lost_since }
     }
 
     /// Who this node is by now.
@@ -145,10 +148,11 @@ impl Birth {
             }
             if rounds.is_multiple_of(50) {
                 tracing::warn!(
-                    "no cluster yet: {} of {} nodes have met at {}",
+                    "no cluster yet: {} of {} nodes have met at {}{}",
                     self.seen.lock().len() + 1,
                     self.plan.expect,
-                    self.plan.join.join(", ")
+                    self.plan.join.join(", "),
+                    why_not(&self.unmet.lock())
                 );
             }
             rounds += 1;
@@ -161,6 +165,7 @@ impl Birth {
         let request = Request::Introduce(self.introduction());
         match transport.ask_address(address, request, ANSWER).await {
             Ok((node, Reply::Introduce(other))) => {
+                self.unmet.lock().remove(address);
                 self.note(node, &other);
                 if other.cluster.is_none() {
                     return Ok(());
@@ -172,7 +177,12 @@ impl Birth {
                 Ok(())
             }
             Err(error) => {
-                tracing::debug!("no introduction to {address}: {error}");
+                let why = match error {
+                    // Nobody knows yet which node that is.
+                    CallError::Unreachable { why, .. } => why,
+                    error => error.to_string(),
+                };
+                self.unmet.lock().insert(address.to_owned(), why);
                 self.seen.lock().remove(address);
                 Ok(())
             }
@@ -310,6 +320,11 @@ impl Birth {
             _ => false,
         }
     }
+}
+
+/// The end of a line that says that nodes were not met: why.
+fn why_not(unmet: &BTreeMap<String, String>) -> String {
+    unmet.iter().map(|(address, why)| format!("; {address}: {why}")).collect()
 }
 
 /// A first member of a cluster, which has yet to tell the others.

@@ -161,6 +161,8 @@ pub struct Group {
     confirming: Mutex<Confirming>,
     /// A peer's pool that is on its way here.
     pub(super) arriving: Mutex<Option<Arriving>>,
+    /// When it was last said why a peer's pool is not taken, and why.
+    pub(super) refused_pool: Mutex<Option<(Instant, String)>>,
     /// Until then no vote is given: one given before this start may still bind.
     votes_from: OnceLock<Instant>,
     /// The place in the log, plus one, of the membership whose addresses the transport knows.
@@ -509,6 +511,7 @@ impl Group {
             changing: Changing::default(),
             confirming: Mutex::default(),
             arriving: Mutex::default(),
+            refused_pool: Mutex::default(),
             votes_from: OnceLock::new(),
             named_for: AtomicU64::new(0),
             purge_upto: Mutex::default(),

@@ -26,6 +26,8 @@ use crate::transport::{CallError, refused};
 
 /// How long the answer to one piece may take.
 const PIECE: Duration = Duration::from_secs(10);
+/// A pool that is refused for the same reason again and again is told of so seldom.
+const SAY_AGAIN: Duration = Duration::from_secs(10);
 /// Between two questions whether a pool that has come is checked and installed.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -66,10 +68,10 @@ pub async fn send(
         reserve_bytes: head.pool_bytes(),
         head: Bytes::from(encoded),
     };
-    tracing::info!("sending {} bytes of the pool to node {to}", head.pool_bytes());
     let applied = head.applied().1;
     let _kept = group.upgrade().map(|group| group.keep_behind(applied));
     let mut progress = ask(peer, Request::SnapshotBegin(begin), PIECE).await?;
+    tracing::info!("sending {} bytes of the pool to node {to}", head.pool_bytes());
     while progress.next_chunk < head.chunks() {
         if wire::from_vote(progress.vote) > wire::from_vote(vote) {
             return Ok(progress.vote);
@@ -159,7 +161,8 @@ impl Group {
 
     fn begin_arrival(&self, begin: SnapshotBegin) -> Result<SnapshotProgress, Refused> {
         let mut arriving = self.arriving.lock();
-        let head = Head::decode(&begin.head).map_err(|error| failed(error.to_string()))?;
+        let head =
+            Head::decode(&begin.head).map_err(|error| self.refuse_pool(error.to_string()))?;
         let chunks = head.chunks();
         if arriving.as_ref().is_none_or(|arriving| arriving.id != begin.id) {
             if let Some(Arriving { stage: Stage::Finishing, .. }) = &*arriving {
@@ -167,7 +170,8 @@ impl Group {
             }
             // What is left of another one makes room first.
             *arriving = None;
-            let import = self.home().arrive(head, &self.pool_options()).map_err(failed)?;
+            let import = self.home().arrive(head, &self.pool_options());
+            let import = import.map_err(|error| self.refuse_pool(error))?;
             tracing::info!("a peer sends its pool of {} bytes", begin.reserve_bytes);
             *arriving = Some(Arriving { id: begin.id, stage: Stage::Coming(import) });
         }
@@ -176,6 +180,17 @@ impl Group {
             _ => chunks,
         };
         Ok(SnapshotProgress { vote: begin.vote, next_chunk, installed: false })
+    }
+
+    /// Also says so in the log, though not as often as the leader tries.
+    fn refuse_pool(&self, why: String) -> Refused {
+        let now = self.executor().now();
+        let mut said = self.refused_pool.lock();
+        if said.as_ref().is_none_or(|(at, before)| *before != why || now - *at > SAY_AGAIN) {
+            tracing::warn!("a peer's pool is not taken: {why}");
+            *said = Some((now, why.clone()));
+        }
+        failed(why)
     }
 
     fn take_piece(&self, piece: &SnapshotChunk) -> Result<SnapshotProgress, Refused> {
