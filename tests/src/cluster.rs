@@ -80,6 +80,11 @@ impl Cluster {
         self.options[at] = self.options[at].clone().set(name, value);
     }
 
+    /// Another build for one node, from its next start on.
+    pub fn program_for(&mut self, at: usize, program: &std::path::Path) {
+        self.options[at] = self.options[at].clone().program(program);
+    }
+
     /// Removes what a node that is down has, as a new disk would.
     pub fn wipe(&mut self, at: usize) {
         assert!(self.nodes[at].is_none(), "node {at} is up");
