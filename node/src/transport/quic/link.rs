@@ -141,14 +141,28 @@ impl Link {
             (State::Forgotten, Err(_)) => None,
             (_, Ok(connection)) => {
                 let connection = connection.clone();
+                self.tell_up(inner.failures);
                 inner.up(connection.clone());
                 Some(connection)
             }
             (_, Err(why)) => {
-                let why = why.clone();
-                inner.failed(why, limits);
+                self.tell_failed(inner.failures, why);
+                inner.failed(why.clone(), limits);
                 None
             }
+        }
+    }
+
+    /// One class speaks for all, and only of what is new: openraft tries again and again.
+    fn tell_failed(&self, failures: u32, why: &str) {
+        if self.class == Class::Replication && failures == 0 {
+            tracing::warn!("node {} cannot be reached, and is tried again: {why}", self.node);
+        }
+    }
+
+    fn tell_up(&self, failures: u32) {
+        if self.class == Class::Replication && failures > 0 {
+            tracing::info!("node {} is reached again", self.node);
         }
     }
 
@@ -162,6 +176,7 @@ impl Link {
             State::Idle | State::Down(_) | State::Connecting(_)
                 if self.class != Class::Heartbeat =>
             {
+                self.tell_up(inner.failures);
                 inner.up(guest.clone());
             }
             _ => {}
