@@ -22,6 +22,7 @@ use super::group::{Group, Role};
 use super::propose::forward::{ALONE, FORGET, GUARDED, MORE, REST, WATCH};
 use super::propose::{Batch, Guard, Outcome, Submission};
 use super::rest::split_ticket;
+use super::runtime::Place;
 use crate::ops::entropy;
 use crate::ops::metrics::Shard as Stats;
 use crate::transport::{Call, CallError, Class, refused};
@@ -183,9 +184,9 @@ impl Group {
         if lease.is_none() && !self.confirm().await {
             return Err(Again::Yes);
         }
-        self.executor().may_pause().await;
+        self.executor().may_pause(Place::BeforeRead).await;
         self.answer_reads(submission, stats);
-        self.executor().may_pause().await;
+        self.executor().may_pause(Place::AfterRead { by_lease: lease.is_some() }).await;
         match lease {
             Some(lease) if !self.still_holds(lease) => {
                 // What was read may be old: the next answer must not come behind it.

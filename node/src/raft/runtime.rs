@@ -35,7 +35,7 @@ use rand::rngs::SmallRng;
 use tokio::sync::oneshot;
 use tokio::task::coop::unconstrained;
 
-pub use self::outside::Machine;
+pub use self::outside::{Machine, Place};
 use super::clocks::Clocks;
 use crate::ops::clock;
 use crate::ops::entropy::Seeds;

@@ -1,11 +1,14 @@
 //! Bugs put in, to see them caught: those that can be without a switch in the product.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use cairn_store::layout::log::{kind, record};
+use cairn_store::layout::pool::{SUPERBLOCK, SUPERBLOCK_AT};
 use cairn_store::log::medium::{LogFile, LogMedium};
+use cairn_store::pool::{Copy, Superblock};
 
 /// Something that is wrong with a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,16 +18,39 @@ pub enum Bug {
     SyncIgnored,
     /// Votes are answered before they are durable.
     VoteNotSynced,
+    /// A leader reads and answers by a lease at which it looked before it read, and not after.
+    LeaseLookedAtBefore,
     /// A member that was started anew votes at once, as if it had promised nothing before.
     LeaseForgotten,
     /// Of a peer's pool that takes the place of a member's own only a part is durable.
     SnapshotHalf,
+    /// A pool that is opened after a power loss goes on with the epoch behind its root, whether or not
+    /// a commit of that number was cut short.
+    EpochReused,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 4] =
-        [Bug::SyncIgnored, Bug::VoteNotSynced, Bug::LeaseForgotten, Bug::SnapshotHalf];
+    pub const ALL: [Bug; 6] = [
+        Bug::SyncIgnored,
+        Bug::VoteNotSynced,
+        Bug::LeaseLookedAtBefore,
+        Bug::LeaseForgotten,
+        Bug::SnapshotHalf,
+        Bug::EpochReused,
+    ];
+}
+
+/// Has a pool's bytes say that no epoch above its root was ever begun.
+pub fn forget_epochs(pool: &mut [u8]) {
+    for at in SUPERBLOCK_AT {
+        let Some(bytes) = pool.get_mut(at as usize..at as usize + SUPERBLOCK) else { continue };
+        // A copy that a crash has torn stays as it is.
+        if let Ok(Copy::Good(says)) = Superblock::decode(bytes, Path::new("simulated")) {
+            let epoch = says.epoch;
+            bytes.copy_from_slice(&Superblock { ceiling: epoch, ..*says }.encode());
+        }
+    }
 }
 
 /// A medium that does not sync batches that begin with a vote.

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use super::invariants::Violation;
 use super::member::Member;
 use super::trace::Event;
-use super::world::{World, mortal};
+use super::world::{World, mortal, on_behalf_of};
 use crate::history::{Operation, State, Value};
 
 /// For so long a client waits for an answer.
@@ -98,6 +98,7 @@ pub async fn run(world: Arc<World>, history: History, client: u64, until: u64) {
         let key = world.draw(world.plan().keys);
         let does =
             world.draw_with(|rng| *rng.pick(&[Does::Read, Does::Read, Does::Write, Does::Swap]));
+        let does = if world.is_quiet() { Does::Read } else { does };
         operate(&world, &history, &member, client, key, does).await;
     }
 }
@@ -127,16 +128,23 @@ async fn operate(
     let value = history.next_value();
     let command = match does {
         Does::Read => format!("GET k{key}"),
-        Does::Write => format!("SET k{key} {}", text(value)),
-        Does::Swap => format!("SET k{key} {} GET", text(value)),
+        Does::Write => format!("SET k{key} {}{}", text(value), tail(world)),
+        Does::Swap => format!("SET k{key} {}{} GET", text(value), tail(world)),
     };
     world.note(Event::Asked(client, format!("{command} of {}", member.machine.id)));
     let invoked = world.now();
-    if does != Does::Read {
-        history.begin(Operation::write(client, key, value, invoked, 0));
+    match does {
+        Does::Read => world.invariants(|all| all.fresh_reads.ask(value, all.acknowledged.count())),
+        _ => history.begin(Operation::write(client, key, value, invoked, 0)),
     }
-    let answer = call(world, member, client, &command).await;
+    let answer = call(world, member, value, &command).await;
     let returned = world.now();
+    if does == Does::Read {
+        world.invariants(|all| match &answer {
+            Answer::Reply(reply) if state(reply).is_some() => all.fresh_reads.answer(value),
+            _ => all.fresh_reads.give_up(value),
+        });
+    }
     let told = match &answer {
         Answer::Reply(reply) => reply.trim_end().replace("\r\n", " "),
         Answer::Unknown => "nothing".to_owned(),
@@ -148,10 +156,10 @@ async fn operate(
             world.count("operations without an answer");
             return false;
         }
-        // Nobody leads, and nothing was done.
-        Answer::Reply(reply) if reply.starts_with("-CLUSTERDOWN") => {
+        // Nothing was done: nobody leads, or there is no room until a commit has freed some.
+        Answer::Reply(reply) if reply.starts_with("-CLUSTERDOWN") || reply.starts_with("-OOM") => {
             history.take_back(value);
-            world.count("operations without a leader");
+            world.count("operations refused");
             return false;
         }
         Answer::Reply(reply) => reply,
@@ -185,16 +193,23 @@ fn text(value: Value) -> String {
     format!("v{value:08}")
 }
 
+/// What makes values differ in length, so that they lie in different places of a pool.
+fn tail(world: &World) -> String {
+    ".".repeat(world.draw(world.plan().tail_bytes + 1) as usize)
+}
+
 /// What a key holds by a reply; None when that says something else.
 fn state(reply: &str) -> Option<State> {
     if reply == "$-1\r\n" {
         return Some(None);
     }
-    let value = reply.strip_prefix("$9\r\nv")?.strip_suffix("\r\n")?;
-    value.parse().ok().map(Some)
+    let (_, value) = reply.strip_prefix('$')?.strip_suffix("\r\n")?.split_once("\r\nv")?;
+    value.trim_end_matches('.').parse().ok().map(Some)
 }
 
-async fn call(world: &Arc<World>, member: &Arc<Member>, client: u64, command: &str) -> Answer {
+/// Has a member execute a command; `session` is this operation's alone, so that whoever executes it
+/// elsewhere knows for whom.
+async fn call(world: &Arc<World>, member: &Arc<Member>, session: u64, command: &str) -> Answer {
     let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
     let argv = Argv::from(&words[..]);
     let spec = resolve(argv).expect("a command");
@@ -203,8 +218,8 @@ async fn call(world: &Arc<World>, member: &Arc<Member>, client: u64, command: &s
         Place::Write => submission.batch().push_write(spec, 0, argv, false),
         _ => submission.batch().push_read(spec, 0, argv, false),
     }
-    let mut way = Way::new(&member.group, client + 1, &member.stats, &mut submission);
-    let ran = mortal(world, member, PATIENCE, way.run()).await;
+    let mut way = Way::new(&member.group, session, &member.stats, &mut submission);
+    let ran = mortal(world, member, PATIENCE, on_behalf_of(world, session, way.run())).await;
     if ran.is_none() || way.is_lost() {
         return Answer::Unknown;
     }

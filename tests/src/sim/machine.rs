@@ -9,12 +9,13 @@ use cairn_node::raft::home::{Applied, Home};
 use cairn_protocol::ids::NodeId;
 use cairn_store::log::crash_disk::{self, CrashDisk, Stash, Sync, Unit};
 use cairn_store::log::{Log, LogKind, LogOptions, Recovered};
-use cairn_store::media::{CrashMedia, Granularity};
+use cairn_store::media::{CrashMedia, Granularity, Media};
 use cairn_store::persist::Mem;
 use cairn_store::{Committer, Head, Import, Imported, Opened, PoolOptions, Store};
 use parking_lot::Mutex;
 
-use super::bugs::{Bug, VoteLoser};
+use super::bugs::{Bug, VoteLoser, forget_epochs};
+use super::invariants::{Violation, whole_pools};
 use crate::rng::Rng;
 
 /// What a pool may take.
@@ -62,8 +63,12 @@ pub struct Machine {
     powered: AtomicBool,
     /// How often a node was started on it.
     starts: AtomicU64,
+    /// How often a peer's pool took the place of its own.
+    installs: AtomicU64,
     /// Persist points until the power fails; below zero: it does not.
     fuse: AtomicI64,
+    /// The same, counted on the pool alone.
+    pool_fuse: AtomicI64,
     /// It stands still until then, by the clock of the world.
     stands_until: AtomicU64,
     clock: Arc<AtomicU64>,
@@ -103,7 +108,9 @@ impl Machine {
             left: Mutex::default(),
             powered: AtomicBool::new(false),
             starts: AtomicU64::new(0),
+            installs: AtomicU64::new(0),
             fuse: AtomicI64::new(-1),
+            pool_fuse: AtomicI64::new(-1),
             stands_until: AtomicU64::new(0),
             clock: Arc::default(),
             fast_ppm,
@@ -168,6 +175,16 @@ impl Machine {
         self.is_up() && self.starts() == start
     }
 
+    /// How often a peer's pool took the place of its own.
+    pub fn installs(&self) -> u64 {
+        self.installs.load(Ordering::Relaxed)
+    }
+
+    /// Whether a peer's pool is on its way here.
+    pub fn is_receiving(&self) -> bool {
+        self.hardware.lock().incoming.is_some()
+    }
+
     /// Has it stand still until a moment of the world.
     pub fn stand_until(&self, world: u64) {
         self.stands_until.store(world, Ordering::Relaxed);
@@ -197,6 +214,11 @@ impl Machine {
         self.fuse.store(n, Ordering::Relaxed);
     }
 
+    /// Has the power fail at the `n`th persist point of the pool from now.
+    pub fn set_pool_fuse(&self, n: i64) {
+        self.pool_fuse.store(n, Ordering::Relaxed);
+    }
+
     /// Ends the node at once.
     pub fn end(&self, end: End) {
         if !self.powered.swap(false, Ordering::Relaxed) {
@@ -218,20 +240,29 @@ impl Machine {
 
     /// Has the media tell when they come to a persist point.
     fn watch(&self, hardware: &Hardware) {
-        let point = || {
+        let point = |point: fn(&Machine)| {
             let itself = Weak::clone(&self.itself);
-            move || itself.upgrade().into_iter().for_each(|machine| machine.point())
+            move || itself.upgrade().iter().for_each(|machine| point(machine))
         };
-        hardware.disk.on_point(point());
-        hardware.pool.on_point(point());
-        hardware.incoming.iter().for_each(|incoming| incoming.on_point(point()));
+        hardware.disk.on_point(point(Machine::point));
+        hardware.pool.on_point(point(Machine::pool_point));
+        hardware.incoming.iter().for_each(|pool| pool.on_point(point(Machine::pool_point)));
+    }
+
+    fn pool_point(&self) {
+        self.burn(&self.pool_fuse);
+        self.point();
     }
 
     fn point(&self) {
-        if self.fuse.load(Ordering::Relaxed) < 0 || !self.is_up() {
+        self.burn(&self.fuse);
+    }
+
+    fn burn(&self, fuse: &AtomicI64) {
+        if fuse.load(Ordering::Relaxed) < 0 || !self.is_up() {
             return;
         }
-        if self.fuse.fetch_sub(1, Ordering::Relaxed) == 0 {
+        if fuse.fetch_sub(1, Ordering::Relaxed) == 0 {
             self.powered.store(false, Ordering::Relaxed);
             let hardware = self.hardware.lock();
             *self.left.lock() = Some(Left::of(&hardware));
@@ -241,6 +272,7 @@ impl Machine {
     /// Gives it power: what its media hold is there again, or what the failure left of that.
     pub fn power_up(&self) -> u64 {
         self.set_fuse(-1);
+        self.set_pool_fuse(-1);
         if let Some(left) = self.left.lock().take() {
             let mut hardware = self.hardware.lock();
             *hardware = left.come_back(&mut self.rng.lock(), self.bug);
@@ -248,6 +280,28 @@ impl Machine {
         }
         self.powered.store(true, Ordering::Relaxed);
         self.starts.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Looks through the pool that lies there, which no node has open.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn look_at_pool(&self) -> Result<(), Violation> {
+        let pool = Arc::clone(&self.hardware.lock().pool);
+        if pool.is_empty() { Ok(()) } else { whole_pools::look(self.id, mem(&pool)) }
+    }
+
+    /// The same for what a failure at this moment would leave of it.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn look_at_durable_pool(&self) -> Result<(), Violation> {
+        let pool = Arc::clone(&self.hardware.lock().pool);
+        if pool.is_empty() || !self.survives_power_loss() {
+            return Ok(());
+        }
+        let left = CrashMedia::from_image(&pool.crash(), CAPACITY_BYTES, Granularity::Page, 1);
+        whole_pools::look(self.id, mem(&Arc::new(left)))
     }
 
     /// Opens the log that lies there.
@@ -313,7 +367,10 @@ impl Left {
         }
     }
 
-    fn come_back(self, rng: &mut Rng, bug: Option<Bug>) -> Hardware {
+    fn come_back(mut self, rng: &mut Rng, bug: Option<Bug>) -> Hardware {
+        if bug == Some(Bug::EpochReused) {
+            forget_epochs(&mut self.pool);
+        }
         let ignored = (bug == Some(Bug::SyncIgnored)).then_some(Sync::Batch);
         let disk = self.disk.image(&mut crash_disk::Rng(rng.bits()), ignored);
         let mut media = |bytes: Vec<u8>| {
@@ -364,10 +421,18 @@ impl Home for SimHome {
 
     fn put(&self, imported: Imported) -> Result<(), String> {
         let mut hardware = self.0.hardware.lock();
-        let arrived = hardware.incoming.take().ok_or("nothing has arrived")?;
         hardware.note = Some(imported.head().applied());
-        hardware.pool = arrived;
         drop(hardware);
+        self.0.point();
+        if !self.0.is_up() {
+            return Err("the machine has failed".into());
+        }
+        let mut hardware = self.0.hardware.lock();
+        hardware.pool = hardware.incoming.take().ok_or("nothing has arrived")?;
+        // What is committed to it later is nobody's bug.
+        hardware.pool.lose_no_more();
+        drop(hardware);
+        self.0.installs.fetch_add(1, Ordering::Relaxed);
         self.0.point();
         Ok(())
     }

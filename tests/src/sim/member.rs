@@ -1,15 +1,16 @@
 //! A node that runs on a machine: its group, driven by hand.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use cairn_node::ops::config::Durability;
 use cairn_node::ops::metrics::{Metrics, Shard as Stats};
 use cairn_node::raft::commits::Commits;
 use cairn_node::raft::recover::{self, Options, Pair};
-use cairn_node::raft::runtime::{self, Executor};
+use cairn_node::raft::runtime::{self, Executor, Place};
 use cairn_node::raft::{Group, Standing, start};
 use cairn_node::transport::mem::MemTransport;
 use cairn_node::transport::{BoxFuture, Handler, Incoming, SharedTransport, Transport};
@@ -22,8 +23,9 @@ use cairn_store::media::Medium;
 use parking_lot::Mutex;
 
 use super::bugs::Bug;
+use super::invariants::Reading;
 use super::machine::{CAPACITY_BYTES, Machine};
-use super::world::World;
+use super::world::{World, on_behalf_of};
 
 /// The cluster's.
 const HASH_KEY: [u64; 2] = [3, 5];
@@ -44,6 +46,8 @@ pub struct Member {
     /// Counts what its clients do.
     pub stats: Arc<Stats>,
     commits: Mutex<Commits>,
+    /// How often its pool was committed.
+    committed: AtomicU64,
     transport: MemTransport,
     log_is_writing: AtomicBool,
 }
@@ -79,7 +83,8 @@ impl Member {
         let executor = Executor::simulated(Arc::clone(machine.clock()), seed);
         let log = Arc::clone(&recovery.log);
         let (world_of, machine_of) = (Arc::clone(world), Arc::clone(machine));
-        let around = Surroundings { log, world: world_of, machine: machine_of };
+        let looked_at = Mutex::default();
+        let around = Surroundings { log, world: world_of, machine: machine_of, looked_at };
         executor.set_machine(Box::new(around));
         let transport = world.network().join(machine.id, &machine.address, CLUSTER);
         let shared: SharedTransport = Arc::new(transport.clone());
@@ -109,6 +114,7 @@ impl Member {
             group,
             executor,
             stats: metrics.shard(),
+            committed: AtomicU64::new(0),
             transport,
             log_is_writing: AtomicBool::new(false),
         }))
@@ -170,8 +176,14 @@ impl Member {
                 return self.group.stop(format!("the pool could not be committed: {error}"));
             }
             self.commits.lock().resume();
+            self.committed.fetch_add(1, Ordering::Relaxed);
             world.count("commits of a pool");
         }
+    }
+
+    /// How often its pool was committed since it was started.
+    pub fn committed(&self) -> u64 {
+        self.committed.load(Ordering::Relaxed)
     }
 
     /// Ends it: what it sends is lost from here on.
@@ -186,6 +198,8 @@ struct Surroundings {
     log: Arc<Log>,
     world: Arc<World>,
     machine: Arc<Machine>,
+    /// What the clock showed when an operation's lease was looked at.
+    looked_at: Mutex<BTreeMap<u64, u64>>,
 }
 
 impl runtime::Machine for Surroundings {
@@ -195,13 +209,59 @@ impl runtime::Machine for Surroundings {
 
     /// One thread stands still, or all of the machine at that place: heartbeats too, so that others
     /// may come to lead meanwhile.
-    fn pause(&self) -> Duration {
+    fn pause(&self, at: Place) -> Duration {
+        if let Place::AfterRead { by_lease } = at {
+            self.note_reading(by_lease);
+        }
+        if self.world.plan().bug == Some(Bug::LeaseLookedAtBefore) && self.look_only_before(at) {
+            return Duration::ZERO;
+        }
+        let trap = (at == Place::BeforeRead).then(|| self.world.spring_trap(self.machine.id));
+        if let Some(pause) = trap.flatten() {
+            return self.stand_still(pause);
+        }
         let pause = self.world.draw_pause();
         if !pause.is_zero() && self.world.draw(2) == 0 {
-            let nanos = u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX);
-            self.machine.stand_until(self.world.now() + nanos);
+            return self.stand_still(pause);
         }
         pause
+    }
+}
+
+impl Surroundings {
+    fn stand_still(&self, pause: Duration) -> Duration {
+        let nanos = u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX);
+        self.machine.stand_until(self.world.now() + nanos);
+        pause
+    }
+
+    /// A state has just been read, to answer somebody.
+    fn note_reading(&self, by_lease: bool) {
+        let member = self.world.member(self.machine.id);
+        let (Some(operation), Some(member)) = (self.world.asking(), member) else { return };
+        let applied = member.group.read().store().applied().1;
+        let reading = Reading { node: self.machine.id, applied, by_lease };
+        self.world.invariants(|all| {
+            all.fresh_reads.read(operation, reading, all.acknowledged.count());
+        });
+    }
+
+    /// The bug: the look at the lease after a read is shown what the clock showed at the one before.
+    /// Says whether it is.
+    fn look_only_before(&self, at: Place) -> bool {
+        let Some(operation) = self.world.asking() else { return false };
+        let clock = self.machine.clock();
+        match at {
+            Place::BeforeRead => {
+                let now = clock.load(Ordering::Relaxed);
+                self.looked_at.lock().insert(operation, now);
+                false
+            }
+            Place::AfterRead { by_lease } => {
+                let then = self.looked_at.lock().remove(&operation).filter(|_| by_lease);
+                then.inspect(|then| clock.store(*then, Ordering::Relaxed)).is_some()
+            }
+        }
     }
 }
 
@@ -226,7 +286,9 @@ impl Handler for Answers {
             }
             match incoming.request {
                 Request::Forward(forward) => {
-                    group.serve(incoming.from, forward, stats).await.map(Reply::Forward)
+                    let operation = forward.session;
+                    let served = group.serve(incoming.from, forward, stats);
+                    on_behalf_of(&world, operation, served).await.map(Reply::Forward)
                 }
                 request => group.answer(request).await,
             }

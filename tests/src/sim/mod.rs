@@ -3,9 +3,9 @@
 //! The product's groups, logs and pools run on media that lose what was not synced ([`machine`]),
 //! over a network that loses, delays and doubles ([`network`]), driven by hand ([`member`]) in a time
 //! of their own ([`world`]): one thread, and one thing after the other. [`nemesis`] has things go
-//! wrong, [`clients`] write and read meanwhile, [`invariants`] judge at every step. All that happens
-//! follows from the seed, so a run that fails can be repeated ([`plan`], [`trace`]). [`bugs`] are put
-//! in to see that they are caught.
+//! wrong by chance, [`scenes`] on purpose, [`clients`] write and read meanwhile, [`invariants`] judge
+//! at every step. All that happens follows from the seed, so a run that fails can be repeated
+//! ([`plan`], [`trace`]). [`bugs`] are put in to see that they are caught.
 
 pub mod bugs;
 pub mod clients;
@@ -15,6 +15,7 @@ pub mod member;
 pub mod nemesis;
 pub mod network;
 pub mod plan;
+pub mod scenes;
 pub mod trace;
 pub mod world;
 
@@ -81,6 +82,7 @@ pub fn run(plan: Plan) -> Outcome {
         counts.insert("terms in which somebody led", invariants.terms_led() as u64);
         counts.insert("entries applied", invariants.entries() as u64);
         counts.insert("writes acknowledged", invariants.acknowledged.count() as u64);
+        counts.insert("reads judged", invariants.fresh_reads.count() as u64);
     });
     let digest = world.trace(|trace| trace.digest());
     let events = match keeps_events {
@@ -116,12 +118,17 @@ fn live(world: &Arc<World>, history: &History) {
     }
     world.spawn(nemesis::run(Arc::clone(world), until));
     world.spawn(nemesis::tend(Arc::clone(world), until));
+    if let Some(scene) = plan.scene {
+        world.spawn(scenes::run(Arc::clone(world), scene, until));
+    }
     world.run_until(until, |_| false);
 
     nemesis::heal(world);
+    world.set_quiet(false);
     world.links.lock().set_weather(Weather::fair());
     for machine in world.machines() {
         machine.set_fuse(-1);
+        machine.set_pool_fuse(-1);
         machine.stand_until(0);
         machine.wake_watchers();
         if !machine.is_up() {
@@ -200,6 +207,12 @@ fn judge(world: &Arc<World>, history: &History) {
         return;
     }
     world.look_at_disks();
+    for machine in world.machines() {
+        if let Err(violation) = machine.look_at_durable_pool() {
+            return world.violated(violation);
+        }
+        (0..machine.installs()).for_each(|_| world.count("pools of peers installed"));
+    }
     if let Err(violation) = world.invariants(|invariants| invariants.judge()) {
         return world.violated(violation);
     }

@@ -101,8 +101,8 @@ fn how_to_end(world: &World, machine: &Machine) -> End {
     }
 }
 
-/// Ends a node, and starts it again some time later.
-fn end(world: &Arc<World>, machine: &Arc<Machine>) {
+/// Ends a node.
+pub(super) fn end(world: &Arc<World>, machine: &Arc<Machine>) {
     let how = how_to_end(world, machine);
     world.tell(format!("{} fails: {how:?}", machine.id));
     machine.end(how);

@@ -58,6 +58,8 @@ pub struct Links {
     weather: Weather,
     /// Ways on which nothing arrives: from, to.
     closed: BTreeSet<(NodeId, NodeId)>,
+    /// Ways on which only what is about votes arrives.
+    muted: BTreeSet<(NodeId, NodeId)>,
     /// Whether senders learn of it.
     refuses: bool,
     counts: BTreeMap<&'static str, u64>,
@@ -65,8 +67,8 @@ pub struct Links {
 
 impl Default for Links {
     fn default() -> Links {
-        let (closed, counts) = Default::default();
-        Links { weather: Weather::fair(), closed, refuses: false, counts }
+        let (closed, muted, counts) = Default::default();
+        Links { weather: Weather::fair(), closed, muted, refuses: false, counts }
     }
 }
 
@@ -74,6 +76,7 @@ impl Links {
     /// Opens all ways.
     pub fn heal(&mut self) {
         self.closed.clear();
+        self.muted.clear();
     }
 
     /// Whether a way is closed.
@@ -92,6 +95,11 @@ impl Links {
         self.closed.insert((from, to));
     }
 
+    /// Loses all that one node sends to another, but for what is about votes.
+    pub fn mute(&mut self, from: NodeId, to: NodeId) {
+        self.muted.insert((from, to));
+    }
+
     /// What becomes of a message between nodes that are both up.
     pub fn fate(&mut self, flight: &Flight, rng: &mut Rng) -> Fate {
         let fate = self.draw(flight, rng);
@@ -108,6 +116,10 @@ impl Links {
     fn draw(&self, flight: &Flight, rng: &mut Rng) -> Fate {
         if self.closed.contains(&(flight.from, flight.to)) {
             return if self.refuses { Fate::Cut } else { Fate::Lost };
+        }
+        let is_vote = matches!(flight.kind, Kind::Vote | Kind::PreVote);
+        if !is_vote && self.muted.contains(&(flight.from, flight.to)) {
+            return Fate::Lost;
         }
         let Weather { lost, cut, twice, .. } = self.weather;
         let drawn = rng.below(1000);

@@ -6,6 +6,7 @@ use cairn_node::ops::config::Reads;
 use cairn_store::log::LogKind;
 
 use super::bugs::Bug;
+use super::scenes::Scene;
 use super::world::World;
 use crate::rng::Rng;
 
@@ -28,6 +29,8 @@ pub struct Plan {
     pub clients: u64,
     /// How many keys they use.
     pub keys: u64,
+    /// By how many bytes the values that they write differ in length, at the most.
+    pub tail_bytes: u64,
     /// How long clients think between two operations, in microseconds at the most.
     pub think_us: u64,
     /// How disks behave.
@@ -38,6 +41,8 @@ pub struct Plan {
     pub trouble_us: u64,
     /// What may go wrong.
     pub troubles: Troubles,
+    /// What is staged besides.
+    pub scene: Option<Scene>,
     /// What was put in to be caught.
     pub bug: Option<Bug>,
     /// Whether somebody wants to read what happened.
@@ -55,6 +60,12 @@ pub struct Troubles {
     pub pauses: bool,
     /// Members are taken in and replaced, leadership is handed over.
     pub members: bool,
+}
+
+impl Troubles {
+    /// Nothing.
+    const NONE: Troubles =
+        Troubles { network: false, crashes: false, pauses: false, members: false };
 }
 
 /// How long a disk takes.
@@ -101,6 +112,7 @@ impl Plan {
             keep_bytes: *rng.pick(&[0, 500, 20_000, 1 << 30]),
             clients: 2 + rng.below(4),
             keys: 1 + rng.below(3),
+            tail_bytes: *rng.pick(&[0, 0, 100, 2000]),
             think_us: *rng.pick(&[5_000, 50_000, 200_000]),
             disk: Disk::draw(rng),
             pause_once_in: *rng.pick(&[1 << 40, 200, 20]),
@@ -111,6 +123,7 @@ impl Plan {
                 pauses: !rng.once_in(4),
                 members: !rng.once_in(3),
             },
+            scene: if rng.once_in(3) { Some(*rng.pick(&Scene::ALL)) } else { None },
             bug: None,
             keeps_events: false,
         }
@@ -118,8 +131,38 @@ impl Plan {
 
     /// The run of a seed in which nothing goes wrong.
     pub fn calm(seed: u64) -> Plan {
-        let troubles = Troubles { network: false, crashes: false, pauses: false, members: false };
         let chaos = Duration::from_secs(2);
-        Plan { troubles, chaos, pause_once_in: 1 << 40, ..Plan::draw(seed) }
+        let (troubles, pause_once_in) = (Troubles::NONE, 1 << 40);
+        Plan { troubles, chaos, pause_once_in, scene: None, ..Plan::draw(seed) }
+    }
+
+    /// The run of a seed in which nothing happens but a scene, again and again, under circumstances
+    /// that let it come to something.
+    pub fn staged(seed: u64, scene: Scene) -> Plan {
+        let rng = &mut Rng::new(seed ^ 0x7363_656e);
+        let (write_us, commit_us) = match scene {
+            Scene::DoubleVote => (2000, 100_000),
+            _ => (20, 10_000),
+        };
+        let (tail_bytes, think_us): (&[u64], &[u64]) = match scene {
+            // Little in each epoch, and that in different places.
+            Scene::TornCommit => (&[2000], &[20_000, 200_000]),
+            _ => (&[0, 100, 2000], &[3_000, 20_000]),
+        };
+        Plan {
+            members: 3,
+            kind: LogKind::File,
+            chaos: Duration::from_secs(4 + rng.below(3)),
+            reads: Reads::Lease,
+            keep_bytes: 0,
+            clients: 4,
+            tail_bytes: *rng.pick(tail_bytes),
+            think_us: *rng.pick(think_us),
+            disk: Disk { write_us, slow_once_in: 1 << 40, commit_us },
+            pause_once_in: 1 << 40,
+            troubles: Troubles::NONE,
+            scene: Some(scene),
+            ..Plan::draw(seed)
+        }
     }
 }

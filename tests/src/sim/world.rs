@@ -36,6 +36,12 @@ pub struct World {
     invariants: Mutex<Invariants>,
     violation: Mutex<Option<Violation>>,
     counts: Mutex<BTreeMap<&'static str, u64>>,
+    /// The operation that somebody executes at this moment; 0: none.
+    asking: AtomicU64,
+    /// Machines that are to stand still when they are next about to read, and for how long.
+    traps: Mutex<BTreeMap<NodeId, Duration>>,
+    /// Nobody writes.
+    quiet: AtomicBool,
     /// The members are being changed.
     changing: AtomicBool,
     over: AtomicBool,
@@ -60,6 +66,9 @@ impl World {
             invariants: Mutex::default(),
             violation: Mutex::default(),
             counts: Mutex::default(),
+            asking: AtomicU64::new(0),
+            traps: Mutex::default(),
+            quiet: AtomicBool::new(false),
             changing: AtomicBool::new(false),
             over: AtomicBool::new(false),
         });
@@ -143,6 +152,31 @@ impl World {
         self.violation.lock().clone()
     }
 
+    /// The operation that is executed at this moment.
+    pub fn asking(&self) -> Option<u64> {
+        Some(self.asking.load(Ordering::Relaxed)).filter(|operation| *operation != 0)
+    }
+
+    /// Has a machine stand still for so long when it is next about to read.
+    pub fn set_trap(&self, id: NodeId, pause: Duration) {
+        self.traps.lock().insert(id, pause);
+    }
+
+    /// For how long it is to stand still, now that it is there.
+    pub fn spring_trap(&self, id: NodeId) -> Option<Duration> {
+        self.traps.lock().remove(&id)
+    }
+
+    /// Has clients write nothing, or again.
+    pub fn set_quiet(&self, quiet: bool) {
+        self.quiet.store(quiet, Ordering::Relaxed);
+    }
+
+    /// Whether nobody is to write.
+    pub fn is_quiet(&self) -> bool {
+        self.quiet.load(Ordering::Relaxed)
+    }
+
     /// Begins a change of the members, if none is under way.
     pub fn begin_change(&self) -> bool {
         !self.changing.swap(true, Ordering::Relaxed)
@@ -209,11 +243,21 @@ impl World {
         members.values().filter(|member| member.runs()).cloned().collect()
     }
 
+    /// The node that runs under this name.
+    pub fn member(&self, id: NodeId) -> Option<Arc<Member>> {
+        self.members.lock().get(&id).filter(|member| member.runs()).cloned()
+    }
+
     /// A node that leads, as far as it knows.
     pub fn leader(&self) -> Option<Arc<Member>> {
         // The one of the latest term: another may not know yet that it was unseated.
         let leaders = self.members().into_iter().filter(|member| member.group.leads());
         leaders.max_by_key(|member| member.group.status().term)
+    }
+
+    /// Whether the node on that machine leads, as far as it knows.
+    pub fn leads(&self, machine: &Machine) -> bool {
+        self.member(machine.id).is_some_and(|member| member.group.leads())
     }
 
     /// Starts a node on `machine`. One of the first members knows at each start who they are.
@@ -222,6 +266,9 @@ impl World {
         let first = (machine.id.0 <= self.plan.members).then(|| first.collect());
         machine.power_up();
         machine.set_clock(self.now());
+        if let Err(violation) = machine.look_at_pool() {
+            return self.violated(violation);
+        }
         match Member::start(self, machine, first) {
             Ok(member) => {
                 self.spawn(Arc::clone(&member).commit_for_ever(Arc::clone(self)));
@@ -262,9 +309,15 @@ impl World {
             Some(member) => member.step(),
             None => drop(self.executor.run_one()),
         }
-        for member in self.members() {
+        // A clock that showed something else for a moment.
+        self.machines.lock().values().for_each(|machine| machine.set_clock(now));
+        let members = self.members();
+        for member in &members {
             member.write_log(self);
-            self.look_at(&member);
+            self.look_at(member);
+        }
+        if let Err(violation) = self.invariants.lock().look_at_leases(&members) {
+            self.violated(violation);
         }
         true
     }
@@ -367,6 +420,22 @@ impl Scheduler for Air {
     fn spawn(&self, task: BoxFuture<()>) {
         self.world().spawn(task);
     }
+}
+
+/// Runs `future` and says meanwhile for which operation that is.
+pub async fn on_behalf_of<T>(
+    world: &World,
+    operation: u64,
+    future: impl Future<Output = T> + Send,
+) -> T {
+    let mut future = Box::pin(future);
+    std::future::poll_fn(|cx| {
+        let before = world.asking.swap(operation, Ordering::Relaxed);
+        let polled = future.as_mut().poll(cx);
+        world.asking.store(before, Ordering::Relaxed);
+        polled
+    })
+    .await
 }
 
 /// Waits for `future` for as long as the node runs, and its machine moves, and at most `longest`;

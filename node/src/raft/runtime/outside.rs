@@ -14,12 +14,24 @@ use crate::ops::entropy::Seeds;
 /// The wall clock of a simulated machine when its other clock stands at zero.
 const SIMULATED_START_MS: u64 = 1_700_000_000_000;
 
+/// Where a machine may stand still while a leader answers reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// It leads, by all it knows, and is about to read.
+    BeforeRead,
+    /// It has read, and answers if it still leads.
+    AfterRead {
+        /// It is by a lease that it knows, and not by a round to its peers before it read.
+        by_lease: bool,
+    },
+}
+
 /// The rest of a simulated machine, which moves by hand too.
 pub trait Machine: Send + Sync {
     /// Does what its threads would while somebody waits for them: writes the log.
     fn work(&self);
-    /// For how long it stands still, at a place where that could matter.
-    fn pause(&self) -> Duration;
+    /// For how long it stands still at a place where that could matter, to which it has just come.
+    fn pause(&self, at: Place) -> Duration;
 }
 
 impl Executor {
@@ -99,9 +111,9 @@ impl Executor {
 
     /// A place where it matters if the machine stands still: a simulation may have it do so.
     #[inline]
-    pub(in crate::raft) async fn may_pause(&self) {
+    pub(in crate::raft) async fn may_pause(&self, at: Place) {
         if let Some(machine) = self.machine.get() {
-            let pause = machine.pause();
+            let pause = machine.pause(at);
             if !pause.is_zero() {
                 self.rest(pause).await;
             }

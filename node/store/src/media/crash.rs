@@ -247,6 +247,12 @@ impl CrashMedia {
         self.lock().drop_flush = Some(n);
     }
 
+    /// Heeds all flushes and fences again.
+    pub fn lose_no_more(&self) {
+        let mut state = self.lock();
+        (state.drop_fence, state.drop_flush) = (None, None);
+    }
+
     /// Flushes and fences so far.
     pub fn counts(&self) -> (u64, u64) {
         let state = self.lock();

@@ -2,6 +2,10 @@
 //!
 //! And what clients saw has one order that explains it all: [`crate::linearize`].
 
+use std::collections::BTreeMap;
+
+use cairn_protocol::ids::LogIndex;
+
 use super::log_matching::LogMatching;
 use super::state_machine_safety::StateMachineSafety;
 use super::{Result, Violation};
@@ -21,17 +25,32 @@ impl Acknowledged {
         self.0.len()
     }
 
-    pub(super) fn judge(&self, chosen: &StateMachineSafety, entries: &LogMatching) -> Result {
-        // Runs are short: all bytes in a row can be searched.
-        let payloads = chosen.chosen().filter_map(|id| entries.payload(id));
-        let all: Vec<u8> = payloads.flat_map(|payload| payload.iter().copied()).collect();
-        let all = String::from_utf8_lossy(&all);
-        match self.0.iter().find(|value| !all.contains(value.as_str())) {
-            None => Ok(()),
-            Some(lost) => Err(Violation {
-                invariant: "no acknowledged write is lost",
-                what: format!("{lost} was acknowledged, and no entry that was applied holds it"),
-            }),
+    /// The entries that hold them, in the order in which they were acknowledged.
+    pub(super) fn places(
+        &self,
+        chosen: &StateMachineSafety,
+        entries: &LogMatching,
+    ) -> Result<Vec<LogIndex>> {
+        let mut places = BTreeMap::new();
+        for id in chosen.chosen() {
+            let payload = entries.payload(id).unwrap_or_default();
+            let ends = payload.len().saturating_sub(VALUE_BYTES - 1);
+            let values = (0..ends).map(|at| &payload[at..at + VALUE_BYTES]);
+            places.extend(values.filter(|bytes| is_value(bytes)).map(|value| (value, id.index)));
         }
+        let place = |value: &String| {
+            places.get(value.as_bytes()).copied().ok_or_else(|| Violation {
+                invariant: "no acknowledged write is lost",
+                what: format!("{value} was acknowledged, and no entry that was applied holds it"),
+            })
+        };
+        self.0.iter().map(place).collect()
     }
+}
+
+/// What clients write begins with a letter and so many digits.
+const VALUE_BYTES: usize = 9;
+
+fn is_value(bytes: &[u8]) -> bool {
+    bytes[0] == b'v' && bytes[1..].iter().all(u8::is_ascii_digit)
 }

@@ -4,9 +4,12 @@
 mod acknowledged;
 mod durability;
 mod election_safety;
+mod fresh_reads;
 mod leader_completeness;
+mod leases;
 mod log_matching;
 mod state_machine_safety;
+pub mod whole_pools;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,6 +22,7 @@ use cairn_store::log::{LogId, ShardState};
 pub use self::acknowledged::Acknowledged;
 use self::durability::Durability;
 use self::election_safety::ElectionSafety;
+pub use self::fresh_reads::{FreshReads, Reading};
 use self::leader_completeness::LeaderCompleteness;
 use self::log_matching::LogMatching;
 use self::state_machine_safety::StateMachineSafety;
@@ -67,6 +71,8 @@ pub struct Invariants {
     durability: Durability,
     /// What clients were told.
     pub acknowledged: Acknowledged,
+    /// What they were told from.
+    pub fresh_reads: FreshReads,
 }
 
 impl Invariants {
@@ -97,6 +103,14 @@ impl Invariants {
         Ok(Some(Event::Stands(id, term, leads, last, index.0)))
     }
 
+    /// Judges who leads beside whom.
+    ///
+    /// # Errors
+    /// What does not hold.
+    pub fn look_at_leases(&self, members: &[Arc<Member>]) -> Result {
+        leases::look(members)
+    }
+
     /// Judges what is durable.
     ///
     /// # Errors
@@ -117,7 +131,8 @@ impl Invariants {
     /// # Errors
     /// What does not hold.
     pub fn judge(&self) -> Result {
-        self.acknowledged.judge(&self.state_machine_safety, &self.log_matching)
+        let places = self.acknowledged.places(&self.state_machine_safety, &self.log_matching)?;
+        self.fresh_reads.judge(&places)
     }
 
     /// Terms in which somebody led.
