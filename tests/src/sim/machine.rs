@@ -180,11 +180,6 @@ impl Machine {
         self.installs.load(Ordering::Relaxed)
     }
 
-    /// Whether a peer's pool is on its way here.
-    pub fn is_receiving(&self) -> bool {
-        self.hardware.lock().incoming.is_some()
-    }
-
     /// Has it stand still until a moment of the world.
     pub fn stand_until(&self, world: u64) {
         self.stands_until.store(world, Ordering::Relaxed);

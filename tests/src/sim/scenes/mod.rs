@@ -113,11 +113,20 @@ impl Stage {
 
     /// Nothing is heard between two any more.
     fn cut(&self, one: &Machine, other: &Machine) {
+        self.close(one, other, false);
+    }
+
+    /// The same, and who sends something learns of it: a pool on its way waits long for an answer.
+    fn disconnect(&self, one: &Machine, other: &Machine) {
+        self.close(one, other, true);
+    }
+
+    fn close(&self, one: &Machine, other: &Machine, refuses: bool) {
         self.world.tell(format!("{} and {} do not see each other", one.id, other.id));
         self.world.count("cuts");
         let mut links = self.world.links.lock();
-        links.close(one.id, other.id, false);
-        links.close(other.id, one.id, false);
+        links.close(one.id, other.id, refuses);
+        links.close(other.id, one.id, refuses);
     }
 
     /// Of what one sends to another only what is about votes arrives.
