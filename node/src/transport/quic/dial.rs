@@ -44,6 +44,10 @@ pub(super) async fn dial(
 ) -> Result<(Connection, Hello), DialError> {
     let mut failure = DialError::Failed(format!("{address} has no address this node can reach"));
     for socket in resolve(net, address).await? {
+        if to.is_some() {
+            // Where a peer is dialled it may dial from.
+            net.gate.expect(socket.ip());
+        }
         match connect(net, to, socket, class).await {
             Ok(connected) => return Ok(connected),
             Err(error) => failure = error,

@@ -13,9 +13,11 @@
 //! - `message`: a message on a stream
 //! - `link`: one class's way to one peer: connecting, backing off, what waits
 //! - `dial`: making a connection, the Hello of the one who makes it
+//! - `gate`: who may begin to make one to this node
 //! - `serve`: those that others make, and the requests that arrive on any
 
 mod dial;
+mod gate;
 mod link;
 mod message;
 mod serve;
@@ -43,6 +45,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{self, Instant};
 
 use self::dial::DialError;
+use self::gate::Gate;
 use self::link::Link;
 use self::message::{Inbox, Outbox, ReadMessageError};
 use self::socket::Setup;
@@ -111,8 +114,13 @@ pub struct Limits {
     pub message_timeout: Duration,
     /// How long a peer may take to prove itself and say its Hello.
     pub handshake_timeout: Duration,
-    /// Connections that have not done so yet; more are refused.
+    /// Connections that have not done so yet; more are refused. A quarter of them is for addresses
+    /// at which peers are known to be.
     pub handshakes_max: usize,
+    /// How many of them one address may have at which no peer is known to be.
+    pub handshakes_each: usize,
+    /// Whether this machine's own addresses may have more: several nodes may run on it.
+    pub trusts_loopback: bool,
     /// From so many such on, whoever dials must first show that its address is its own.
     pub handshakes_trusted: usize,
     /// Connections from others.
@@ -132,6 +140,8 @@ impl Default for Limits {
             message_timeout: Duration::from_secs(10),
             handshake_timeout: Duration::from_secs(3),
             handshakes_max: 128,
+            handshakes_each: 8,
+            trusts_loopback: true,
             handshakes_trusted: 32,
             connections_max: 1024,
         }
@@ -252,7 +262,7 @@ struct Net {
     request_ids: AtomicU64,
     /// Connections made by others, and those among them that have not proved themselves yet.
     connections: AtomicUsize,
-    handshakes: AtomicUsize,
+    gate: Gate,
     is_closed: AtomicBool,
     client: quinn::ClientConfig,
     main: Lane,
@@ -375,7 +385,7 @@ impl QuicTransport {
             warned: Mutex::default(),
             request_ids: AtomicU64::new(0),
             connections: AtomicUsize::new(0),
-            handshakes: AtomicUsize::new(0),
+            gate: Gate::default(),
             is_closed: AtomicBool::new(false),
             client: setup.client,
             main,
@@ -633,6 +643,9 @@ impl Transport for QuicTransport {
         });
         let mut known = peer.address.lock();
         if *known != address {
+            if let Ok(address) = address.parse::<SocketAddr>() {
+                self.net.gate.expect(address.ip());
+            }
             address.clone_into(&mut known);
             peer.links.iter().for_each(|link| link.end_pause());
         }

@@ -1,7 +1,8 @@
 //! Connections that others make, and the requests that arrive on any.
 
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use cairn_protocol::cluster::Envelope;
@@ -9,31 +10,41 @@ use quinn::{Connection, ConnectionError, RecvStream, SendStream};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time;
 
+use super::gate::Entry;
 use super::{
     Class, Guest, Hello, Inbox, Incoming, Kind, Net, NodeId, Outbox, Peer, ReadMessageError,
     Refused, RefusedCode, Reply, Request, ShardId, Stamp, WireError, close_code, dial, refused,
     wire,
 };
 
-/// Counts one for as long as it lives.
-struct Counted {
-    net: Arc<Net>,
-    counter: fn(&Net) -> &AtomicUsize,
-}
+/// A connection's place, for as long as it lives.
+struct Place(Arc<Net>);
 
-impl Counted {
-    /// One more, unless there are `limit` already.
-    fn new(net: &Arc<Net>, counter: fn(&Net) -> &AtomicUsize, limit: usize) -> Option<Counted> {
-        let guard = Counted { net: net.clone(), counter };
-        // The guard takes back what was added, also when that was too much.
-        let before = counter(net).fetch_add(1, Ordering::Relaxed);
-        (before < limit).then_some(guard)
+impl Place {
+    /// One more, unless there are as many as there may be.
+    fn new(net: &Arc<Net>) -> Option<Place> {
+        let place = Place(net.clone());
+        // It takes back what was added, also when that was too much.
+        let before = net.connections.fetch_add(1, Ordering::Relaxed);
+        (before < net.limits.connections_max).then_some(place)
     }
 }
 
-impl Drop for Counted {
+impl Drop for Place {
     fn drop(&mut self) {
-        (self.counter)(&self.net).fetch_sub(1, Ordering::Relaxed);
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A place among the handshakes that are under way, for as long as it lives.
+struct Handshake {
+    net: Arc<Net>,
+    from: IpAddr,
+}
+
+impl Drop for Handshake {
+    fn drop(&mut self) {
+        self.net.gate.leave(self.from);
     }
 }
 
@@ -41,19 +52,18 @@ impl Drop for Counted {
 pub(super) async fn accept(net: Arc<Net>) {
     let Some(endpoint) = net.main.endpoint() else { return };
     while let Some(incoming) = endpoint.accept().await {
-        let waiting = net.handshakes.load(Ordering::Relaxed);
-        if waiting >= net.limits.handshakes_trusted
-            && !incoming.remote_address_validated()
-            && incoming.may_retry()
-        {
-            // Costs a packet and no memory; who forges addresses never comes back.
-            let _ = incoming.retry();
-            continue;
-        }
-        let limits = &net.limits;
-        let handshake = Counted::new(&net, |net| &net.handshakes, limits.handshakes_max);
-        let place = Counted::new(&net, |net| &net.connections, limits.connections_max);
-        let (Some(handshake), Some(place)) = (handshake, place) else {
+        let from = incoming.remote_address().ip();
+        let is_proven = incoming.remote_address_validated() || !incoming.may_retry();
+        let handshake = match net.gate.enter(from, is_proven, &net.limits) {
+            Entry::Welcome => Some(Handshake { net: net.clone(), from }),
+            Entry::Prove => {
+                // Costs a packet and no memory; who forges addresses never comes back.
+                let _ = incoming.retry();
+                continue;
+            }
+            Entry::Full => None,
+        };
+        let (Some(handshake), Some(place)) = (handshake, Place::new(&net)) else {
             net.count(|refused| refused.busy += 1);
             incoming.refuse();
             continue;
@@ -63,7 +73,7 @@ pub(super) async fn accept(net: Arc<Net>) {
 }
 
 /// A guest: proves itself, says Hello, and is served until its connection ends.
-async fn receive(net: Arc<Net>, incoming: quinn::Incoming, handshake: Counted, _place: Counted) {
+async fn receive(net: Arc<Net>, incoming: quinn::Incoming, handshake: Handshake, _place: Place) {
     let (limit, address) = (net.limits.handshake_timeout, incoming.remote_address());
     let welcomed = time::timeout(limit, welcome(&net, incoming)).await;
     drop(handshake);
@@ -71,6 +81,7 @@ async fn receive(net: Arc<Net>, incoming: quinn::Incoming, handshake: Counted, _
         Ok(Ok(guest)) => {
             let (node, class) = (guest.hello.node, Class::from_number(guest.hello.class));
             let connection = guest.connection.clone();
+            net.gate.expect(address.ip());
             if let Some(class) = class {
                 note_guest(&net, node, class, guest);
             }

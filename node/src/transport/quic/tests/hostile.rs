@@ -190,13 +190,13 @@ fn a_flood_of_handshakes_takes_a_bounded_place_and_is_counted() {
     for packet in &packets {
         socket.send_to(packet, b.local_address()).expect("sent");
     }
-    eventually("the flood has arrived", || b.net.handshakes.load(Ordering::Relaxed) >= 32);
+    eventually("the flood has arrived", || b.net.gate.waiting() >= 32);
     // Who comes now must show that its address is its own, and is let in.
     let a = start(1);
     a.set_peer(NodeId(2), &address(&b));
     still_answers(&a);
-    assert_eq!(b.net.handshakes.load(Ordering::Relaxed), 32, "the rest was asked to come back");
-    eventually("they are given up", || b.net.handshakes.load(Ordering::Relaxed) == 0);
+    assert_eq!(b.net.gate.waiting(), 32, "the rest was asked to come back");
+    eventually("they are given up", || b.net.gate.waiting() == 0);
     assert_eq!(b.refused(), RefusedCounts { handshakes: 32, ..RefusedCounts::default() });
 }
 
@@ -209,8 +209,75 @@ fn handshakes_above_the_bound_are_refused() {
     for packet in first_packets(20) {
         socket.send_to(&packet, b.local_address()).expect("sent");
     }
-    eventually("twelve are refused", || b.refused().busy == 12);
-    assert_eq!(b.net.handshakes.load(Ordering::Relaxed), 8);
+    // Two more places are for peers.
+    eventually("fourteen are refused", || b.refused().busy == 14);
+    assert_eq!(b.net.gate.waiting(), 6);
+}
+
+/// Between a client and `to`, seen there under a stranger's address: passes everything on to it, and
+/// of what comes back only the demand to show that the address is the client's own.
+fn silencing(to: SocketAddr) -> SocketAddr {
+    let stranger = UdpSocket::bind("127.0.0.2:0").expect("a socket");
+    let near = UdpSocket::bind(any_port()).expect("a socket");
+    let address = near.local_addr().expect("its address");
+    let client = Arc::<Mutex<Option<SocketAddr>>>::default();
+    for socket in [&stranger, &near] {
+        socket.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+    }
+    let (back, known) = (near.try_clone().expect("a socket"), client.clone());
+    let sender = stranger.try_clone().expect("a socket");
+    std::thread::spawn(move || {
+        let mut packet = [0; 2000];
+        while let Ok((len, from)) = near.recv_from(&mut packet) {
+            *known.lock() = Some(from);
+            let _ = sender.send_to(&packet[..len], to);
+        }
+    });
+    std::thread::spawn(move || {
+        let mut packet = [0; 2000];
+        while let Ok(len) = stranger.recv(&mut packet) {
+            let is_retry = packet[0] & 0xf0 == 0xf0;
+            if let Some(client) = client.lock().filter(|_| is_retry) {
+                let _ = back.send_to(&packet[..len], client);
+            }
+        }
+    });
+    address
+}
+
+/// Strangers who begin handshakes, show that their address is their own, and go silent.
+#[test]
+fn strangers_that_go_silent_do_not_keep_a_peer_out() {
+    let mut options = options(2);
+    options.limits.trusts_loopback = false;
+    options.limits.handshakes_trusted = 4;
+    options.limits.handshakes_max = 16;
+    options.limits.handshakes_each = 3;
+    let timeout = options.limits.handshake_timeout;
+    let b = QuicTransport::start(options).expect("a transport");
+    b.serve(obliging());
+    let a = start(1);
+    b.set_peer(NodeId(1), &address(&a));
+    a.set_peer(NodeId(2), &address(&b));
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let client = client_of(&super::options(9).identity);
+    let endpoint = {
+        let _inside = runtime.enter();
+        Endpoint::client(any_port()).expect("an endpoint")
+    };
+    let since = std::time::Instant::now();
+    let ways: Vec<SocketAddr> = (0..32).map(|_| silencing(b.local_address())).collect();
+    let _connecting: Vec<_> = runtime.block_on(async {
+        let connect = |way| endpoint.connect_with(client.clone(), way, tls::NAME_OF_ANY);
+        let connecting = ways.into_iter().map(|way| connect(way).expect("a way")).collect();
+        time::sleep(Duration::from_millis(500)).await;
+        connecting
+    });
+    assert!(b.net.gate.waiting() >= 3, "they have not come");
+    still_answers(&a);
+    assert!(since.elapsed() < timeout, "they have gone by now");
+    assert_eq!(b.net.gate.waiting(), 3, "they have more places than they may");
 }
 
 #[test]
