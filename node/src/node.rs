@@ -232,6 +232,8 @@ impl Node {
             last = now;
             // Should whoever was woken to apply have gone away, this does it.
             shared.group.drive();
+            // Connections are accepted by this thread too.
+            shared.group.stand_by().await;
             if shared.group.leads() {
                 let mut way = Way::new(&shared.group, 0, &self.stats, &mut submission);
                 if shared.active_expire.load(Ordering::Relaxed) {

@@ -99,7 +99,7 @@ impl Engine {
     }
 
     /// Bytes of the operation's arguments that were staged and are copied when it is applied.
-    fn staged_bytes(&self, op: &OpRef<'_>) -> u64 {
+    pub(crate) fn staged_bytes(&self, op: &OpRef<'_>) -> u64 {
         let argv = op.argv();
         let staged = (0..argv.len()).filter(|&at| op.staged(at).is_some());
         staged.map(|at| self.len_bytes(Db::STAGE, &argv[at])).sum()
@@ -110,7 +110,7 @@ impl Engine {
     }
 
     /// Damage is told by the command itself.
-    fn record(&self, db: Db, name: &[u8]) -> Option<Record<'_>> {
+    pub(crate) fn record(&self, db: Db, name: &[u8]) -> Option<Record<'_>> {
         self.store.get(db, &self.store.key(name)).ok().flatten()
     }
 

@@ -16,6 +16,7 @@ mod commands;
 mod data;
 mod demand;
 mod effects;
+mod effort;
 mod eviction;
 mod expiry;
 mod failure;

@@ -32,7 +32,7 @@ use std::time::Duration;
 use cairn_engine::{Engine, Eviction};
 use cairn_protocol::cluster::message::{Refused, RefusedCode};
 use cairn_protocol::cluster::{Reply, Request};
-use cairn_protocol::ids::{NodeId, ShardId, Term};
+use cairn_protocol::ids::{LogIndex, NodeId, ShardId, Term};
 use cairn_store::log::{Log, LogError, LogId};
 use cairn_store::{Committer, Demand};
 use openraft::async_runtime::WatchReceiver;
@@ -50,7 +50,7 @@ use super::home::Home;
 use super::keeping::Keeping;
 use super::log_store::LogStore;
 use super::network::{self, Network};
-use super::propose::Submission;
+use super::propose::{Outcome, Submission};
 use super::rest::Rests;
 use super::road::Sessions;
 use super::room::Patience;
@@ -63,6 +63,12 @@ use super::vote::{self, Vote};
 use crate::ops::config::Reads;
 use crate::ops::metrics::Shard as Stats;
 use crate::transport::{self, BoxFuture, SharedTransport};
+
+/// For how long whoever said that it leads is believed to, by a member that has stopped.
+const HEARD: Duration = Duration::from_secs(1);
+
+/// Between two looks whether an entry that takes long has been applied.
+const STAND_BY: Duration = Duration::from_millis(2);
 
 /// Why a group takes no more writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,9 +141,16 @@ pub struct Parts {
 
 /// One shard's group.
 pub struct Group {
+    itself: Weak<Group>,
     shard: ShardId,
     /// The term of the last entry applied: that of its leader.
     term: AtomicU64,
+    /// The index of that entry.
+    applied: AtomicU64,
+    /// An entry is being applied aside.
+    set_aside: AtomicBool,
+    /// What that may take of the pool.
+    aside_demand: Mutex<Demand>,
     engine: RwLock<Engine>,
     home: Arc<dyn Home>,
     log: Arc<Log>,
@@ -165,6 +178,8 @@ pub struct Group {
     pub(super) refused_pool: Mutex<Option<(Instant, String)>>,
     /// Until then no vote is given: one given before this start may still bind.
     votes_from: OnceLock<Instant>,
+    /// Who said last that it leads, and when, to a member that has stopped.
+    claimed: Mutex<Option<(NodeId, Instant)>>,
     /// The place in the log, plus one, of the membership whose addresses the transport knows.
     named_for: AtomicU64,
     /// The log may be purged up to there: the root that a damaged superblock falls back to.
@@ -173,7 +188,7 @@ pub struct Group {
     /// might first have been.
     marks: Mutex<VecDeque<(LogId, u64)>>,
     keep_bytes: AtomicU64,
-    /// Which of them a pool on its way to a member has need of.
+    /// The pool that is on its way to members, and which entries they will need behind it.
     keeping: Keeping,
     stopped: AtomicBool,
     reason: OnceLock<GroupError>,
@@ -198,7 +213,7 @@ pub struct Group {
     half_applied: AtomicBool,
     pace: OnceLock<Pace>,
     eviction: Mutex<Eviction>,
-    /// Counted into by whoever holds the driver's lock.
+    /// Counted into by whoever applies.
     stats: Arc<Stats>,
     /// Counted into by the thread that commits.
     upkeep: Arc<Stats>,
@@ -235,11 +250,11 @@ impl Group {
         let group = Group::new(parts, stats, on_stop);
         group.hear_the_bell();
         let weak = Arc::downgrade(&group);
-        let on_error = Arc::new(move |index: u64, error: &LogError| {
+        let on_error = Arc::new(move |what: &str, error: &LogError| {
             if let Some(group) = weak.upgrade() {
                 group.stop(format!(
-                    "log entry {index} could not be made durable: {error}; writes are refused \
-                     until the node is restarted on a working medium"
+                    "{what}: {error}; writes are refused until the node is restarted on a working \
+                     medium"
                 ));
             }
         });
@@ -322,16 +337,21 @@ impl Group {
 
     /// Takes note of what openraft says of itself. Under the driver's lock.
     fn look(&self) {
-        let Some(metrics) = self.metrics.get() else { return };
-        if self.view.is_alone() {
-            return;
+        let (Some(metrics), false) = (self.metrics.get(), self.view.is_alone()) else { return };
+        if !self.stopped.load(Ordering::Acquire) {
+            self.note_view(metrics);
         }
-        let metrics = metrics.borrow_watched();
+        // After that, for whoever stops the group may do so at any moment.
         if self.stopped.load(Ordering::Acquire) {
             // What this member has grows old from here on.
             self.heard.note(false, None, || self.executor.now());
-            return self.view.note(false, metrics.current_leader, 0, None);
+            self.view.note(false, None, 0, None);
         }
+    }
+
+    fn note_view(&self, metrics: &Metrics) {
+        let metrics = metrics.borrow_watched();
+        let own = self.transport.get().map(|transport| transport.node());
         // Who joins hears of its leader before it knows where the members are.
         let membership = metrics.membership_config.log_id().map_or(0, |id| id.index + 1);
         let is_new = membership != self.named_for.load(Ordering::Relaxed);
@@ -342,7 +362,8 @@ impl Group {
             // goes to one that it may never have talked to.
             self.named_for.store(membership, Ordering::Relaxed);
             let nodes = metrics.membership_config.membership().nodes();
-            nodes.for_each(|(node, at)| transport.set_peer(*node, &at.addr));
+            let others = nodes.filter(|(node, _)| Some(**node) != own);
+            others.for_each(|(node, at)| transport.set_peer(*node, &at.addr));
         }
         let leads = metrics.state.is_leader();
         // Only what this term has committed says that all of earlier terms is applied too.
@@ -350,14 +371,53 @@ impl Group {
         let acked = metrics.last_quorum_acked.map(|at| at.into_inner());
         self.heard.note(leads, acked, || self.executor.now());
         let until = acked.filter(|_| is_armed).map(|at| at + consensus::LEASE);
-        self.view.note(leads, metrics.current_leader, metrics.current_term, until);
+        // One that led, and does not any more, is nobody to send anything to.
+        let leader = metrics.current_leader.filter(|leader| leads || Some(*leader) != own);
+        self.view.note(leads, leader, metrics.current_term, until);
+    }
+
+    /// Stops the group if openraft has ended: it does so over any error of the log or the pool, and
+    /// nobody else would notice.
+    fn look_after_openraft(&self) {
+        let Some(metrics) = self.metrics.get() else { return };
+        if self.stopped.load(Ordering::Acquire) {
+            return;
+        }
+        let why = match &metrics.borrow_watched().running_state {
+            Err(why) => why.to_string(),
+            Ok(()) if metrics.is_orphaned() => "it failed inside, see the node's log".to_owned(),
+            Ok(()) => return,
+        };
+        self.stop(format!("raft has ended: {why}; restart the node"));
     }
 
     /// Who leads, as far as this node knows.
     pub fn role(&self) -> Role {
         match self.view.leads() {
             true => Role::Leader,
+            false if self.stopped.load(Ordering::Acquire) => Role::Follower(self.heard_leader()),
             false => Role::Follower(self.view.leader()),
+        }
+    }
+
+    /// Who said lately that it leads, to a member that has stopped and knows nothing else.
+    fn heard_leader(&self) -> Option<NodeId> {
+        let (leader, at) = (*self.claimed.lock())?;
+        (self.executor.now() - at < HEARD).then_some(leader)
+    }
+
+    /// Takes note of who leads, from what it asks of a member that has stopped.
+    fn hear_leader(&self, request: &Request) {
+        let vote = match request {
+            Request::Append(append) => Some(append.vote),
+            Request::Heartbeat(heartbeat) => {
+                let own = heartbeat.groups.iter().find(|beat| beat.shard == self.shard);
+                own.map(|beat| beat.vote)
+            }
+            _ => None,
+        };
+        if let Some(leader) = vote.filter(|vote| vote.committed).and_then(|vote| vote.node) {
+            *self.claimed.lock() = Some((leader, self.executor.now()));
         }
     }
 
@@ -418,6 +478,7 @@ impl Group {
             Box::pin(std::future::ready(Err(refused))) as BoxFuture<_>
         };
         if let Some(stopped) = self.stop_reason() {
+            self.hear_leader(&request);
             return unavailable(&stopped.reason);
         }
         if self.abstains(&request) {
@@ -490,9 +551,14 @@ impl Group {
         let last_ms = engine.store().clock_ms();
         let (taken, patience) = (VecDeque::new(), Patience::default());
         let driver = Driver { last_ms, seeds: executor.seeds(), taken, patience };
-        Arc::new(Group {
+        let (term, index) = engine.store().applied();
+        Arc::new_cyclic(|itself| Group {
+            itself: Weak::clone(itself),
             shard,
-            term: AtomicU64::new(engine.store().applied().0.0),
+            term: AtomicU64::new(term.0),
+            applied: AtomicU64::new(index.0),
+            set_aside: AtomicBool::new(false),
+            aside_demand: Mutex::default(),
             engine: RwLock::new(engine),
             home,
             log,
@@ -513,6 +579,7 @@ impl Group {
             arriving: Mutex::default(),
             refused_pool: Mutex::default(),
             votes_from: OnceLock::new(),
+            claimed: Mutex::default(),
             named_for: AtomicU64::new(0),
             purge_upto: Mutex::default(),
             marks: Mutex::default(),
@@ -542,7 +609,9 @@ impl Group {
     fn hear_the_bell(self: &Arc<Self>) {
         let (weak, executor) = (Arc::downgrade(self), Arc::downgrade(&self.executor));
         self.executor.set_bell(Box::new(move || {
-            let waiting = weak.upgrade().and_then(|group| {
+            // While an entry is applied aside whoever waits may be waiting for the engine.
+            let group = weak.upgrade().filter(|group| !group.set_aside.load(Ordering::SeqCst));
+            let waiting = group.and_then(|group| {
                 group.in_flight.lock().front().and_then(|entry| entry.submissions.first().cloned())
             });
             if !waiting.is_some_and(|waiting| waiting.wake())
@@ -559,6 +628,7 @@ impl Group {
         self.executor.wait_for_timer(longest);
         self.executor.fire();
         self.drive();
+        self.look_after_openraft();
     }
 
     /// Ends a wait in [`Group::attend`].
@@ -598,6 +668,24 @@ impl Group {
         Term(self.term.load(Ordering::Acquire))
     }
 
+    /// The last entry applied.
+    pub fn applied(&self) -> LogIndex {
+        LogIndex(self.applied.load(Ordering::Acquire))
+    }
+
+    fn itself(&self) -> Arc<Group> {
+        // Whoever calls holds one.
+        self.itself.upgrade().expect("it is in use")
+    }
+
+    /// Waits while an entry is being applied aside. For threads with more to do than to wait for the
+    /// engine: what begins in between they do wait for.
+    pub async fn stand_by(&self) {
+        while self.set_aside.load(Ordering::SeqCst) {
+            self.executor.rest(STAND_BY).await;
+        }
+    }
+
     /// Operations applied since the start.
     pub fn applied_ops(&self) -> u64 {
         self.applied_ops.load(Ordering::Relaxed)
@@ -634,6 +722,10 @@ impl Group {
     pub fn halt(&self, reason: String) {
         tracing::error!("{reason}; what can be read is served on");
         self.refuse_writes(reason);
+        if let Some(raft) = self.raft.get().cloned() {
+            // Who leads and applies nothing would keep another from leading.
+            drop(self.executor.spawn(async move { raft.shutdown().await }));
+        }
     }
 
     /// False when writes are refused already, for another reason.
@@ -649,8 +741,17 @@ impl Group {
         let in_flight = std::mem::take(&mut *self.in_flight.lock());
         let queued = std::mem::take(&mut *self.queue.lock());
         let in_flight = in_flight.into_iter().flat_map(|entry| entry.submissions);
-        in_flight.chain(queued).for_each(|submission| self.refuse(&submission));
+        in_flight.for_each(|submission| self.leave(&submission));
+        queued.iter().for_each(|submission| self.refuse(submission));
         true
+    }
+
+    /// Ends what was proposed and will not be applied here: others may have it, and apply it.
+    fn leave(&self, submission: &Arc<Submission>) {
+        match self.is_alone() {
+            true => self.refuse(submission),
+            false => submission.end(Outcome::Unknown),
+        }
     }
 
     fn refuse(&self, submission: &Arc<Submission>) {
@@ -667,7 +768,6 @@ mod tests {
 
     use cairn_engine::ENGINE_VERSION;
     use cairn_protocol::command::CommandId;
-    use cairn_protocol::ids::LogIndex;
     use cairn_protocol::op::{EntryHeader, EntryRef, encode_entry_header, encode_op};
     use cairn_protocol::resp::Argv;
     use cairn_store::Db;
@@ -769,5 +869,17 @@ mod tests {
         drop(Turn::begin(&group.engine, &group.half_applied, &group.stats));
         group.stop("damage".into());
         assert!(group.seal().is_none());
+    }
+
+    #[test]
+    fn the_end_of_openraft_is_the_end_of_the_group() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let group = group(dir.path());
+        drop(group.ask(|raft| async move { raft.shutdown().await }));
+        for _ in 0..10 {
+            group.attend(Duration::from_millis(10));
+        }
+        let stopped = group.stop_reason().expect("it has stopped");
+        assert!(stopped.reason.contains("restart the node"), "{stopped}");
     }
 }

@@ -13,13 +13,19 @@ impl Group {
     /// which calls this where it would apply one.
     ///
     /// # Errors
-    /// A text that says what, where, and what to do. The group has stopped if the old pool cannot be
-    /// gone on with.
+    /// A text that says what, where, and what to do. The group has stopped then: openraft, which has
+    /// taken the pool for installed, goes on with neither.
     pub fn install(&self, imported: Imported) -> Result<(), String> {
         let brought = imported.head().applied();
-        self.check_installable(brought.1)?;
         let options = self.pool_options();
-        self.home().put(imported)?;
+        let put = self.check_installable(brought.1).and_then(|()| self.home().put(imported));
+        put.inspect_err(|error| {
+            self.stop(format!(
+                "a peer's pool could not take the place of {}: {error}; the old one is there \
+                 still: restart the node when that is mended",
+                self.home().place()
+            ));
+        })?;
         let installed = self.home().open(&options).and_then(|(store, committer, _)| {
             self.replace(store, committer);
             let upto = LogId::new(brought.0, brought.1);
@@ -240,6 +246,23 @@ mod tests {
         let refused = group.install(imported).expect_err("it is older");
         assert!(refused.contains("older"), "{refused}");
         assert_eq!(get(&group, "mine").as_deref(), Some("mine"));
-        assert_eq!(group.stop_reason(), None);
+        let stopped = group.stop_reason().expect("openraft goes on with neither");
+        assert!(stopped.reason.contains("older"), "{stopped}");
+    }
+
+    #[test]
+    fn a_pool_that_cannot_be_put_in_place_stops_the_group() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let pool = dir.path().join(POOL_FILE);
+        let (group, _committer) = open(dir.path());
+        set(&group, "mine", "mine");
+        let imported = arrived(&group, &pool, "their");
+        // Where the note is to be written, which comes first.
+        std::fs::create_dir(dir.path().join(format!("{POOL_FILE}.brought"))).expect("is made");
+        let failed = group.install(imported).expect_err("there is no room for the note");
+        assert!(failed.contains("brought"), "{failed}");
+        let stopped = group.stop_reason().expect("openraft goes on with neither");
+        assert!(stopped.reason.contains("brought"), "{stopped}");
+        assert_eq!(get(&group, "mine").as_deref(), Some("mine"));
     }
 }

@@ -28,12 +28,14 @@ use super::vote::Vote;
 /// enough to let heartbeats through.
 const READ_BYTES: usize = 1 << 20;
 
+const UNREADABLE: &str = "log entries could not be read";
+
 /// How many payload bytes of the newest entries are kept for those who read them next: who applies
 /// them, and followers that keep up.
 const RECENT_BYTES: usize = 4 << 20;
 
-/// Told the index from which on nothing could be made durable, and why.
-pub type OnError = Arc<dyn Fn(u64, &LogError) + Send + Sync>;
+/// Told what the log could not do, and why: openraft ends itself over each such error.
+pub type OnError = Arc<dyn Fn(&str, &LogError) + Send + Sync>;
 
 /// One shard's part of the log. Clones are the same part, and are its readers.
 #[derive(Clone)]
@@ -140,6 +142,14 @@ impl LogStore {
         self.log.read(self.shard, range, max_bytes)
     }
 
+    /// What came of something that openraft asked for, told if it is an error.
+    fn told<T>(&self, what: &str, outcome: log::Result<T>) -> io::Result<T> {
+        outcome.map_err(|error| {
+            (self.on_error)(what, &error);
+            failed(error)
+        })
+    }
+
     fn recent(&self, range: &Range<LogIndex>, max_bytes: usize) -> Option<Vec<Entry>> {
         if range.is_empty() { None } else { self.recent.lock().get(range, max_bytes) }
     }
@@ -154,8 +164,8 @@ fn failed(error: LogError) -> io::Error {
     io::Error::new(kind, error)
 }
 
-fn raft_entries(entries: log::Result<Vec<OwnedEntry>>) -> io::Result<Vec<Entry>> {
-    entries.map_err(failed)?.into_iter().map(raft_entry).collect()
+fn raft_entries(entries: Vec<OwnedEntry>) -> io::Result<Vec<Entry>> {
+    entries.into_iter().map(raft_entry).collect()
 }
 
 fn raft_entry(entry: OwnedEntry) -> io::Result<Entry> {
@@ -207,15 +217,15 @@ fn kind_in_log(kind: message::EntryKind) -> EntryKind {
 }
 
 /// Starts something on the log, and waits until it is durable.
-async fn durable(start: impl FnOnce(log::Done)) -> io::Result<()> {
+async fn durable(start: impl FnOnce(log::Done)) -> log::Result<()> {
     let (sender, receiver) = TypeConfig::oneshot();
     start(Box::new(move |outcome| {
         // Whoever waited may have gone: then nobody is to be told.
         let _ = openraft::async_runtime::OneshotSender::send(sender, outcome);
     }));
     match receiver.await {
-        Ok(outcome) => outcome.map_err(failed),
-        Err(_) => Err(failed(LogError::Closed)),
+        Ok(outcome) => outcome,
+        Err(_) => Err(LogError::Closed),
     }
 }
 
@@ -232,7 +242,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
             match self.read(held, usize::MAX) {
                 // Purged or truncated since it was looked up: what is held now is to be read.
                 Err(LogError::NotHeld { .. }) => {}
-                entries => return raft_entries(entries),
+                entries => return raft_entries(self.told(UNREADABLE, entries)?),
             }
         }
     }
@@ -256,7 +266,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
             return Ok(entries);
         }
         // All of it is wanted, so what is missing is an error here.
-        raft_entries(self.read(range, READ_BYTES))
+        raft_entries(self.told(UNREADABLE, self.read(range, READ_BYTES))?)
     }
 }
 
@@ -282,7 +292,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             committed: vote.committed,
             boot_id: self.boot_id,
         };
-        durable(|done| self.log.save_vote(self.shard, &vote.encode(), done)).await
+        let saved = durable(|done| self.log.save_vote(self.shard, &vote.encode(), done)).await;
+        self.told("a vote could not be made durable", saved)
     }
 
     async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> io::Result<()>
@@ -311,7 +322,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         let on_error = Arc::clone(&self.on_error);
         let done = move |outcome: log::Result<()>| {
             if let Err(error) = &outcome {
-                on_error(first, error);
+                on_error(&format!("log entry {first} could not be made durable"), error);
             }
             callback.io_completed(outcome.map_err(failed));
         };
@@ -329,11 +340,14 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn truncate_after(&mut self, last: Option<RaftLogId>) -> io::Result<()> {
         self.recent.lock().truncate_after(last.map(|last| last.index));
-        durable(|done| self.log.truncate_after(self.shard, last.map(store_id), done)).await
+        let keep = last.map(store_id);
+        let cut = durable(|done| self.log.truncate_after(self.shard, keep, done)).await;
+        self.told("the log's end could not be cut off", cut)
     }
 
     async fn purge(&mut self, upto: RaftLogId) -> io::Result<()> {
-        self.log.purge(self.shard, store_id(upto)).map_err(failed)
+        let purged = self.log.purge(self.shard, store_id(upto));
+        self.told("the log could not be purged", purged)
     }
 }
 
@@ -486,5 +500,24 @@ mod tests {
             assert_eq!(store.read_vote().await.expect("read"), Some(votes[1]));
             assert_eq!(store.try_get_log_entries(..).await.expect("read"), entries);
         });
+    }
+
+    #[test]
+    fn whatever_the_log_refuses_is_told() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (log, _) = Log::open(&LogOptions::new(dir.path(), LogKind::File)).expect("opens");
+        let told = Arc::<Mutex<usize>>::default();
+        let count = Arc::clone(&told);
+        let on_error: OnError = Arc::new(move |_, _| *count.lock() += 1);
+        let mut store = LogStore::new(Arc::new(log), ShardId(0), [0; 16], on_error);
+        store.log.close().expect("closes");
+        block_on(async {
+            let id = RaftLogId::new_term_index(1, 1);
+            assert!(store.save_vote(&RaftVote::new(1, NodeId(7))).await.is_err());
+            assert!(store.truncate_after(None).await.is_err());
+            assert!(store.purge(id).await.is_err());
+            assert!(store.limited_get_log_entries(1, 2).await.is_err());
+        });
+        assert_eq!(*told.lock(), 4);
     }
 }

@@ -316,11 +316,11 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        let SnapshotData::Sending(export, group) = snapshot.snapshot else {
+        let SnapshotData::Sending(offer, group) = snapshot.snapshot else {
             let why = "there is no committed pool to send yet".to_owned();
             return Err(unreachable(CallError::Unreachable { to: self.to, why }));
         };
-        let sent = pin!(transfer::send(self, *export, group, wire::to_vote(&vote)));
+        let sent = pin!(transfer::send(self, &offer, group, wire::to_vote(&vote)));
         match select(sent, pin!(cancel)).await {
             Either::Left((Ok(vote), _)) => Ok(SnapshotResponse::new(wire::from_vote(vote))),
             Either::Left((Err(error), _)) => Err(unreachable(error)),

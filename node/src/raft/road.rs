@@ -128,10 +128,17 @@ impl Group {
         }
         let start = self.executor().now();
         loop {
-            let tried = match self.role() {
-                Role::Leader => self.run_here(submission, stats).await,
-                Role::Follower(Some(leader)) => self.run_there(leader, submission, session).await,
-                Role::Follower(None) => Err(Again::Yes),
+            let tried = match (self.role(), self.stop_reason()) {
+                (Role::Leader, _) => self.run_here(submission, stats).await,
+                (Role::Follower(Some(leader)), _) => {
+                    self.run_there(leader, submission, session).await
+                }
+                // It will not hear of a leader by waiting here.
+                (Role::Follower(None), Some(stopped)) => {
+                    submission.batch().fail(&format!("MISCONF {stopped}"));
+                    return Ok(());
+                }
+                (Role::Follower(None), None) => Err(Again::Yes),
             };
             match tried {
                 Ok(()) => return Ok(()),
@@ -160,11 +167,16 @@ impl Group {
             return self.read_here(submission, stats).await;
         }
         self.submit(submission);
+        let too_late = async {
+            self.executor().rest(PATIENCE).await;
+            // What takes that long may be the very thing that is waited for.
+            self.stand_by().await;
+        };
         if !submission.is_done() {
             tokio::select! {
                 biased;
                 () = submission.wait(self) => {}
-                () = self.executor().rest(PATIENCE) => return Err(Again::No),
+                () = too_late => return Err(Again::No),
             }
         }
         match submission.outcome() {
@@ -185,6 +197,7 @@ impl Group {
             return Err(Again::Yes);
         }
         self.executor().may_pause(Place::BeforeRead).await;
+        self.stand_by().await;
         self.answer_reads(submission, stats);
         self.executor().may_pause(Place::AfterRead { by_lease: lease.is_some() }).await;
         match lease {
@@ -329,6 +342,7 @@ impl Group {
             return Ok(done());
         }
         if forward.flags & WATCH != 0 {
+            self.stand_by().await;
             return self.watch_for(session, &forward.payload).map(|()| done());
         }
         let submission = Submission::new();

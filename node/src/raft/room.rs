@@ -18,6 +18,12 @@ use super::propose::{Batch, Submission};
 /// Times that a batch waits for the pool to be committed and evacuated, when that frees anything.
 const ROUNDS: u32 = 3;
 
+/// Bytes that operations walk, copy or remove together, from which on they are held to take long: some
+/// 20,000 elements, tens of milliseconds.
+pub(super) const SLOW_BYTES: u64 = 2 << 20;
+/// A short operation in that sum.
+pub(super) const SHORT_BYTES: u64 = 100;
+
 /// What became of the operations of a batch that were held against the room there is.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Weighed {
@@ -61,21 +67,29 @@ pub(super) fn demand(engine: &Engine, writes: &[u8]) -> Demand {
     leaves(operations(writes)).map(|op| engine.demand(&op)).fold(Demand::default(), Demand::and)
 }
 
-/// What an entry may take at most, unless it is known at a glance that there is as much.
-pub(super) fn demand_beyond_a_glance(
-    engine: &Engine,
-    entry: &Entry<'_>,
-    bytes: u64,
-) -> Option<Demand> {
+/// Whether it is known at a glance that an entry finds room, and that it does not take long.
+pub(super) fn is_easy(engine: &Engine, entry: &Entry<'_>, bytes: u64) -> bool {
     let (mut count, mut wide) = (0, false);
     for op in leaves(entry.ops()) {
         count += 1;
         wide |= is_wide(&op);
     }
-    let most = demand_at_most(bytes, count);
-    if !wide && engine.store().has_plenty(&most, Spare::Deletes) {
-        return None;
-    }
+    !wide
+        && bytes + count * SHORT_BYTES < SLOW_BYTES
+        && engine.store().has_plenty(&demand_at_most(bytes, count), Spare::Deletes)
+}
+
+/// Whether an entry's operations together take long.
+pub(super) fn takes_long(engine: &Engine, entry: &Entry<'_>) -> bool {
+    let mut effort = 0u64;
+    entry.ops().flatten().any(|op| {
+        effort = effort.saturating_add(engine.effort(&op));
+        effort >= SLOW_BYTES
+    })
+}
+
+/// What an entry may take at most.
+pub(super) fn demand_of_entry(engine: &Engine, entry: &Entry<'_>) -> Demand {
     let mut denied = BTreeSet::new();
     let mut sum = Demand::default();
     for (number, op) in (0u32..).zip(leaves(entry.ops())) {
@@ -84,7 +98,7 @@ pub(super) fn demand_beyond_a_glance(
             sum = sum.and(engine.demand(&op));
         }
     }
-    Some(sum)
+    sum
 }
 
 /// The operation that denies those of such numbers in the batch that follows it, in an entry that

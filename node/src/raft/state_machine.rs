@@ -1,21 +1,25 @@
 //! openraft's view of a shard's engine: entries go in, what the pool has committed is the snapshot.
 
+use std::future::Future;
 use std::io;
+use std::pin::Pin;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use cairn_engine::Engine;
 use cairn_protocol::ids::{LogIndex, NodeId, Term};
 use cairn_store::log::LogId;
-use cairn_store::{Export, Head, Imported};
+use cairn_store::{Head, Imported};
 use futures_util::{Stream, TryStreamExt};
 use openraft::storage::{
     EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot, SnapshotMeta,
 };
+use openraft::type_config::TypeConfigExt;
 use openraft::{BasicNode, OptionalSend};
 use parking_lot::RwLockReadGuard;
 
 use super::group::GroupError;
-use super::keeping::Kept;
+use super::keeping::Offer;
 use super::outcome::End;
 use super::types::{
     Entry, Leader, RaftLogId, StoredMembership, TypeConfig, decode_applied_membership, raft_id,
@@ -31,25 +35,42 @@ pub enum SnapshotData {
     /// Nothing: the pool's committed epoch is there, and openraft is told so.
     Committed,
     /// The pool as its last commit left it, to be sent.
-    Sending(Box<Export>, Weak<dyn Member>),
+    Sending(Arc<Offer>, Weak<dyn Member>),
     /// A peer's pool, whole, to take the place of this node's.
     Arrived(Box<Imported>),
+}
+
+/// The rest of applying an entry that takes long.
+pub type Aside = Pin<Box<dyn Future<Output = Result<(), GroupError>> + Send>>;
+
+/// Between two looks whether it is over.
+const STAND_BY: Duration = Duration::from_millis(2);
+
+/// Waits while an entry is being applied aside. For openraft's tasks: one that waited for the engine
+/// would have the others wait with it. None begins before the task waits for something else.
+pub async fn stand_by(group: &dyn Member) {
+    while group.is_set_aside() {
+        TypeConfig::sleep(STAND_BY).await;
+    }
 }
 
 /// What openraft needs of a group. A trait, for a group holds openraft, and openraft this.
 pub trait Member: Send + Sync {
     /// The engine for reading.
     fn engine(&self) -> RwLockReadGuard<'_, Engine>;
-    /// Applies an entry that is committed.
+    /// Applies an entry that is committed, or begins to: one that takes long is applied where it
+    /// keeps nobody from heartbeats and votes, and is done when what is returned ends.
     ///
     /// # Errors
     /// It cannot be applied, and nothing after it may be.
-    fn apply(&self, entry: Entry) -> Result<(), GroupError>;
+    fn apply(&self, entry: Entry) -> Result<Option<Aside>, GroupError>;
+    /// Whether an entry is being applied aside: who then asks for the engine waits for it.
+    fn is_set_aside(&self) -> bool;
     /// Up to where the log may be purged.
     fn purge_upto(&self) -> Option<LogId>;
-    /// Keeps the entries behind `index` in the log for as long as what is returned lives, and a while
-    /// longer: a member that gets the pool needs those that came meanwhile.
-    fn keep_behind(&self, index: LogIndex) -> Kept;
+    /// The pool that members are sent: the one that was offered last, if somebody has begun with that
+    /// and may go on.
+    fn offer(&self) -> Arc<Offer>;
     /// Puts a peer's pool in the place of this node's.
     ///
     /// # Errors
@@ -115,7 +136,10 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     {
         let group = self.group()?;
         while let Some((entry, responder)) = entries.try_next().await? {
-            group.apply(entry).map_err(|error| io::Error::other(error.reason))?;
+            let failed = |error: GroupError| io::Error::other(error.reason);
+            if let Some(aside) = group.apply(entry).map_err(failed)? {
+                aside.await.map_err(failed)?;
+            }
             if let Some(responder) = responder {
                 responder.send(());
             }
@@ -138,9 +162,9 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<GroupSnapshot>> {
         let group = self.group()?;
-        let export = group.engine().store().export();
-        let Some(meta) = meta_of(export.head()) else { return snapshot(&*group) };
-        let snapshot = SnapshotData::Sending(Box::new(export), self.group.clone());
+        let offer = group.offer();
+        let Some(meta) = meta_of(offer.head()) else { return snapshot(&*group) };
+        let snapshot = SnapshotData::Sending(offer, self.group.clone());
         Ok(Some(Snapshot { meta, snapshot }))
     }
 }
@@ -155,6 +179,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Committed {
 
     async fn build_snapshot(&mut self) -> io::Result<GroupSnapshot> {
         let group = self.group.upgrade().ok_or_else(|| io::Error::other("the group is gone"))?;
+        stand_by(&*group).await;
         snapshot(&*group)?.ok_or_else(|| io::Error::other("nothing has been committed yet"))
     }
 }

@@ -1,8 +1,9 @@
 //! A whole pool for a member that was away for longer than the log reaches, or is new.
 //!
-//! The leader sends its pool as its last commit left it, chunk by chunk, and goes on meanwhile. The
-//! member keeps what has come beside its own pool, goes on where it stopped if the same snapshot is
-//! sent again, checks all of it, and has openraft put it in the place of its own.
+//! The leader sends its pool as a commit left it, chunk by chunk, and goes on meanwhile. If that is
+//! interrupted it offers the same commit again, not its newest ([`super::keeping`]); the member keeps
+//! what has come beside its own pool, goes on where it stopped, checks all of it, and has openraft put
+//! it in the place of its own.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -18,8 +19,9 @@ use openraft::storage::Snapshot;
 use openraft::type_config::TypeConfigExt;
 
 use super::group::Group;
+use super::keeping::Offer;
 use super::network::Peer;
-use super::state_machine::{Member, SnapshotData, meta_of};
+use super::state_machine::{Member, SnapshotData, meta_of, stand_by};
 use super::types::TypeConfig;
 use super::wire;
 use crate::transport::{CallError, refused};
@@ -52,11 +54,12 @@ enum Stage {
 /// The peer cannot be reached or refuses, or this pool cannot be read.
 pub async fn send(
     peer: &Peer,
-    export: Export,
+    offer: &Offer,
     group: Weak<dyn Member>,
     vote: Vote,
 ) -> Result<Vote, CallError> {
-    let (to, head) = (peer.to(), export.head());
+    let (to, head) = (peer.to(), offer.head());
+    let sending = offer.begin(to);
     let broken = |why: String| CallError::Unreachable { to, why };
     let encoded = head.encode();
     let id = id_of(&encoded, head);
@@ -68,30 +71,46 @@ pub async fn send(
         reserve_bytes: head.pool_bytes(),
         head: Bytes::from(encoded),
     };
-    let applied = head.applied().1;
-    let _kept = group.upgrade().map(|group| group.keep_behind(applied));
     let mut progress = ask(peer, Request::SnapshotBegin(begin), PIECE).await?;
-    tracing::info!("sending {} bytes of the pool to node {to}", head.pool_bytes());
+    sending.goes_on();
+    let (from, chunks) = (progress.next_chunk, head.chunks());
+    tracing::info!("sending the pool to node {to}, from chunk {from} of {chunks}");
     while progress.next_chunk < head.chunks() {
         if wire::from_vote(progress.vote) > wire::from_vote(vote) {
             return Ok(progress.vote);
         }
         let chunk = progress.next_chunk;
-        let payload = gather(&export, &group, chunk).map_err(broken)?;
+        if let Some(group) = group.upgrade() {
+            stand_by(&*group).await;
+        }
+        if offer.is_withdrawn() {
+            return Err(broken("this pool is not offered any more".to_owned()));
+        }
+        let payload = gather(offer.export(), &group, chunk).map_err(|why| {
+            offer.withdraw();
+            broken(why)
+        })?;
         let piece = SnapshotChunk { id, vote, chunk, records: 1, payload };
         let next = ask(peer, Request::SnapshotChunk(piece), PIECE).await?;
         if next.next_chunk <= chunk {
             return Err(broken(format!("node {to} does not get beyond chunk {chunk}")));
         }
         progress = next;
+        sending.goes_on();
     }
     let end = SnapshotEnd { id, vote, chunks: head.chunks() };
     let mut was_silent = false;
     loop {
         match ask(peer, Request::SnapshotEnd(end), PIECE).await {
-            Ok(progress) if progress.installed => return Ok(progress.vote),
+            Ok(progress) if progress.installed => {
+                sending.arrived();
+                return Ok(progress.vote);
+            }
             // It takes as long as it takes.
-            Ok(_) => was_silent = false,
+            Ok(_) => {
+                sending.goes_on();
+                was_silent = false;
+            }
             // The first answer comes when all is done; whoever asks again is answered at once.
             Err(CallError::Timeout { .. }) if !was_silent => was_silent = true,
             Err(error) => return Err(error),
@@ -167,6 +186,11 @@ impl Group {
         if arriving.as_ref().is_none_or(|arriving| arriving.id != begin.id) {
             if let Some(Arriving { stage: Stage::Finishing, .. }) = &*arriving {
                 return Err(refused(RefusedCode::Busy, "another pool is being installed"));
+            }
+            if let Err(error) = self.home().check_replaceable() {
+                // Before all of it has come for nothing: without it this member never catches up.
+                self.stop(format!("a peer sends the whole pool: {error}"));
+                return Err(failed(error));
             }
             // What is left of another one makes room first.
             *arriving = None;

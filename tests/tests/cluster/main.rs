@@ -417,3 +417,65 @@ fn who_was_away_too_long_gets_the_whole_pool() {
     insist(cluster.node(away).address(), &["SET", "probe", "through the newcomer"]);
     cluster.assert_equal();
 }
+
+/// A command that is applied for longer than followers wait for their leader: nobody else comes to
+/// lead meanwhile, and the others can be asked how they stand.
+#[test]
+fn a_slow_command_deposes_nobody() {
+    const MEMBERS: usize = 100_000;
+    let scratch = Scratch::new(Medium::Memory);
+    let mut plan = Cluster::plan(scratch.path());
+    // What all those sources might take together, if they were not one.
+    plan.set("memory", "8gb");
+    let cluster = plan.started();
+    let leader = cluster.leader();
+    let mut conn = open(cluster.node(leader).address(), Duration::from_secs(60)).expect("opens");
+    for start in (0..MEMBERS).step_by(1000) {
+        let mut args = vec!["ZADD".to_owned(), "from".to_owned()];
+        args.extend((start..start + 1000).flat_map(|n| [n.to_string(), format!("member-{n}")]));
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        assert_eq!(conn.call(&args).expect("answered").int(), Some(1000));
+    }
+    let mut union = |sources: usize| {
+        let count = sources.to_string();
+        let args: Vec<&str> =
+            ["ZUNIONSTORE", "to", &count].into_iter().chain(vec!["from"; sources]).collect();
+        let since = Instant::now();
+        (conn.call(&args), since.elapsed())
+    };
+    let terms = || -> Vec<String> {
+        cluster.nodes.iter().flatten().map(|node| node.info("raft_term")).collect()
+    };
+    let before = terms();
+    let few = union(20).1;
+    // As many sources as take some seconds.
+    let sources = (20.0 * 5.0 / few.as_secs_f64()).ceil() as usize;
+    let (mut longest, over) = (Duration::ZERO, AtomicBool::new(false));
+    let took = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            let mut longest = Duration::ZERO;
+            while !over.load(Ordering::Relaxed) {
+                for node in cluster.nodes.iter().flatten() {
+                    let since = Instant::now();
+                    let status = insist(node.address(), &["CAIRN.RAFT", "STATUS"]);
+                    assert!(!status.items().is_empty(), "{status:?}");
+                    longest = longest.max(since.elapsed());
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            longest
+        });
+        let (stored, took) = union(sources);
+        over.store(true, Ordering::Relaxed);
+        longest = asking.join().expect("every node answers");
+        let stored = stored.expect("the connection lasts");
+        assert_eq!(stored.int(), Some(MEMBERS as i64), "{stored:?}");
+        took
+    });
+    println!("a union of {sources} took {took:?}, the longest answer meanwhile {longest:?}");
+    assert!(took > Duration::from_millis(1500), "no test of slowness: {took:?}");
+    assert_eq!(terms(), before, "somebody else came to lead");
+    assert_eq!(cluster.leader(), leader);
+    assert!(longest < Duration::from_millis(700), "a node said nothing for {longest:?}");
+    cluster.assert_equal();
+}

@@ -2,28 +2,48 @@
 //! writes and reads, and what was acknowledged survives the leader.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use cairn_node::ops::config::{Durability, Reads};
 use cairn_node::ops::metrics::Metrics;
+use cairn_node::raft::epoch::{Flusher, Pace};
 use cairn_node::raft::recover::{self, Options};
 use cairn_node::raft::runtime::Executor;
-use cairn_node::raft::{Attendant, Group, Role, Standing, Submission, Way, start};
+use cairn_node::raft::{Attendant, Group, GroupError, Role, Standing, Submission, Way, start};
 use cairn_node::transport::mem::{Fate, Flight, MemNetwork, Scheduler};
 use cairn_node::transport::{BoxFuture, Handler, Incoming, SharedTransport, Transport};
 use cairn_protocol::cluster::message::Refused;
-use cairn_protocol::cluster::{Reply, Request};
+use cairn_protocol::cluster::{Kind, Reply, Request};
 use cairn_protocol::command::{Place, resolve};
 use cairn_protocol::ids::{ClusterId, NodeId};
 use cairn_protocol::resp::Argv;
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, Runtime};
 
-/// Delivers at once, on a runtime of its own.
-struct OnRuntime(Handle);
+/// What is cut, and what has passed.
+#[derive(Default)]
+struct Cuts {
+    /// A member that nothing comes to or from.
+    off: AtomicU64,
+    /// So many pieces of pools pass, and no more.
+    pieces: AtomicU64,
+}
+
+/// Delivers at once, on a runtime of its own, unless that is cut.
+struct OnRuntime(Handle, Arc<Cuts>);
 
 impl Scheduler for OnRuntime {
-    fn fate(&self, _: &Flight) -> Fate {
+    fn fate(&self, flight: &Flight) -> Fate {
+        let off = self.1.off.load(Ordering::SeqCst);
+        if flight.from.0 == off || flight.to.0 == off {
+            return Fate::Cut;
+        }
+        if flight.kind == Kind::SnapshotChunk && !flight.is_reply {
+            let less = |left: u64| left.checked_sub(1);
+            let passed = self.1.pieces.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
+            return if passed.is_ok() { Fate::Deliver(Duration::ZERO) } else { Fate::Cut };
+        }
         Fate::Deliver(Duration::ZERO)
     }
 
@@ -62,7 +82,10 @@ struct MemberNode {
     id: NodeId,
     group: Arc<Group>,
     attendant: Attendant,
+    flusher: Flusher,
     metrics: Metrics,
+    /// Why it stopped, as its process is told.
+    stops: Arc<Mutex<Vec<String>>>,
 }
 
 const NODES: [NodeId; 3] = [NodeId(11), NodeId(12), NodeId(13)];
@@ -86,15 +109,28 @@ impl MemberNode {
             transport: shared,
             first,
             has_voted: false,
-            keep_bytes: 128 << 20,
+            keep_bytes: 0,
             reads: Reads::Lease,
         };
-        let (executor, on_stop) = (Executor::new(), Box::new(|_: &_| ()));
+        let stops = Arc::<Mutex<Vec<String>>>::default();
+        let told = Arc::clone(&stops);
+        let on_stop = Box::new(move |error: &GroupError| {
+            told.lock().expect("no panic").push(error.to_string());
+        });
+        let executor = Executor::new();
         let started = start::start(recovery, executor, standing, capacity_bytes, stats, on_stop);
-        let group = started.expect("starts").0;
+        let (group, committer, _) = started.expect("starts");
+        let pace = Pace::new(true, Some(20), None);
+        let flusher = Flusher::start(Arc::clone(&group), committer, pace).expect("a thread");
         transport.serve(Arc::new(Answers { group: Arc::clone(&group), metrics: Metrics::new(0) }));
         let attendant = Attendant::start(Arc::clone(&group)).expect("a thread");
-        MemberNode { id, group, attendant, metrics }
+        MemberNode { id, group, attendant, flusher, metrics, stops }
+    }
+
+    fn stop(self) {
+        // Where the log was closed on purpose it has something to say.
+        let _ = self.flusher.stop();
+        self.attendant.stop();
     }
 
     async fn call(&self, command: &str) -> String {
@@ -129,21 +165,88 @@ fn leader(nodes: &[MemberNode]) -> usize {
     }
 }
 
+/// Three members that are one group, and what they run on.
+struct Three {
+    runtime: Runtime,
+    network: MemNetwork,
+    cuts: Arc<Cuts>,
+    nodes: Vec<MemberNode>,
+    _dirs: [tempfile::TempDir; 3],
+}
+
+impl Three {
+    fn start() -> Three {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let cuts = Arc::<Cuts>::default();
+        let scheduler = OnRuntime(runtime.handle().clone(), Arc::clone(&cuts));
+        let network = MemNetwork::new(Arc::new(scheduler));
+        let dirs = NODES.map(|_| tempfile::tempdir_in("/dev/shm").expect("a directory"));
+        let nodes: Vec<MemberNode> = NODES
+            .iter()
+            .zip(&dirs)
+            .map(|(id, dir)| MemberNode::start(&network, *id, dir.path(), true))
+            .collect();
+        leader(&nodes);
+        Three { runtime, network, cuts, nodes, _dirs: dirs }
+    }
+
+    fn call(&self, at: usize, command: &str) -> String {
+        self.runtime.block_on(self.nodes[at].call(command))
+    }
+}
+
+fn eventually(what: &str, done: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < Duration::from_secs(20), "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A log that takes no vote ends the member's openraft: its process must hear of it.
+#[test]
+fn a_member_whose_vote_cannot_be_kept_stops_and_says_so() {
+    let Three { runtime: _runtime, network, mut nodes, _dirs, .. } = Three::start();
+    let fallen = nodes.remove(leader(&nodes));
+    // What it applied at first is committed, and purged.
+    std::thread::sleep(Duration::from_millis(300));
+    nodes[0].group.log().close().expect("closes");
+    network.leave(fallen.id);
+    fallen.stop();
+    eventually("it never stops", || !nodes[0].stops.lock().expect("no panic").is_empty());
+    let stops = nodes[0].stops.lock().expect("no panic").clone();
+    assert!(stops.len() == 1 && stops[0].contains("vote"), "{stops:?}");
+    assert_eq!(nodes[0].group.role(), Role::Follower(None));
+    nodes.into_iter().for_each(MemberNode::stop);
+}
+
+/// One that applies nothing more leads no more, says why while nobody else leads, and sends what it
+/// is asked to whoever does.
+#[test]
+fn a_member_that_was_halted_says_why_and_then_forwards() {
+    let three = Three::start();
+    let at = leader(&three.nodes);
+    assert_eq!(three.call(at, "SET key 1"), "+OK\r\n");
+    three.nodes[at].group.halt("damage, for a test".to_owned());
+    let since = Instant::now();
+    let said = three.call(at, "SET key 2");
+    assert!(said.starts_with("-MISCONF damage, for a test"), "{said}");
+    assert!(since.elapsed() < Duration::from_millis(500), "after {:?}", since.elapsed());
+    let leads = |at: usize| three.nodes[at].group.role() == Role::Leader;
+    eventually("nobody else leads", || (0..3).any(|other| other != at && leads(other)));
+    eventually("it hears of no other leader", || three.call(at, "SET key 3") == "+OK\r\n");
+    assert_eq!(three.call((at + 1) % 3, "GET key"), "$1\r\n3\r\n");
+    assert!(three.nodes[at].stops.lock().expect("no panic").is_empty(), "reads are served on");
+    three.nodes.into_iter().for_each(MemberNode::stop);
+}
+
 #[test]
 fn three_members_agree_and_outlive_their_leader() {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    let network = MemNetwork::new(Arc::new(OnRuntime(runtime.handle().clone())));
-    let dirs = NODES.map(|_| tempfile::tempdir_in("/dev/shm").expect("a directory"));
-    let mut nodes: Vec<MemberNode> = NODES
-        .iter()
-        .zip(&dirs)
-        .map(|(id, dir)| MemberNode::start(&network, *id, dir.path(), true))
-        .collect();
-    leader(&nodes);
+    let Three { runtime, network, mut nodes, _dirs, .. } = Three::start();
     runtime.block_on(async {
         for (at, node) in nodes.iter().enumerate() {
             assert_eq!(node.call(&format!("SET key{at} {at}")).await, "+OK\r\n");
@@ -161,12 +264,48 @@ fn three_members_agree_and_outlive_their_leader() {
     });
     let fallen = nodes.remove(leader(&nodes));
     network.leave(fallen.id);
-    fallen.attendant.stop();
+    fallen.stop();
     let since = Instant::now();
     runtime.block_on(async {
         assert_eq!(nodes[0].call("SET key0 again").await, "+OK\r\n");
         println!("writes again after {:?}", since.elapsed());
         assert_eq!(nodes[1].call("GET key0").await, "$5\r\nagain\r\n");
     });
-    nodes.into_iter().for_each(|node| node.attendant.stop());
+    nodes.into_iter().for_each(MemberNode::stop);
+}
+
+/// A pool on its way to a member is cut off in the middle, and clients go on writing: it goes on
+/// where it stopped.
+#[test]
+fn a_pool_goes_on_where_it_was_cut_off_although_much_is_written() {
+    const PASS: u64 = 3;
+    let three = Three::start();
+    let at = leader(&three.nodes);
+    let (behind, group) = (&three.nodes[(at + 1) % 3], &three.nodes[at].group);
+    let value = "v".repeat(20_000);
+    let write = |round: usize| {
+        for key in 0..100 {
+            let set = format!("SET key{round}:{key} {value}");
+            assert_eq!(three.call(at, &set), "+OK\r\n");
+        }
+    };
+    three.cuts.off.store(behind.id.0, Ordering::SeqCst);
+    (0..4).for_each(write);
+    let has = behind.group.applied();
+    eventually("nothing is purged", || group.status().purged.is_some_and(|at| at.0 > has.0 + 100));
+    let chunks = group.read().store().export().head().chunks();
+    assert!(chunks > PASS + 3, "no middle to cut it in: {chunks}");
+
+    three.cuts.pieces.store(PASS, Ordering::SeqCst);
+    three.cuts.off.store(0, Ordering::SeqCst);
+    eventually("no pool comes", || three.cuts.pieces.load(Ordering::SeqCst) == 0);
+    (4..6).for_each(write);
+    std::thread::sleep(Duration::from_millis(300));
+    const MANY: u64 = 1000;
+    three.cuts.pieces.store(MANY, Ordering::SeqCst);
+    eventually("it does not catch up", || behind.group.applied() == group.applied());
+    let rest = MANY - three.cuts.pieces.load(Ordering::SeqCst);
+    println!("{PASS} pieces, then {rest}, of {chunks}");
+    assert!(rest > 0 && rest <= chunks - PASS, "it began anew: {rest} more of {chunks}");
+    three.nodes.into_iter().for_each(MemberNode::stop);
 }

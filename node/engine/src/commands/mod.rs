@@ -17,7 +17,7 @@ mod sort;
 mod strings;
 #[cfg(test)]
 pub(crate) mod test;
-mod zsets;
+pub(crate) mod zsets;
 
 use cairn_protocol::command::CommandId;
 use cairn_protocol::resp::{Argv, Writer};

@@ -1,21 +1,24 @@
 //! What openraft has agreed on is done to the engine, whoever proposed it, and answered if that was
 //! this node.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use cairn_engine::{At, ENGINE_VERSION, Engine};
-use cairn_protocol::ids::LogIndex;
+use cairn_protocol::ids::{LogIndex, Term};
 use cairn_protocol::op::EntryRef as Operations;
 use cairn_protocol::resp::Writer;
-use cairn_store::Imported;
 use cairn_store::log::LogId;
+use cairn_store::{Demand, Imported, Spare};
 use openraft::EntryPayload;
 use parking_lot::RwLockReadGuard;
 
-use super::super::keeping::Kept;
+use super::super::keeping::Offer;
 use super::super::outcome::End;
 use super::super::propose::Outcome;
-use super::super::state_machine::Member;
+use super::super::room;
+use super::super::state_machine::{Aside, Member};
 use super::super::turn::Turn;
 use super::super::types::{Batch, Entry, Payload, encode_applied_membership, store_id};
 use super::stamp::InFlight;
@@ -23,28 +26,92 @@ use super::{Group, GroupError};
 use crate::ops::metrics::Counter;
 
 impl Group {
-    fn apply_payload(&self, id: LogId, payload: &Payload) -> Result<(), GroupError> {
+    fn apply_payload(&self, id: LogId, payload: Payload) -> Result<Option<Aside>, GroupError> {
         match payload {
             EntryPayload::Normal(Batch(payload)) => {
-                let operations = Operations::decode(payload);
+                let operations = Operations::decode(&payload);
                 let operations = operations.map_err(|error| self.halted_at(id.index.0, &error))?;
-                match self.take_in_flight(operations.header().seed) {
-                    Some(own) => self.apply_own(id, &own),
-                    None => self.apply_foreign(id, &operations, payload.len()),
+                let own = self.take_in_flight(operations.header().seed);
+                if self.goes_aside(own.as_ref(), &operations, payload.len() as u64) {
+                    return Ok(Some(self.apply_aside(id, payload, own)));
+                }
+                match own {
+                    Some(own) => self.apply_own(id, &own)?,
+                    None => self.apply_foreign(id, &operations, payload.len())?,
                 }
             }
             EntryPayload::Membership(membership) => {
-                let bytes = encode_applied_membership(id, membership);
+                let bytes = encode_applied_membership(id, &membership);
                 let set = self.engine.write().store_mut().set_membership(&bytes);
                 set.map_err(|error| self.halted_at(id.index.0, &error))?;
                 self.apply_blank(id);
-                Ok(())
             }
-            EntryPayload::Blank => {
-                self.apply_blank(id);
-                Ok(())
-            }
+            EntryPayload::Blank => self.apply_blank(id),
         }
+        self.note_applied(id.term, id.index);
+        Ok(None)
+    }
+
+    /// Whether an entry takes so long, or may have to wait so long for room, that this group's
+    /// heartbeats must not wait for it. A lone node has none.
+    fn goes_aside(&self, own: Option<&InFlight>, operations: &Operations<'_>, bytes: u64) -> bool {
+        if self.is_alone() {
+            return false;
+        }
+        let looks_easy = match own {
+            Some(own) => !own.may_take_long,
+            None => room::is_easy(&self.engine.read(), operations, bytes),
+        };
+        if looks_easy {
+            return self.executor.sets_aside_at_will();
+        }
+        let engine = self.engine.read();
+        // What was proposed here found room before it was.
+        let has_room = || {
+            let demand = room::demand_of_entry(&engine, operations);
+            engine.store().room_left().takes(&demand, Spare::AChange)
+        };
+        room::takes_long(&engine, operations) || own.is_none() && !has_room()
+    }
+
+    /// Applies an entry where it holds up nobody but those who want the engine. Nothing is proposed
+    /// meanwhile: that takes a look at the engine.
+    fn apply_aside(&self, id: LogId, payload: Bytes, own: Option<InFlight>) -> Aside {
+        let group = self.itself();
+        let demand = own.as_ref().map(|own| own.foreseen.demand).unwrap_or_default();
+        *group.aside_demand.lock() = demand;
+        group.set_aside.store(true, Ordering::SeqCst);
+        Box::pin(async move {
+            let applying = Arc::clone(&group);
+            let applied = group.executor.aside(move || applying.apply_blocking(id, &payload, own));
+            let applied = applied.await.unwrap_or_else(|| {
+                Err(group.halted_at(id.index.0, &"it failed inside; see the node's log"))
+            });
+            *group.aside_demand.lock() = Demand::default();
+            group.set_aside.store(false, Ordering::SeqCst);
+            applied.inspect(|()| group.note_applied(id.term, id.index))
+        })
+    }
+
+    fn apply_blocking(
+        &self,
+        id: LogId,
+        payload: &[u8],
+        own: Option<InFlight>,
+    ) -> Result<(), GroupError> {
+        if let Some(own) = own {
+            return self.apply_own(id, &own);
+        }
+        let operations = Operations::decode(payload);
+        let operations = operations.map_err(|error| self.halted_at(id.index.0, &error))?;
+        self.await_room(&operations);
+        self.apply_foreign(id, &operations, payload.len())
+    }
+
+    /// Takes note of the last entry applied, for those who do not want to wait for the engine.
+    pub(in crate::raft) fn note_applied(&self, term: Term, index: LogIndex) {
+        self.term.store(term.0, Ordering::Release);
+        self.applied.store(index.0, Ordering::Release);
     }
 
     fn apply_blank(&self, id: LogId) {
@@ -72,7 +139,6 @@ impl Group {
             ));
         }
         let mut ops = 0;
-        self.await_room(operations, bytes as u64);
         let mut turn = Turn::begin(&self.engine, &self.half_applied, &self.stats);
         for op in operations.ops() {
             let op = op.map_err(|error| self.halted_at(id.index.0, &error))?;
@@ -114,7 +180,7 @@ impl Group {
                 drop(batch);
                 drop(turn);
                 let halted = self.halted_at(id.index.0, &fatal);
-                entry.submissions[at..].iter().for_each(|left| self.refuse(left));
+                entry.submissions[at..].iter().for_each(|left| self.leave(left));
                 return Err(halted);
             }
             seed = seed.wrapping_add(batch.write_count().into());
@@ -141,29 +207,29 @@ impl Member for Group {
         self.read()
     }
 
-    fn apply(&self, entry: Entry) -> Result<(), GroupError> {
+    fn apply(&self, entry: Entry) -> Result<Option<Aside>, GroupError> {
         if let Some(stopped) = self.stop_reason() {
             return Err(stopped.clone());
         }
-        let id = store_id(entry.log_id);
-        self.apply_payload(id, &entry.payload)?;
-        self.term.store(id.term.0, Ordering::Release);
-        Ok(())
+        self.apply_payload(store_id(entry.log_id), entry.payload)
+    }
+
+    fn is_set_aside(&self) -> bool {
+        self.set_aside.load(Ordering::SeqCst)
     }
 
     fn purge_upto(&self) -> Option<LogId> {
         self.purge_upto.lock().or_else(|| self.log.purged(self.shard))
     }
 
-    fn keep_behind(&self, index: LogIndex) -> Kept {
-        self.keeping.keep(index)
+    fn offer(&self) -> Arc<Offer> {
+        let applied_bytes = self.applied_bytes.load(Ordering::Relaxed);
+        let keep_bytes = self.keep_bytes.load(Ordering::Relaxed);
+        self.keeping.offer(applied_bytes, keep_bytes, || self.read().store().export())
     }
 
     fn install(&self, imported: Imported) -> Result<(), String> {
-        let (term, _) = imported.head().applied();
-        Group::install(self, imported)?;
-        self.term.store(term.0, Ordering::Release);
-        Ok(())
+        Group::install(self, imported)
     }
 
     fn give_up(&self, proposal: u64, end: End) {

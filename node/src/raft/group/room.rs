@@ -57,7 +57,7 @@ impl Group {
     pub(super) fn in_flight_demand(&self) -> Demand {
         let in_flight = self.in_flight.lock();
         let demands = in_flight.iter().map(|entry| entry.foreseen.demand);
-        demands.fold(Demand::default(), Demand::and)
+        demands.fold(*self.aside_demand.lock(), Demand::and)
     }
 
     /// What the node's own operations may take of the pool.
@@ -109,14 +109,13 @@ impl Group {
 
     /// Has the pool committed and evacuated before an entry that another node proposed is applied and
     /// finds no room: what the leader's pool had room for may not fit in this one as it is.
-    pub(super) fn await_room(&self, operations: &Operations<'_>, bytes: u64) {
+    /// To be called aside: it blocks its thread.
+    pub(super) fn await_room(&self, operations: &Operations<'_>) {
         for _ in 0..ROOM_ROUNDS {
             let mut over = self.relieved.0.lock();
             {
                 let engine = self.engine.read();
-                let Some(demand) = room::demand_beyond_a_glance(&engine, operations, bytes) else {
-                    return;
-                };
+                let demand = room::demand_of_entry(&engine, operations);
                 if engine.store().room_left().takes(&demand, Spare::AChange) {
                     return;
                 }

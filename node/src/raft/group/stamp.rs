@@ -33,6 +33,8 @@ pub(super) struct InFlight {
     /// Those whose operations it holds, in order.
     pub(super) submissions: Vec<Arc<Submission>>,
     pub(super) foreseen: Foreseen,
+    /// Some of its operations may, or they are many.
+    pub(super) may_take_long: bool,
 }
 
 /// What the holder of the driver's lock works with.
@@ -89,12 +91,18 @@ impl Group {
 
     /// Whether something waits to be proposed, and may be.
     fn has_queued(&self) -> bool {
-        !self.paused.load(Ordering::SeqCst) && !self.queue.lock().is_empty()
+        !self.holds_back() && !self.queue.lock().is_empty()
+    }
+
+    /// Whether nothing may be proposed for now: the pool is to be committed first, or an entry is
+    /// applied aside, and proposing takes a look at what that changes.
+    fn holds_back(&self) -> bool {
+        self.paused.load(Ordering::SeqCst) || self.set_aside.load(Ordering::SeqCst)
     }
 
     /// Makes entries of all that is queued and gives them to openraft.
     fn propose_queued(self: &Arc<Self>, driver: &mut Driver) {
-        if self.paused.load(Ordering::SeqCst) {
+        if self.holds_back() {
             return;
         }
         std::mem::swap(&mut driver.taken, &mut *self.queue.lock());
@@ -117,7 +125,7 @@ impl Group {
     /// None when nothing can be proposed until the pool has room.
     fn stamp(&self, driver: &mut Driver) -> Option<(InFlight, u32)> {
         let mut submissions = Vec::new();
-        let (mut bytes, mut count, mut work) = (0, 0u32, 0u32);
+        let (mut bytes, mut count, mut work, mut wide) = (0, 0u32, 0u32, false);
         driver.last_ms = driver.last_ms.max(self.executor.wall_ms());
         if !self.is_alone() {
             // Another leader's clock may have been ahead of this one's.
@@ -167,11 +175,14 @@ impl Group {
             bytes += batch.write_bytes();
             count += batch.write_count();
             work += batch.work();
+            wide |= batch.is_wide();
             drop(batch);
             submissions.push(submission);
         }
         let (now_ms, seed) = (driver.last_ms, driver.seeds.next_seed());
-        Some((InFlight { now_ms, seed, submissions, foreseen }, count))
+        let sum_bytes = bytes as u64 + u64::from(work) * room::SHORT_BYTES;
+        let may_take_long = wide || sum_bytes >= room::SLOW_BYTES;
+        Some((InFlight { now_ms, seed, submissions, foreseen, may_take_long }, count))
     }
 
     /// Room for the next entry, where keys may be given up for it.

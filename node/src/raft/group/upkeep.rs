@@ -94,7 +94,7 @@ impl Group {
         let old = engine.replace_store(store);
         let unused = self.replaced.lock().replace(committer);
         *self.purge_upto.lock() = Some(LogId::new(term, index));
-        self.term.store(term.0, Ordering::Release);
+        self.note_applied(term, index);
         self.upkeep.hold(Hold::Write, clock::nanos_since(start));
         drop(engine);
         // Unmapping takes its time.
@@ -182,7 +182,7 @@ impl Group {
             let mut marks = self.marks.lock();
             marks.push_back((upto, now_bytes));
             let mut purge = None;
-            let needed = self.keeping.behind(self.executor.now());
+            let needed = self.keeping.behind(now_bytes);
             let may_go = |(upto, at): &(LogId, u64)| {
                 at + keep_bytes <= now_bytes && needed.is_none_or(|needed| upto.index <= needed)
             };
@@ -222,7 +222,7 @@ impl Group {
     /// Who is a whole epoch ahead of the commit waits, so that a restart replays two at most; who
     /// finds space `tight` waits too, for what has died comes back with a commit.
     pub(super) fn keep_pace(&self, ops: u64, bytes: u64, tight: bool) {
-        // Only the holder of the driver's lock comes here: plain loads and stores do.
+        // Only who applies comes here, one at a time: plain loads and stores do.
         let ops = self.applied_ops.load(Ordering::Relaxed) + ops;
         let bytes = self.applied_bytes.load(Ordering::Relaxed) + bytes;
         self.applied_ops.store(ops, Ordering::Relaxed);

@@ -6,6 +6,9 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
 use super::super::clocks::Clocks;
 use super::{Clock, Executor, Task};
 use crate::ops::clock;
@@ -32,6 +35,26 @@ pub trait Machine: Send + Sync {
     fn work(&self);
     /// For how long it stands still at a place where that could matter, to which it has just come.
     fn pause(&self, at: Place) -> Duration;
+}
+
+async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (sender, receiver) = oneshot::channel();
+    let work = Arc::new(Mutex::new(Some(move || {
+        // Who asked may have gone: then nobody is to be told.
+        let _ = sender.send(work());
+    })));
+    let taken = Arc::clone(&work);
+    let run = move || {
+        let work = taken.lock().take();
+        work.into_iter().for_each(|work| work());
+    };
+    let thread = std::thread::Builder::new().name("cairn-aside".into());
+    if thread.spawn(run).is_err() {
+        // Better late than never: the system has no thread left.
+        let work = work.lock().take();
+        work.into_iter().for_each(|work| work());
+    }
+    receiver.await.ok()
 }
 
 impl Executor {
@@ -98,14 +121,27 @@ impl Executor {
         }
     }
 
-    /// Runs what takes long where it holds nobody up; None when it panicked.
+    /// Runs what takes long where it holds nobody up, on a thread of its own; None when it panicked.
+    /// In a simulation others go on for a while before it is done.
     pub(in crate::raft) async fn aside<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
+        const SIMULATED_MS: u64 = 20;
         match self.clock {
-            Clock::Boot => tokio::task::spawn_blocking(work).await.ok(),
-            Clock::Simulated(_) => Some(work()),
+            Clock::Boot => on_a_thread(work).await,
+            Clock::Simulated(_) => {
+                self.rest(Duration::from_millis(self.seed() % SIMULATED_MS)).await;
+                Some(work())
+            }
+        }
+    }
+
+    /// Whether what need not be done aside is to be, now and then: in a simulation.
+    pub(in crate::raft) fn sets_aside_at_will(&self) -> bool {
+        match self.clock {
+            Clock::Boot => false,
+            Clock::Simulated(_) => self.seed().is_multiple_of(8),
         }
     }
 

@@ -133,6 +133,13 @@ impl<T: OptionalSend + OptionalSync> WatchSender<GroupWatch, T> for Sender<T> {
     }
 }
 
+impl<T> Receiver<T> {
+    /// Whether nobody is left who could change the value.
+    pub fn is_orphaned(&self) -> bool {
+        self.shared.senders.load(Ordering::SeqCst) == 0
+    }
+}
+
 impl<T: OptionalSend + OptionalSync> WatchReceiver<GroupWatch, T> for Receiver<T> {
     async fn changed(&mut self) -> Result<(), RecvError> {
         poll_fn(|cx| self.shared.poll_changed(&mut self.seen, cx)).await
@@ -205,7 +212,9 @@ mod tests {
         sender.send(3).expect("somebody looks");
         assert_eq!(*receiver.borrow_and_update(), 3);
         assert_eq!(receiver.changed().now_or_never(), None);
+        assert!(!receiver.is_orphaned());
         drop(sender);
+        assert!(receiver.is_orphaned());
         assert_eq!(late.changed().now_or_never(), Some(Ok(())), "the last value first");
         assert!(late.changed().now_or_never().expect("ends").is_err());
         assert!(receiver.changed().now_or_never().expect("ends").is_err());

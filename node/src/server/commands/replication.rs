@@ -91,7 +91,7 @@ pub(super) fn status(cx: &mut Context<'_>, w: &mut Writer<'_>) {
     };
     let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     let index = |index: Option<cairn_protocol::ids::LogIndex>| index.map_or(-1, |i| number(i.0));
-    let applied = group.read().store().applied().1;
+    let applied = group.applied();
     w.map(12);
     w.bulk(b"node");
     w.bulk(status.node.to_string().as_bytes());

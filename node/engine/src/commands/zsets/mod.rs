@@ -40,13 +40,13 @@ fn find<'a>(cx: &mut ReadContext<'a>, key: &[u8]) -> Outcome<Option<ZSet<'a>>> {
 
 /// Two ranks, counted from the end when negative.
 #[derive(Debug, Clone, Copy)]
-struct RankRange {
+pub(crate) struct RankRange {
     start: i64,
     stop: i64,
 }
 
 impl RankRange {
-    fn parse(start: &[u8], stop: &[u8]) -> Result<RankRange, WireError> {
+    pub(crate) fn parse(start: &[u8], stop: &[u8]) -> Result<RankRange, WireError> {
         match (parse_i64(start), parse_i64(stop)) {
             (Some(start), Some(stop)) => Ok(RankRange { start, stop }),
             _ => Err(WireError::NotInteger),
@@ -54,7 +54,7 @@ impl RankRange {
     }
 
     /// The ranks within a set of `len` members, both ends of the range included.
-    fn span(self, len: u64) -> Range<u64> {
+    pub(crate) fn span(self, len: u64) -> Range<u64> {
         let len = i64::try_from(len).unwrap_or(i64::MAX);
         let from_start = |rank: i64| if rank < 0 { len + rank } else { rank };
         let start = from_start(self.start).max(0);
