@@ -186,7 +186,11 @@ impl Worker {
                 // What is in memory may be half an operation: the log has what counts.
                 return Ok(());
             }
-            let worked = waited.and_then(|is_last| self.work().map(|()| is_last));
+            let worked = waited.and_then(|is_last| {
+                // Whatever came after the last commit would be of an epoch that is used again.
+                let done = if is_last { self.commits.commit() } else { self.work() };
+                done.map(|()| is_last)
+            });
             if let Err(error) = worked {
                 self.group.stop(format!(
                     "the pool could not be committed: {error}; what was acknowledged is in the log: \
@@ -195,9 +199,16 @@ impl Worker {
                 return Err(error);
             }
             if matches!(worked, Ok(true)) && self.group.stop_reason().is_none() {
-                return self.commits.committer.close();
+                return self.close();
             }
         }
+    }
+
+    /// Marks the pool as stopped in order, unless it has changed since the last commit: then the
+    /// next start goes by the log, as after a crash.
+    fn close(&mut self) -> Result<(), StoreError> {
+        let (events, _) = self.group.read().store().epoch_load();
+        if events == 0 { self.commits.committer.close() } else { Ok(()) }
     }
 
     /// Waits for the time or the word to commit, and evacuates meanwhile; true when it is the last

@@ -147,6 +147,7 @@ impl Committer {
     /// is as the last successful commit left it.
     pub fn commit(&mut self, sealed: Sealed) -> Result<Published> {
         assert!(self.is_of(&sealed), "an epoch of another pool");
+        self.raise_ceiling(sealed.epoch)?;
         let dead = self.apply_events(&sealed)?;
         self.seal_blocks(&sealed)?;
         let mut touched = std::mem::take(&mut self.touched);
@@ -158,11 +159,9 @@ impl Committer {
         self.mem.fence()?;
         let purge_upto = self.last.applied;
         let applied = sealed.applied;
-        let ceiling = if self.last.ceiling - sealed.epoch < EPOCHS_AHEAD / 2 {
-            sealed.epoch + EPOCHS_AHEAD
-        } else {
-            self.last.ceiling
-        };
+        let ahead = self.last.ceiling.saturating_sub(sealed.epoch);
+        let is_near = ahead < EPOCHS_AHEAD / 2;
+        let ceiling = if is_near { sealed.epoch + EPOCHS_AHEAD } else { self.last.ceiling };
         self.last = Superblock {
             epoch: sealed.epoch,
             ceiling,
@@ -178,6 +177,18 @@ impl Committer {
         };
         self.write_superblock()?;
         Ok(Published { state: self.last.clone(), dead, purge_upto, applied })
+    }
+
+    /// Both superblocks must allow for an epoch before records of it are written, or an open after a
+    /// crash would use its number again. The commits before have seen to that; this is for epochs
+    /// that ran ahead of them.
+    fn raise_ceiling(&mut self, epoch: u64) -> Result<()> {
+        if epoch <= self.last.ceiling {
+            return Ok(());
+        }
+        self.last.ceiling = epoch + EPOCHS_AHEAD;
+        self.write_superblock()?;
+        self.write_superblock()
     }
 
     /// Whether a sealed epoch is of the pool that this commits, and not of one that took its place.

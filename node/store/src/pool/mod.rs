@@ -8,6 +8,8 @@ mod commit;
 mod room;
 mod superblock;
 mod tail;
+#[cfg(test)]
+mod tests;
 
 pub use commit::{Committer, Published, Sealed};
 pub use superblock::{Chosen, Copy, CopyLook, Superblock, choose, look_at_superblocks};
@@ -384,15 +386,20 @@ impl Store {
 
     /// Ends the current epoch for a commit. `None` when nothing has changed since the last one.
     pub fn seal(&mut self) -> Option<Sealed> {
-        self.end_generation();
-        let is_new = !self.sealed.is_empty() || self.applied != self.sealed_applied;
+        // What finds no room stays in memory for the next commit.
+        let _ = self.settle_catalogue();
+        let is_new = self.heap.alloc.epoch_events() > 0
+            || !self.sealed.is_empty()
+            || self.applied != self.sealed_applied;
         // What died under the last commit comes back with the next, be that empty, and a file that
         // is to become shorter waits for two.
         let is_dead_awaited = self.is_dead_needed() || self.draining || self.room_wanted;
         let is_awaited = self.awaits_cut() || !self.dying.is_empty() && is_dead_awaited;
         if !is_new && !is_awaited {
+            // No epoch's number is spent on nothing: only commits raise the ceiling above them.
             return None;
         }
+        self.end_generation();
         self.sealed_applied = self.applied;
         let usage = self.heap.alloc.usage();
         Some(Sealed {
