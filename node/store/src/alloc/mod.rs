@@ -142,6 +142,8 @@ pub struct Alloc {
     /// First extent that may not be loaded yet.
     unloaded: usize,
     capacity_bytes: u64,
+    /// Extents that one of the two superblocks counts, or may.
+    pub(crate) counted_extents: u64,
     /// Extents that there may be while there are more than the capacity allows: room to move in.
     extents_meanwhile: u64,
     live_bytes: u64,
@@ -175,6 +177,7 @@ impl Alloc {
             capacity_bytes,
             extents_meanwhile: extents + EXTENTS_TO_MOVE_IN,
             live_bytes,
+            counted_extents: extents,
             dead_bytes: 0,
             kept_bytes: 0,
             events: Vec::new(),
@@ -557,6 +560,10 @@ impl Alloc {
             // A crash may have left records of an epoch that was never committed here, and no
             // list of void epochs outlives a sweep of the extents that were. Nor do those count
             // that an extent had before it was cut off.
+            if extent < self.counted_extents {
+                self.take_back(extent);
+                continue;
+            }
             self.wipe_records(extent)?;
             self.extents.push(None);
             self.load(extent as usize)?;
@@ -567,6 +574,16 @@ impl Alloc {
     fn wipe_records(&self, extent: u64) -> Result<()> {
         let (at, len) = (records_at(extent), RECORDS_PER_EXTENT_BYTES as usize);
         // The committer may still be at the records of an extent cut off in the epoch it commits.
+    /// Adds an extent that was cut off and that a superblock still counts. Its newest records say
+    /// that nothing is in it. They stay: of two copies that were wiped a crash might keep the older
+    /// as it was, which says otherwise.
+    fn take_back(&mut self, extent: u64) {
+        let slabs = extent * SLABS_PER_EXTENT..(extent + 1) * SLABS_PER_EXTENT;
+        self.free_slabs.extend(slabs);
+        self.extents.push(Some((0..SLABS_PER_EXTENT).map(|_| Slab::empty()).collect()));
+        self.extents_loaded += 1;
+    }
+
         let _records = self.mem.records.lock();
         if self.mem.bytes(at, len)?.iter().any(|&byte| byte != 0) {
             self.mem.store(at, &vec![0; len])?;

@@ -472,7 +472,9 @@ impl Store {
         self.heap.mem.note_sealed(self.committed.epoch);
         self.dying.extend(published.dead);
         let held = self.pins.held.lock().keys().next().copied().unwrap_or(u64::MAX);
+        let fallback_extents = self.committed.extents;
         while let Some((died, _)) = self.dying.front() {
+        self.heap.alloc.counted_extents = fallback_extents.max(self.committed.extents);
             // A pin at epoch p sees what died after p; the fall-back root sees what died after it.
             if *died > self.fallback_epoch || *died > held {
                 break;

@@ -2,7 +2,8 @@
 //!
 //! 1. The writer lets go of the free extents at the end ([`Store::cut_tail`]); free means that no
 //!    committed root, fall-back root or pin sees anything in them. From here on nothing is allocated
-//!    there, unless the pool grows again, which wipes their records first.
+//!    there, unless the pool grows again: over extents that a superblock still counts, whose newest
+//!    records say that they are empty, or over others, whose records it wipes first.
 //! 2. Two commits later both superblocks say that the pool ends before them, and the committer has
 //!    no more events in them. A crash until then finds a file that is as long as either superblock
 //!    says, or longer.

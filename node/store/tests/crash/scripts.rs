@@ -21,6 +21,7 @@ pub fn all() -> Vec<Story> {
         grown_again(),
         growth(),
         shrunk(),
+        regrown(),
     ]
 }
 
@@ -142,6 +143,30 @@ fn shrunk() -> Story {
     fill(&mut life, 2);
     life.commit();
     life.end("shrunk and grown again")
+}
+
+/// The pool lets go of the end of its file, and takes it back before any superblock says so.
+fn regrown() -> Story {
+    let mut life = Life::create(8);
+    let names: Vec<String> = (0..310).map(|n| format!("big:{n}")).collect();
+    names.iter().for_each(|name| life.put(name, &[1; 15_000]));
+    life.commit();
+    names.iter().for_each(|name| life.remove(name));
+    let mut pass = Evacuation::default();
+    let long = life.store.usage().extents_bytes;
+    let cut = (0..6).any(|n| {
+        life.put("small", &[n; 20]);
+        life.commit();
+        while life.store.recycle_dead(10_000) {}
+        while life.store.should_evacuate()
+            && life.store.evacuate(&mut pass, 100, false).unwrap() == Progress::More
+        {}
+        life.store.usage().extents_bytes < long
+    });
+    assert!(cut, "nothing was let go of");
+    fill(&mut life, 2);
+    life.commit();
+    life.end("let go of and taken back in one epoch")
 }
 
 fn snapshots() -> Story {
