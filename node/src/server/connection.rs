@@ -9,8 +9,10 @@ mod lent;
 mod transaction;
 
 pub use lent::CopiedOut;
+use lent::{Copied, HOLD};
 
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::pin::pin;
@@ -20,7 +22,7 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use cairn_engine::{At, Effects, Engine, encode_limits};
+use cairn_engine::{At, Effects, Engine, Lent, encode_limits};
 use cairn_protocol::WireError;
 use cairn_protocol::command::{CommandId, Flags, Place, Spec, keys, lookup_full, resolve};
 use cairn_protocol::op::{OpRef, operations};
@@ -29,6 +31,7 @@ use cairn_store::{Db, Key};
 use parking_lot::{MutexGuard, RwLockReadGuard};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
+use tokio::time::timeout_at;
 
 use super::commands::{self, After, Context, SharedSettings, Waiting};
 use super::io_thread::{Scratch, Thread};
@@ -655,11 +658,7 @@ impl Connection {
     /// Answers a read on its pinned root, so that it holds no lock, and on a thread of its own, so
     /// that this one serves its other connections meanwhile.
     async fn answer_long(&self, scratch: &mut Scratch, read: LongRead) -> Result<(), Gone> {
-        let start = clock::now();
-        let (read, (mut reply, effects, lent)) = run_long(read, &self.thread).await;
-        count_effects(&self.thread, &effects);
-        note_failure(&self.thread, read.spec(), &reply);
-        self.note_slow(read.argv(), 1, clock::nanos_since(start));
+        let (read, (mut reply, lent)) = self.run_deferred(read).await;
         if read.silent {
             return Ok(());
         }
@@ -675,6 +674,35 @@ impl Connection {
         // As it lies, once the client has taken what is before it.
         self.flush(&mut scratch.out).await?;
         self.flush(&mut reply).await
+    }
+
+    /// Runs a long read, counts and times it.
+    async fn run_deferred(&self, read: LongRead) -> (Arc<LongRead>, (Vec<u8>, Option<Lent>)) {
+        let start = clock::now();
+        let (read, (reply, effects, lent)) = run_long(read, &self.thread).await;
+        count_effects(&self.thread, &effects);
+        note_failure(&self.thread, read.spec(), &reply);
+        self.note_slow(read.argv(), 1, clock::nanos_since(start));
+        (read, (reply, lent))
+    }
+
+    /// Answers a read that was put off, and sends what there is of replies when that is much.
+    async fn answer_deferred(
+        &self,
+        scratch: &mut Scratch,
+        deferred: Deferred<'_>,
+    ) -> Result<(), Gone> {
+        match deferred {
+            Deferred::Pinned(read) => self.answer_long(scratch, read).await?,
+            Deferred::Copied(mut copied) => {
+                self.flush(&mut scratch.out).await?;
+                self.flush(&mut copied.bytes).await?;
+            }
+        }
+        if scratch.out.len() >= FLUSH_BYTES {
+            self.flush(&mut scratch.out).await?;
+        }
+        Ok(())
     }
 
     /// Whether this node may answer reads by itself.
@@ -761,13 +789,22 @@ impl Connection {
         let (mut replies, mut from) = (Vec::new(), 0);
         take_replies(&self.thread, &mut scratch.submission.batch(), &mut replies);
         scratch.pending = false;
-        for (at, read) in deferred {
+        let (this, until) = (&*self, clock::now() + HOLD);
+        let mut waiting: VecDeque<(usize, Deferred<'_>)> =
+            deferred.into_iter().map(|(at, read)| (at, Deferred::Pinned(read))).collect();
+        while let Some((at, next)) = waiting.pop_front() {
             scratch.out.extend_from_slice(&replies[from..at]);
             from = at;
-            self.answer_long(scratch, read).await?;
-            if scratch.out.len() >= FLUSH_BYTES {
-                self.flush(&mut scratch.out).await?;
+            let mut answered = pin!(this.answer_deferred(scratch, next));
+            if let Ok(answered) = timeout_at(until.into(), &mut answered).await {
+                answered?;
+                continue;
             }
+            // The client is slow to take this one: those behind it must not hold the pool so long.
+            for (_, behind) in &mut waiting {
+                behind.copy_out(this).await?;
+            }
+            answered.await?;
         }
         scratch.out.extend_from_slice(&replies[from..]);
         Ok(())
@@ -904,6 +941,26 @@ async fn run_long(read: LongRead, thread: &Thread) -> (Arc<LongRead>, LongReply)
     let walk = tokio::task::spawn_blocking(move || reader.run());
     let failed = |_| (FAILED_INSIDE.to_vec(), Effects::default(), None);
     (read, walk.await.unwrap_or_else(failed))
+}
+
+/// A read that waits for its client to take the replies before its own.
+enum Deferred<'a> {
+    /// On a pinned root.
+    Pinned(LongRead),
+    /// Answered, and no longer in need of the pool.
+    Copied(Copied<'a>),
+}
+
+impl<'a> Deferred<'a> {
+    /// Lets go of the pool.
+    async fn copy_out(&mut self, connection: &'a Connection) -> Result<(), Gone> {
+        let pinned = std::mem::replace(self, Deferred::Copied(Copied::default()));
+        *self = match pinned {
+            Deferred::Pinned(read) => Deferred::Copied(connection.copy_out(read).await?),
+            copied => copied,
+        };
+        Ok(())
+    }
 }
 
 /// Reads that run under one hold of the shard's lock.

@@ -167,6 +167,43 @@ fn a_slow_client_holds_no_room() {
     assert!(take(&mut slow, Duration::ZERO) == old, "not the bytes of the time it was asked for");
 }
 
+/// Behind a write on the same connection reads are of that place in it, however late their client
+/// takes them: those that wait behind one that it does not take hold no room either.
+#[test]
+fn what_waits_behind_a_slow_reply_holds_no_room() {
+    use std::io::Write;
+    const LEN: usize = 48 * MIB;
+    let scratch = Scratch::new(Medium::Memory);
+    let node = NodeOptions::new(scratch.path()).start();
+    let mut conn = node.connect();
+    let (old, other) = (value(1, LEN), value(2, LEN));
+    set(&mut conn, "k", &old);
+    set(&mut conn, "other", &other);
+    let mut slow = TcpStream::connect(node.address()).expect("the node listens");
+    let mut requests = Vec::new();
+    for words in [&["SET", "t", "x"][..], &["GET", "k"], &["GET", "other"], &["GET", "k"]] {
+        push_request(&mut requests, words);
+    }
+    slow.write_all(&requests).expect("the node takes a pipeline");
+    let mut first = [0; 5];
+    slow.read_exact(&mut first).expect("the reply to the write");
+    assert_eq!(&first, b"+OK\r\n");
+    set(&mut conn, "k", b"short");
+    set(&mut conn, "other", b"short");
+    let freed = || {
+        set(&mut conn, "tick", b"x");
+        number(&node, "pool_used_bytes") < LEN as u64 / 2
+    };
+    assert!(
+        process::eventually(PATIENCE, freed),
+        "{} bytes used",
+        number(&node, "pool_used_bytes")
+    );
+    for wanted in [&old, &other, &old] {
+        assert!(take(&mut slow, Duration::ZERO) == *wanted, "not the bytes of its place");
+    }
+}
+
 /// A hundred clients that take nothing of 64 MiB each cost no memory while the string stays as it
 /// is. When it is overwritten some are sent from copies, as many as there is room for, and the
 /// others are closed.

@@ -20,7 +20,7 @@ use crate::ops::metrics::Counter;
 use crate::raft::LongRead;
 
 /// How long a reply holds a pin.
-const HOLD: Duration = Duration::from_secs(1);
+pub(super) const HOLD: Duration = Duration::from_secs(1);
 /// Bytes of a string that are handed to the kernel at once.
 const PART_BYTES: u64 = 1 << 20;
 /// Pieces that these lie in at most, with what is before them and behind.
@@ -43,7 +43,7 @@ impl CopiedOut {
     }
 }
 
-struct Room<'a> {
+pub(super) struct Room<'a> {
     all: &'a CopiedOut,
     bytes: u64,
 }
@@ -52,6 +52,13 @@ impl Drop for Room<'_> {
     fn drop(&mut self) {
         self.all.0.fetch_sub(self.bytes, Ordering::Relaxed);
     }
+}
+
+/// A reply that waits as a copy for its client to take what is before it.
+#[derive(Default)]
+pub(super) struct Copied<'a> {
+    pub(super) bytes: Vec<u8>,
+    _room: Option<Room<'a>>,
 }
 
 /// A reply on its way: `before`, the bytes lent, [`END`].
@@ -150,17 +157,14 @@ impl Connection {
 
     /// Sends the rest from a copy, so that the pool's bytes are held no longer.
     async fn send_copied(&self, parts: Parts, read: Arc<LongRead>) -> Result<(), Gone> {
+        let (rest, _room) = self.copy(parts, read).await?;
+        self.send(&rest).await
+    }
+
+    /// What is left of a reply as a copy, so that the pool's bytes are held no longer.
+    async fn copy(&self, parts: Parts, read: Arc<LongRead>) -> Result<(Vec<u8>, Room<'_>), Gone> {
         let left = parts.left();
-        let Some(_room) = self.thread.shared.copied_out.take(left) else {
-            self.thread.stats.count(Counter::client_output_buffer_limit_disconnections, 1);
-            tracing::warn!(
-                "closing client {}: it is slow to take a value of {} bytes that has been \
-                 overwritten, and {COPIED_OUT_BYTES_MAX} bytes of such are held for others",
-                self.client.address,
-                parts.lent.range.end - parts.lent.range.start,
-            );
-            return Err(Gone);
-        };
+        let room = self.room_for_copy(left)?;
         // Copying much takes a while: on a thread of its own, as other long reads.
         let copy = move || {
             let mut rest = Vec::with_capacity(left as usize);
@@ -172,7 +176,37 @@ impl Connection {
             self.damaged(&damage);
             Gone
         })?;
-        self.send(&rest).await
+        Ok((rest, room))
+    }
+
+    /// Room for so many bytes of replies that were copied because their client is slow; without it
+    /// the client is closed.
+    fn room_for_copy(&self, bytes: u64) -> Result<Room<'_>, Gone> {
+        self.thread.shared.copied_out.take(bytes).ok_or_else(|| {
+            self.thread.stats.count(Counter::client_output_buffer_limit_disconnections, 1);
+            tracing::warn!(
+                "closing client {}: it is slow to take replies of {bytes} bytes that must be copied \
+                 for it, and {COPIED_OUT_BYTES_MAX} bytes of such are held for others",
+                self.client.address,
+            );
+            Gone
+        })
+    }
+
+    /// The whole reply of a read that waits behind others, as a copy.
+    pub(super) async fn copy_out(&self, read: LongRead) -> Result<Copied<'_>, Gone> {
+        let (read, (reply, lent)) = self.run_deferred(read).await;
+        if read.silent {
+            return Ok(Copied::default());
+        }
+        let (bytes, room) = match lent {
+            Some(lent) => self.copy(Parts { before: reply, lent, sent: 0 }, read).await?,
+            None => {
+                let room = self.room_for_copy(reply.len() as u64)?;
+                (reply, room)
+            }
+        };
+        Ok(Copied { bytes, _room: Some(room) })
     }
 
     /// A reply that cannot be finished: it was found whole when it was begun.
