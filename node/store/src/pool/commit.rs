@@ -14,7 +14,7 @@
 use super::{EPOCHS_AHEAD, Superblock};
 use crate::alloc::record::{self, Bits, Committed};
 use crate::alloc::{event, slab_of};
-use crate::error::Result;
+use crate::error::{Result, StoreError};
 use crate::layout::pool::{BIRTH_MASK, CLASS_BYTES, SLABS_PER_EXTENT, sb};
 use crate::persist::Mem;
 use cairn_protocol::ids::{LogIndex, Term};
@@ -147,7 +147,7 @@ impl Committer {
     /// is as the last successful commit left it.
     pub fn commit(&mut self, sealed: Sealed) -> Result<Published> {
         assert!(self.is_of(&sealed), "an epoch of another pool");
-        self.raise_ceiling(sealed.epoch)?;
+        self.check_ceiling(sealed.epoch)?;
         let dead = self.apply_events(&sealed)?;
         self.seal_blocks(&sealed)?;
         let mut touched = std::mem::take(&mut self.touched);
@@ -180,15 +180,16 @@ impl Committer {
     }
 
     /// Both superblocks must allow for an epoch before records of it are written, or an open after a
-    /// crash would use its number again. The commits before have seen to that; this is for epochs
-    /// that ran ahead of them.
-    fn raise_ceiling(&mut self, epoch: u64) -> Result<()> {
-        if epoch <= self.last.ceiling {
+    /// crash would use its number again. The commits before see to that; an epoch that all the same
+    /// ran ahead of them is never written: the log has what is in it.
+    fn check_ceiling(&self, epoch: u64) -> Result<()> {
+        let ceiling = self.last.ceiling;
+        if epoch <= ceiling {
             return Ok(());
         }
-        self.last.ceiling = epoch + EPOCHS_AHEAD;
-        self.write_superblock()?;
-        self.write_superblock()
+        Err(StoreError::Stopped(format!(
+            "epoch {epoch} is beyond {ceiling}, the last that was set aside: restart the node"
+        )))
     }
 
     /// Whether a sealed epoch is of the pool that this commits, and not of one that took its place.

@@ -50,17 +50,32 @@ fn an_idle_pool_uses_no_epochs() {
 }
 
 #[test]
-fn no_epoch_above_the_ceiling_is_committed() {
-    for beyond in [0, 1, 5, EPOCHS_AHEAD] {
+fn a_commit_raises_the_ceiling_before_it_is_near() {
+    for ahead in [0, 1, EPOCHS_AHEAD / 2 - 1, EPOCHS_AHEAD / 2] {
         let (mem, mut store, mut committer) = pool();
         write(&mut store, &mut committer, b"a");
         // However it came there.
-        store.heap.epoch = store.committed.ceiling + beyond;
+        store.heap.epoch = store.committed.ceiling - ahead;
         store.heap.mem.set_now(store.heap.epoch);
         write(&mut store, &mut committer, b"b");
         assert!(store.committed.ceiling >= store.committed.epoch + EPOCHS_AHEAD / 2);
         drop((store, committer));
         reopens(mem, &[b"a", b"b"]);
+    }
+}
+
+#[test]
+fn no_epoch_above_the_ceiling_is_committed() {
+    for beyond in [1, 5, EPOCHS_AHEAD] {
+        let (mem, mut store, mut committer) = pool();
+        write(&mut store, &mut committer, b"a");
+        store.heap.epoch = store.committed.ceiling + beyond;
+        store.heap.mem.set_now(store.heap.epoch);
+        store.put(Db(0), &store.key(b"b"), META, b"value").unwrap();
+        let refused = committer.commit(store.seal().unwrap()).err().expect("a refusal");
+        assert!(refused.to_string().contains("restart the node"), "{refused}");
+        drop((store, committer));
+        reopens(mem, &[b"a"]);
     }
 }
 
