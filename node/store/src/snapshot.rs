@@ -11,6 +11,7 @@
 //! All of it lies in blocks of its own that no snapshot sees, behind a catalogue that commits
 //! together with the data root.
 
+use crate::alloc::room::SLABS_FOR_SNAPSHOTS;
 use crate::error::{Result, StoreError};
 use crate::heap::{Cell, Offset, expect};
 use crate::keyspace::{Pile, View};
@@ -179,6 +180,7 @@ impl Store {
         self.heap.mem.store(at + LEN as u64, name)?;
         self.heap.set(newest, at)?;
         self.heap.keep_upto = epoch;
+        self.hold_slabs();
         Ok(SnapshotOutcome::Done)
     }
 
@@ -198,7 +200,12 @@ impl Store {
     /// [`StoreError::Full`] when not even the reserve has room; [`StoreError::Corrupt`].
     pub fn drop_snapshot(&mut self, name: &[u8]) -> Result<SnapshotOutcome> {
         let Some(position) = self.position(name)? else { return Ok(SnapshotOutcome::NoSuch) };
-        self.enter_kept()?;
+        match self.enter_kept() {
+            // Where the newest stays in the chain they wait for room.
+            Err(StoreError::Full) if position > 0 || self.has_garbage() => {}
+            Err(StoreError::Full) => self.release_unentered()?,
+            entered => entered?,
+        }
         if self.has_garbage() {
             // Trees that a rollback left may lead to blocks that this one keeps alive: it goes
             // when they are gone.
@@ -210,6 +217,20 @@ impl Store {
             self.unlink(position, 0)?;
         }
         Ok(SnapshotOutcome::Done)
+    }
+
+    /// Decides about blocks that have died and are not entered yet, when the newest snapshot goes:
+    /// only what the next older one sees is still kept.
+    fn release_unentered(&mut self) -> Result<()> {
+        let older = self.links()?.get(1).map_or(0, |older| older.epoch);
+        for block in std::mem::take(&mut self.heap.kept) {
+            if self.heap.mem.word(block)? & BIRTH_MASK <= older {
+                self.heap.kept.push(block);
+            } else {
+                self.heap.alloc.unkeep_dead(block)?;
+            }
+        }
+        Ok(())
     }
 
     /// Makes what a snapshot saw the live data, in O(1) of it; the snapshot stays. History is a
@@ -251,6 +272,7 @@ impl Store {
     /// Sets what follows from the catalogue at an open.
     pub(crate) fn find_newest_snapshot(&mut self) -> Result<()> {
         self.heap.keep_upto = self.links()?.first().map_or(0, |newest| newest.epoch);
+        self.hold_slabs();
         if self.catalogue != 0 {
             let kept_bytes = words(&self.heap.mem, self.catalogue, KEPT_BYTES)?;
             self.heap.alloc.set_kept_bytes(kept_bytes);
@@ -324,7 +346,32 @@ impl Store {
         self.heap.set(cell, older)?;
         self.heap.free_unseen(at, len)?;
         self.heap.keep_upto = self.links()?.first().map_or(0, |newest| newest.epoch);
+        self.hold_slabs();
         Ok(())
+    }
+
+    /// While there are snapshots, or what is left of them, slabs are kept for dropping them.
+    fn hold_slabs(&mut self) {
+        let any = self.heap.keep_upto > 0 || self.has_garbage();
+        self.heap.alloc.held_slabs = if any { SLABS_FOR_SNAPSHOTS } else { 0 };
+    }
+
+    /// Lengths of the blocks that an entry may have to write to enter what has died, to drop
+    /// snapshots and to leave what they kept as garbage.
+    pub(crate) fn catalogue_lengths(&self) -> Vec<usize> {
+        let mut lengths = Vec::new();
+        if self.catalogue == 0 {
+            return lengths;
+        }
+        // Damage is told by whatever next goes that way.
+        for link in self.links().unwrap_or_default() {
+            let name = name_of(&self.heap.mem, link.at).map_or(0, <[u8]>::len);
+            lengths.extend([LEN + name, GARBAGE_LEN]);
+        }
+        lengths.extend([CATALOGUE_LEN, GARBAGE_LEN]);
+        let pages = self.heap.kept.len() / PAGE_ENTRIES + 3;
+        lengths.extend(std::iter::repeat_n(PAGE_LEN, pages));
+        lengths
     }
 
     /// Leaves garbage to be sorted after what is there; returns its block.
@@ -449,21 +496,32 @@ impl Store {
         let epoch = self.heap.get(Cell::new(at, GARBAGE_EPOCH))?;
         let trees = Cell::new(at, GARBAGE_TREES);
         if self.heap.get(trees)? != 0 {
+            self.ensure_notes(false)?;
             return self.free_next(Pile::abandoned(trees, epoch));
         }
         let pages = Cell::new(at, GARBAGE_PAGES);
         if self.heap.get(pages)? != 0 {
             let alive_upto = self.heap.get(Cell::new(at, GARBAGE_ALIVE))?;
-            let block = self.take_kept(pages)?;
-            return self.sort(block, epoch, alive_upto);
+            // Taken off only when it has found its place: that may want room.
+            let block = self.last_kept(pages)?;
+            self.sort(block, epoch, alive_upto)?;
+            return self.take_last_kept(pages);
         }
         self.heap.set(cell, 0)?;
         self.heap.free_unseen(at, GARBAGE_LEN)?;
+        self.hold_slabs();
         if self.has_garbage() { Ok(()) } else { self.unlink_dropped() }
     }
 
+    /// Whether snapshots are still in the chain that were dropped while garbage needed them.
+    pub(crate) fn has_unlinking(&self) -> bool {
+        self.catalogue != 0
+            && !self.has_garbage()
+            && self.links().is_ok_and(|links| links.iter().any(|link| link.dropped))
+    }
+
     /// Takes snapshots out of the chain that were dropped while garbage needed them.
-    fn unlink_dropped(&mut self) -> Result<()> {
+    pub(crate) fn unlink_dropped(&mut self) -> Result<()> {
         self.enter_kept()?;
         while let Some(position) = self.links()?.iter().position(|link| link.dropped) {
             self.unlink(position, 0)?;
@@ -471,22 +529,25 @@ impl Store {
         Ok(())
     }
 
-    /// Takes a block off the pages that `pages` leads to.
-    fn take_kept(&mut self, pages: Cell) -> Result<Offset> {
+    /// The last block of the first of the pages that `pages` leads to, which is then ours to change.
+    fn last_kept(&mut self, pages: Cell) -> Result<Offset> {
         let page = self.heap.own_unseen_at(pages, PAGE_LEN)?;
-        let count = page_count(&self.heap.mem, page)?;
-        let block = match count {
-            0 => return Err(StoreError::corrupt("an empty page of kept blocks", page)),
-            _ => self.heap.get(page_entry(page, count - 1))?,
-        };
-        if count == 1 {
-            let next = self.heap.get(Cell::new(page, PAGE_NEXT))?;
-            self.heap.set(pages, next)?;
-            self.heap.free_unseen(page, PAGE_LEN)?;
-        } else {
-            self.heap.set_count(page, count as u32 - 1)?;
+        match page_count(&self.heap.mem, page)? {
+            0 => Err(StoreError::corrupt("an empty page of kept blocks", page)),
+            count => self.heap.get(page_entry(page, count - 1)),
         }
-        Ok(block)
+    }
+
+    /// Takes that block off its page. Wants no room.
+    fn take_last_kept(&mut self, pages: Cell) -> Result<()> {
+        let page = self.heap.get(pages)?;
+        let count = page_count(&self.heap.mem, page)?;
+        if count > 1 {
+            return self.heap.set_count(page, count as u32 - 1);
+        }
+        let next = self.heap.get(Cell::new(page, PAGE_NEXT))?;
+        self.heap.set(pages, next)?;
+        self.heap.free_unseen(page, PAGE_LEN)
     }
 
     /// Decides about a block that the snapshot of `epoch`, now dropped, kept.

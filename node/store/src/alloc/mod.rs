@@ -153,6 +153,8 @@ pub struct Alloc {
     epoch_bytes: u64,
     /// What operations will take that are agreed on: evacuation leaves it alone.
     pub(crate) promised_bytes: u64,
+    /// Slabs that are left to the dropping of snapshots.
+    pub(crate) held_slabs: u64,
 }
 
 impl Alloc {
@@ -175,14 +177,15 @@ impl Alloc {
             extents_loaded: 0,
             unloaded: 0,
             capacity_bytes,
+            counted_extents: extents,
             extents_meanwhile: extents + EXTENTS_TO_MOVE_IN,
             live_bytes,
-            counted_extents: extents,
             dead_bytes: 0,
             kept_bytes: 0,
             events: Vec::new(),
             epoch_bytes: 0,
             promised_bytes: 0,
+            held_slabs: 0,
         }
     }
 
@@ -557,13 +560,13 @@ impl Alloc {
         }
         self.mem.grow(file_bytes(have + want), &backed)?;
         for extent in have..have + want {
-            // A crash may have left records of an epoch that was never committed here, and no
-            // list of void epochs outlives a sweep of the extents that were. Nor do those count
-            // that an extent had before it was cut off.
             if extent < self.counted_extents {
                 self.take_back(extent);
                 continue;
             }
+            // A crash may have left records of an epoch that was never committed here, and no
+            // list of void epochs outlives a sweep of the extents that were. Nor do those count
+            // that an extent had before it was cut off.
             self.wipe_records(extent)?;
             self.extents.push(None);
             self.load(extent as usize)?;
@@ -571,9 +574,6 @@ impl Alloc {
         Ok(())
     }
 
-    fn wipe_records(&self, extent: u64) -> Result<()> {
-        let (at, len) = (records_at(extent), RECORDS_PER_EXTENT_BYTES as usize);
-        // The committer may still be at the records of an extent cut off in the epoch it commits.
     /// Adds an extent that was cut off and that a superblock still counts. Its newest records say
     /// that nothing is in it. They stay: of two copies that were wiped a crash might keep the older
     /// as it was, which says otherwise.
@@ -584,6 +584,9 @@ impl Alloc {
         self.extents_loaded += 1;
     }
 
+    fn wipe_records(&self, extent: u64) -> Result<()> {
+        let (at, len) = (records_at(extent), RECORDS_PER_EXTENT_BYTES as usize);
+        // The committer may still be at the records of an extent cut off in the epoch it commits.
         let _records = self.mem.records.lock();
         if self.mem.bytes(at, len)?.iter().any(|&byte| byte != 0) {
             self.mem.store(at, &vec![0; len])?;

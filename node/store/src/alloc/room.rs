@@ -4,7 +4,7 @@
 //! The answer errs on the safe side. Each size of block may need a slab of its own, so what counts
 //! is free slabs, not free bytes; what has died counts only when its place is free again.
 
-use super::{Alloc, SLABS_A_CHANGE, Slab, record};
+use super::{Alloc, LOADS_A_TRY, SLABS_A_CHANGE, Slab, record};
 use crate::error::Result;
 use crate::layout::pool::{
     BLOCK_MAX, CLASS_BY_WORDS, CLASS_BYTES, HEADER, SLAB, SLABS_PER_EXTENT, btree, list, root,
@@ -48,6 +48,12 @@ impl Demand {
         Demand { bytes, classes: NODES }
     }
 
+    /// One block of that length.
+    pub fn of_block(len: usize) -> Demand {
+        let class = CLASS_BY_WORDS[len.div_ceil(8)];
+        Demand { bytes: u64::from(CLASS_BYTES[class as usize]), classes: 1 << class }
+    }
+
     /// What two need together.
     #[must_use]
     pub fn and(self, other: Demand) -> Demand {
@@ -83,8 +89,10 @@ const NODES: u128 = {
 /// What must be left over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Spare {
-    /// Nothing: for what frees.
+    /// Nothing: for what frees a whole database or a snapshot, and takes next to nothing.
     None,
+    /// Enough to drop a snapshot, if there are any: for what frees.
+    Snapshots,
     /// Enough for one change of any kind.
     AChange,
     /// That, and enough to free something under copy-on-write.
@@ -93,13 +101,16 @@ pub enum Spare {
 
 /// Slabs kept for deletes beyond those that a change may need.
 const SLABS_FOR_DELETES: u64 = 8;
+/// Slabs kept for the dropping of snapshots while there are any, beyond all others: under them a
+/// delete may take room for good, and only that gives it back.
+pub(crate) const SLABS_FOR_SNAPSHOTS: u64 = 12;
 /// Extents up to which it is worth to look how much room the slabs of each class have.
 const EXTENTS_LOOKED_AT: u64 = 512;
 
 impl Spare {
     fn slabs(self) -> u64 {
         match self {
-            Spare::None => 0,
+            Spare::None | Spare::Snapshots => 0,
             Spare::AChange => SLABS_A_CHANGE as u64,
             Spare::Deletes => SLABS_A_CHANGE as u64 + SLABS_FOR_DELETES,
         }
@@ -115,6 +126,8 @@ pub struct RoomLeft {
     by_class: [u64; CLASS_BYTES.len()],
     /// Slabs of an empty pool.
     slabs_ever: u64,
+    /// Slabs that are left to the dropping of snapshots.
+    held: u64,
 }
 
 impl RoomLeft {
@@ -128,26 +141,27 @@ impl RoomLeft {
         let lacks =
             |(class, room): (usize, &u64)| demand.classes & 1 << class != 0 && *room < demand.bytes;
         let lacking = self.by_class.iter().enumerate().filter(|&class| lacks(class)).count();
-        let slabs = least_slabs(demand, spare) + lacking as u64;
+        let slabs = least_slabs(demand, spare, self.held) + lacking as u64;
         slabs.saturating_sub(self.slabs) * SLAB
     }
 
     /// Whether it would find room in an empty pool.
     pub fn ever_takes(&self, demand: &Demand, spare: Spare) -> bool {
-        self.slabs_ever >= most_slabs(demand, spare)
+        self.slabs_ever >= most_slabs(demand, spare, self.held)
     }
 }
 
-/// Slabs for `demand`, were its blocks of one size.
-fn least_slabs(demand: &Demand, spare: Spare) -> u64 {
+/// Slabs for `demand`, were its blocks of one size, beside those `held` for snapshots.
+fn least_slabs(demand: &Demand, spare: Spare, held: u64) -> u64 {
     // A slab's end is lost when its blocks do not divide it.
     let slabs = demand.bytes.div_ceil(SLAB);
-    spare.slabs() + slabs + slabs / 16
+    let held = if spare == Spare::None { 0 } else { held };
+    spare.slabs() + held + slabs + slabs / 16
 }
 
 /// Slabs for it, if no slab in use has room.
-fn most_slabs(demand: &Demand, spare: Spare) -> u64 {
-    least_slabs(demand, spare) + u64::from(demand.classes.count_ones())
+fn most_slabs(demand: &Demand, spare: Spare, held: u64) -> u64 {
+    least_slabs(demand, spare, held) + u64::from(demand.classes.count_ones())
 }
 
 impl Alloc {
@@ -160,7 +174,7 @@ impl Alloc {
     /// Whether `demand` finds room in free slabs alone, and what is `spare` is left then.
     #[inline]
     pub(crate) fn has_plenty(&self, demand: &Demand, spare: Spare) -> bool {
-        self.slabs_at_hand() >= most_slabs(demand, spare)
+        self.slabs_at_hand() >= most_slabs(demand, spare, self.held_slabs)
     }
 
     /// What there is room for. In a large pool what the slabs in use have room for is left out.
@@ -174,7 +188,41 @@ impl Alloc {
             }
         }
         let slabs_ever = self.extents_allowed() * SLABS_PER_EXTENT;
-        RoomLeft { slabs: self.slabs_at_hand(), by_class, slabs_ever }
+        RoomLeft { slabs: self.slabs_at_hand(), by_class, slabs_ever, held: self.held_slabs }
+    }
+
+    /// Whether there are places for `count` more blocks of `len` bytes in slabs of their class.
+    pub(crate) fn has_places(&self, len: usize, count: usize) -> bool {
+        let class = Self::class_of(len);
+        let of_class = &self.classes[class];
+        let mut places = 0;
+        for &slab in of_class.current.iter().chain(of_class.partial.iter().rev()) {
+            let extent = self.extents.get((slab / SLABS_PER_EXTENT) as usize);
+            let extent = extent.and_then(Option::as_ref);
+            // The list may be out of date.
+            let state = extent.map(|slabs| &slabs[(slab % SLABS_PER_EXTENT) as usize]);
+            if let Some(state) = state.filter(|state| state.class as usize == class) {
+                places += open_room(state).map_or(0, |(_, bytes)| bytes as usize);
+            }
+            if places >= count * CLASS_BYTES[class] as usize {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Has so many slabs at hand if there are, by looking at some extents that were not looked at
+    /// yet; says whether it has.
+    ///
+    /// # Errors
+    /// [`crate::StoreError::Corrupt`] when the records of an extent are damaged.
+    pub(crate) fn has_slabs(&mut self, slabs: u64) -> Result<bool> {
+        for _ in 0..LOADS_A_TRY {
+            if self.slabs_at_hand() >= slabs || !self.load_next()? {
+                break;
+            }
+        }
+        Ok(self.slabs_at_hand() >= slabs)
     }
 
     /// Has what lies in extents that were not looked at yet counted among the slabs at hand, until

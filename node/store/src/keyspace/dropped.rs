@@ -6,6 +6,7 @@
 
 use super::expiry::Deadlines;
 use super::{Cell, Store};
+use crate::alloc::room::SLABS_FOR_SNAPSHOTS;
 use crate::blob::{Chunks, Record, Value};
 use crate::btree::chunk_len;
 use crate::error::{Result, StoreError};
@@ -16,6 +17,13 @@ use crate::layout::pool::{
 use crate::list::{self, Sequence};
 use crate::order::Order;
 use crate::trie;
+
+/// Pages that the notes of a node and of all that hangs below it take at most.
+const NOTE_PAGES: usize = 8;
+/// Slabs that they, the root above them and what is kept may begin.
+const SLABS_FOR_NOTES: u64 = 4;
+/// Places made free again while reclaiming waits for some: some 100 us.
+const WAITING_RECYCLES: usize = 1024;
 
 /// A list of trees that are being taken apart, and what of them is to be freed.
 #[derive(Clone, Copy)]
@@ -124,25 +132,68 @@ impl Store {
 
     /// Whether dropped trees or snapshots wait to be freed.
     pub fn has_dropped(&self) -> bool {
-        self.has_garbage() || !self.none_dropped().unwrap_or(true)
+        self.has_garbage() || !self.none_dropped().unwrap_or(true) || self.has_unlinking()
     }
 
-    /// Frees up to `budget` nodes of dropped trees and snapshots; says whether there is more to do.
+    /// Frees up to `budget` nodes of dropped trees and snapshots; says whether there is more to do
+    /// at once. What finds no room for its notes waits for commits to bring some, and for snapshots
+    /// to be dropped.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] when a dropped tree is not what it should be.
     pub fn reclaim(&mut self, budget: usize) -> Result<bool> {
         self.recycle(budget * 4);
         for _ in 0..budget {
-            if !self.none_dropped()? {
-                self.free_next(Pile::LIVE)?;
-            } else if self.has_garbage() {
-                self.sort_garbage()?;
-            } else {
-                return Ok(false);
+            match self.reclaim_one() {
+                Ok(true) => self.reclaim_waits = false,
+                Ok(false) => return Ok(false),
+                Err(StoreError::Full) => {
+                    self.reclaim_waits = true;
+                    return Ok(self.recycle_dead(WAITING_RECYCLES));
+                }
+                Err(error) => return Err(error),
             }
         }
         Ok(self.has_dropped())
+    }
+
+    /// Frees one node; false when there is none. Where trees must wait for room, what snapshots have
+    /// left goes first: that may be what holds it.
+    fn reclaim_one(&mut self) -> Result<bool> {
+        let mut waits = false;
+        if !self.none_dropped()? {
+            match self.ensure_notes(self.heap.keep_upto > 0) {
+                Ok(()) => return self.free_next(Pile::LIVE).map(|()| true),
+                Err(StoreError::Full) => waits = true,
+                Err(error) => return Err(error),
+            }
+        }
+        if self.has_garbage() {
+            self.sort_garbage()?;
+        } else if self.has_unlinking() {
+            self.unlink_dropped()?;
+        } else if waits {
+            return Err(StoreError::Full);
+        } else {
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    /// Makes sure that what hangs below a node finds room on the list, so that it is never cut off
+    /// half. Under a snapshot freeing takes room for good, which is not to be had from what is left
+    /// to deletes and to the dropping of snapshots.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`], and then nothing has changed.
+    pub(crate) fn ensure_notes(&mut self, keeps: bool) -> Result<()> {
+        let spare = if keeps { SLABS_FOR_SNAPSHOTS + SLABS_FOR_NOTES } else { 0 };
+        let has_slabs = self.heap.alloc.has_slabs(spare + SLABS_FOR_NOTES)?;
+        let has_places = || {
+            let alloc = &self.heap.alloc;
+            alloc.has_places(dropped::LEN, NOTE_PAGES) && alloc.has_places(root::LEN, 1)
+        };
+        if has_slabs || !keeps && has_places() { Ok(()) } else { Err(StoreError::Full) }
     }
 
     /// Frees a block and puts what hangs below it on the list.

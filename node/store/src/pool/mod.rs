@@ -96,6 +96,8 @@ pub struct Store {
     pub(crate) draining: bool,
     /// Somebody waits for room.
     room_wanted: bool,
+    /// Reclaiming waits for what has died to be free.
+    pub(crate) reclaim_waits: bool,
     /// What was there when evacuation had gained nothing: until that changes there is no other pass.
     pub(crate) fruitless: Option<Standing>,
 }
@@ -259,6 +261,7 @@ impl Store {
             cut_epoch: sb.ceiling + 1,
             draining: false,
             room_wanted: false,
+            reclaim_waits: false,
             fruitless: None,
         }
     }
@@ -393,7 +396,8 @@ impl Store {
             || self.applied != self.sealed_applied;
         // What died under the last commit comes back with the next, be that empty, and a file that
         // is to become shorter waits for two.
-        let is_dead_awaited = self.is_dead_needed() || self.draining || self.room_wanted;
+        let is_dead_awaited =
+            self.is_dead_needed() || self.draining || self.room_wanted || self.reclaim_waits;
         let is_awaited = self.awaits_cut() || !self.dying.is_empty() && is_dead_awaited;
         if !is_new && !is_awaited {
             // No epoch's number is spent on nothing: only commits raise the ceiling above them.
@@ -468,13 +472,13 @@ impl Store {
             return false;
         }
         self.fallback_epoch = self.committed.epoch;
+        let fallback_extents = self.committed.extents;
         self.committed = published.state;
+        self.heap.alloc.counted_extents = fallback_extents.max(self.committed.extents);
         self.heap.mem.note_sealed(self.committed.epoch);
         self.dying.extend(published.dead);
         let held = self.pins.held.lock().keys().next().copied().unwrap_or(u64::MAX);
-        let fallback_extents = self.committed.extents;
         while let Some((died, _)) = self.dying.front() {
-        self.heap.alloc.counted_extents = fallback_extents.max(self.committed.extents);
             // A pin at epoch p sees what died after p; the fall-back root sees what died after it.
             if *died > self.fallback_epoch || *died > held {
                 break;
