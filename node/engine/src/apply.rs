@@ -253,7 +253,7 @@ fn drop_stages(cx: &mut WriteContext<'_>, op: &OpRef<'_>) -> Outcome {
 }
 
 /// Commands that set whole values, which they take over from the stage without copying.
-fn adopts_values(command: CommandId) -> bool {
+pub(crate) fn adopts_values(command: CommandId) -> bool {
     use CommandId::{GetSet, MSet, MSetNx, PSetEx, Set, SetEx, SetNx};
     matches!(command, Set | SetNx | SetEx | PSetEx | GetSet | MSet | MSetNx)
 }

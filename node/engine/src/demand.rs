@@ -9,9 +9,9 @@ use cairn_protocol::command::keys::keys_of;
 use cairn_protocol::command::spec::Group;
 use cairn_protocol::command::{CommandId, Flags};
 use cairn_protocol::op::{OpRef, operations};
-use cairn_store::{Db, Demand, Record, Spare, Store, Type};
+use cairn_store::{Db, Demand, Record, Removal, Spare, Store, Type};
 
-use crate::apply::Engine;
+use crate::apply::{Engine, adopts_values};
 
 /// The way to a key: its table of slots, directories, leaf and what splits of them, and the note of a
 /// tree that is dropped. What leads to all keys alike an entry copies once.
@@ -71,8 +71,10 @@ pub fn spare_behind(command: CommandId) -> Spare {
         InternalMemory, InternalReclaim, InternalStage, SnapshotDrop, Unlink,
     };
     match command {
-        Del | FlushAll | FlushDb | GetDel | InternalDeny | InternalDropStages | InternalEvict
-        | InternalMemory | InternalReclaim | SnapshotDrop | Unlink => Spare::None,
+        FlushAll | FlushDb | InternalDeny | InternalMemory | SnapshotDrop => Spare::None,
+        Del | GetDel | InternalDropStages | InternalEvict | InternalReclaim | Unlink => {
+            Spare::Snapshots
+        }
         InternalStage => Spare::Deletes,
         _ if command.spec().flags.contains(Flags::DENYOOM) => Spare::Deletes,
         _ => Spare::AChange,
@@ -80,12 +82,28 @@ pub fn spare_behind(command: CommandId) -> Spare {
 }
 
 impl Engine {
-    /// What one operation, no transaction, may take at most.
+    /// What one operation, no transaction, may take at most; what an entry takes for snapshots,
+    /// whatever it does, comes on top ([`Store::demand_of_snapshots`]).
     pub fn demand(&self, op: &OpRef<'_>) -> Demand {
+        use CommandId::{
+            Del, FlushAll, FlushDb, InternalDeny, InternalDropStages, InternalEvict,
+            InternalMemory, SnapshotDrop, Unlink,
+        };
+        let demand = match op.command {
+            InternalDeny | InternalMemory | SnapshotDrop => return Demand::default(),
+            FlushAll | FlushDb => return Store::demand_of_drop(),
+            Del | Unlink => self.demand_of_removal(op, 1),
+            InternalDropStages => self.demand_of_removal(op, 1).and(Store::demand_of_drop()),
+            InternalEvict => self.demand_of_removal(op, 2),
+            _ => self.demand_of_change(op),
+        };
+        self.store.demand_with_kept(demand)
+    }
+
+    fn demand_of_change(&self, op: &OpRef<'_>) -> Demand {
         let argv = op.argv();
         let names = match op.command {
             CommandId::InternalReclaim => argv.get(1).map_or(0, le_u64),
-            CommandId::InternalEvict => argv.len() as u64,
             // The staged argument.
             CommandId::InternalStage => 1,
             _ => 0,
@@ -93,8 +111,9 @@ impl Engine {
         let keys = keys_of(op.command.spec(), argv);
         let sum = keys.map(|at| self.demand_of_key(op, &argv[at])).fold(written(op), Demand::and);
         let names = Demand::of_nodes((PATH_BYTES + DEADLINE_BYTES) * names);
-        let beyond = self.room_beyond_arguments(op).saturating_add(self.staged_bytes(op));
-        let sum = sum.and(names);
+        let staged = self.demand_of_staged(op);
+        let beyond = self.room_beyond_arguments(op);
+        let sum = sum.and(names).and(staged);
         if beyond == 0 { sum } else { sum.and(Demand::of_any_size(beyond / 4 * 5)) }
     }
 
@@ -102,11 +121,39 @@ impl Engine {
     pub(crate) fn staged_bytes(&self, op: &OpRef<'_>) -> u64 {
         let argv = op.argv();
         let staged = (0..argv.len()).filter(|&at| op.staged(at).is_some());
-        staged.map(|at| self.len_bytes(Db::STAGE, &argv[at])).sum()
+        let lengths = staged.map(|at| self.record(Db::STAGE, &argv[at]));
+        lengths.map(|record| record.map_or(0, |record| record.bytes())).sum()
     }
 
-    fn len_bytes(&self, db: Db, name: &[u8]) -> u64 {
-        self.record(db, name).map_or(0, |record| record.bytes())
+    /// What deleting the keys that begin at argument `first` copies of the way to them.
+    fn demand_of_removal(&self, op: &OpRef<'_>, first: usize) -> Demand {
+        let mut removal = Removal::default();
+        for name in op.argv().iter().skip(first) {
+            // Damage is told by the command itself.
+            let _ = removal.add(&self.store.view(), Db(op.db), &self.store.key(name));
+        }
+        Demand::of_nodes(removal.bytes())
+    }
+
+    /// What becomes of the operation's arguments that were staged: they are copied, or taken over,
+    /// and then only their names are written again, with the value where that lies in their block.
+    fn demand_of_staged(&self, op: &OpRef<'_>) -> Demand {
+        let argv = op.argv();
+        let staged = (0..argv.len()).filter(|&at| op.staged(at).is_some());
+        let lengths = staged.map(|at| self.record(Db::STAGE, &argv[at]));
+        let lengths = lengths.map(|record| record.map_or(0, |record| record.value().len()));
+        if !adopts_values(op.command) {
+            let bytes: u64 = lengths.sum();
+            let copies = Demand::of_any_size(PATH_BYTES + bytes / 4 * 5);
+            return if bytes == 0 { Demand::default() } else { copies };
+        }
+        let key = argv.iter().map(<[u8]>::len).max().unwrap_or(0) as u64 + BESIDE_BYTES;
+        lengths.fold(Demand::default(), |sum, len| {
+            let block = if len < SHORT_BYTES { len + key } else { key };
+            let written = 2 * (block + block / 4 + BLOCK_BYTES);
+            // It leaves the stage, too.
+            sum.and(Demand::of_lengths(PATH_BYTES + written, 0..=block))
+        })
     }
 
     /// Damage is told by the command itself.
@@ -118,7 +165,8 @@ impl Engine {
     fn demand_of_key(&self, op: &OpRef<'_>, name: &[u8]) -> Demand {
         let record = self.record(Db(op.db), name);
         let group = op.command.spec().docs.group;
-        let sets_deadline = op.argv().len() > 3 || group == Group::Generic;
+        let frees = spare_behind(op.command) <= Spare::Snapshots;
+        let sets_deadline = !frees && (op.argv().len() > 3 || group == Group::Generic);
         let has_deadline = record.is_some_and(|record| record.deadline_ms().is_some());
         let deadline = if sets_deadline || has_deadline { DEADLINE_BYTES } else { 0 };
         let elements = match group {
@@ -127,17 +175,14 @@ impl Engine {
         };
         let way = Demand::of_nodes(PATH_BYTES + deadline + elements * BLOCK_BYTES * 8);
         match record {
-            Some(record) if spare_behind(op.command) != Spare::None => {
-                way.and(self.copies_of(op, &record))
-            }
+            Some(record) if !frees => way.and(self.copies_of(op, &record)),
             _ => way,
         }
     }
 
     /// What is overwritten is copied where it does not go as a whole.
     fn copies_of(&self, op: &OpRef<'_>, record: &Record<'_>) -> Demand {
-        use CommandId::{GetSet, MSet, MSetNx, PSetEx, Set, SetEx, SetNx};
-        if matches!(op.command, GetSet | MSet | MSetNx | PSetEx | Set | SetEx | SetNx) {
+        if adopts_values(op.command) || op.command == CommandId::Copy {
             return Demand::default();
         }
         let whole = Store::counted_bytes(record) / 4 * 5;

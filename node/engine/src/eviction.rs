@@ -432,7 +432,9 @@ impl Engine {
                 // Farther than any string reaches is refused.
                 Store::cost(0, offset.min(1 << 30))
             }
-            Copy | SDiffStore | SInterStore | SUnionStore | Sort | ZDiffStore | ZInterStore
+            // What it replaces goes as it is.
+            Copy => argv.get(1).map_or(0, |source| self.copy_bytes(Db(op.db), source)),
+            SDiffStore | SInterStore | SUnionStore | Sort | ZDiffStore | ZInterStore
             | ZRangeStore | ZUnionStore => {
                 let keys = keys_of(op.command.spec(), argv);
                 keys.map(|at| self.copy_bytes(Db(op.db), &argv[at])).fold(0, u64::saturating_add)
@@ -444,9 +446,14 @@ impl Engine {
     fn copy_bytes(&self, db: Db, name: &[u8]) -> u64 {
         // Damage is told by the command itself.
         let Ok(Some(record)) = self.store.get(db, &self.store.key(name)) else { return 0 };
-        let is_packed = record.ty() != Type::String && self.store.view().tree(&record).is_none();
-        let unpacked = if is_packed { UNPACKED_BYTES } else { 0 };
-        Store::counted_bytes(&record).saturating_mul(2) + unpacked
+        let is_packed = self.store.view().tree(&record).is_none();
+        let counted = Store::counted_bytes(&record);
+        if record.ty() == Type::String {
+            // The last piece of a long one is written again before the one before is free.
+            return counted + if counted > UNPACKED_BYTES { UNPACKED_BYTES } else { 0 };
+        }
+        // What hangs in trees may lie closer in the source than in the copy.
+        counted.saturating_mul(2) + if is_packed { UNPACKED_BYTES } else { 0 }
     }
 }
 

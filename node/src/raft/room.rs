@@ -39,6 +39,7 @@ pub(super) struct Weighed {
 /// promised already.
 pub(super) fn at_a_glance(engine: &Engine, batch: &Batch, before: Demand) -> Option<Demand> {
     let most = demand_at_most(batch.write_bytes() as u64, batch.work().into());
+    let most = engine.store().demand_with_kept(most).and(engine.store().demand_at_a_glance());
     let fits = || engine.store().has_plenty(&before.and(most), Spare::Deletes);
     (!batch.is_wide() && fits()).then_some(most)
 }
@@ -46,8 +47,20 @@ pub(super) fn at_a_glance(engine: &Engine, batch: &Batch, before: Demand) -> Opt
 /// Holds operations against the room that is left, of which `before` is promised already.
 pub(super) fn weigh(engine: &Engine, writes: &[u8], room: &RoomLeft, before: Demand) -> Weighed {
     let mut weighed = Weighed::default();
+    // What frees must not be denied for what takes room beside it.
+    let frees =
+        leaves(operations(writes)).filter(|op| spare_behind(op.command) <= Spare::Snapshots);
+    let frees = frees.map(|op| engine.demand(&op)).fold(Demand::default(), Demand::and);
+    let all_free = room.takes(&before.and(frees), Spare::Snapshots);
+    if all_free {
+        weighed.demand = frees;
+    }
     for (number, op) in leaves(operations(writes)).enumerate() {
-        let (demand, spare) = (engine.demand(&op), spare_behind(op.command));
+        let spare = spare_behind(op.command);
+        if all_free && spare <= Spare::Snapshots {
+            continue;
+        }
+        let demand = engine.demand(&op);
         let sum = weighed.demand.and(demand);
         if room.takes(&before.and(sum), spare) {
             weighed.demand = sum;
@@ -74,9 +87,11 @@ pub(super) fn is_easy(engine: &Engine, entry: &Entry<'_>, bytes: u64) -> bool {
         count += 1;
         wide |= is_wide(&op);
     }
+    let most = engine.store().demand_with_kept(demand_at_most(bytes, count));
+    let most = most.and(engine.store().demand_at_a_glance());
     !wide
         && bytes + count * SHORT_BYTES < SLOW_BYTES
-        && engine.store().has_plenty(&demand_at_most(bytes, count), Spare::Deletes)
+        && engine.store().has_plenty(&most, Spare::Deletes)
 }
 
 /// Whether an entry's operations together take long.
@@ -91,7 +106,7 @@ pub(super) fn takes_long(engine: &Engine, entry: &Entry<'_>) -> bool {
 /// What an entry may take at most.
 pub(super) fn demand_of_entry(engine: &Engine, entry: &Entry<'_>) -> Demand {
     let mut denied = BTreeSet::new();
-    let mut sum = Demand::default();
+    let mut sum = engine.store().demand_of_snapshots();
     for (number, op) in (0u32..).zip(leaves(entry.ops())) {
         denied.extend(denied_by(&op));
         if !denied.contains(&number) {

@@ -27,7 +27,7 @@ use cairn_protocol::WireError;
 use cairn_protocol::command::{CommandId, Flags, Place, Spec, keys, lookup_full, resolve};
 use cairn_protocol::op::{OpRef, operations};
 use cairn_protocol::resp::{Argv, Frames, Proto, RequestDecoder, Writer};
-use cairn_store::{Db, Key};
+use cairn_store::{Db, Demand, Key, Spare};
 use parking_lot::{MutexGuard, RwLockReadGuard};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -37,10 +37,9 @@ use super::commands::{self, After, Context, SharedSettings, Waiting};
 use super::io_thread::{Scratch, Thread};
 use super::queue::is_immediate;
 use super::registry::{Activity, Client};
-use super::row;
 use super::session::Session;
 use super::slowlog::{SlowEntry, cut_args};
-use super::staging;
+use super::{parts, row, staging};
 use crate::ops::clock;
 use crate::ops::metrics::{Counter, Hold};
 use crate::raft::{
@@ -60,6 +59,11 @@ const SHORT_ARGS: usize = 32;
 const FLUSH_BYTES: usize = 1 << 20;
 /// Bytes of a batch's writes, reads and ready replies after which it is submitted.
 const SUBMIT_BYTES: usize = 1 << 20;
+/// Writes of a batch, and their bytes, after which it is submitted while there is little room, and
+/// what is little: a full batch of deletes takes about half as much.
+const SCARCE_WRITES: u32 = 32;
+const SCARCE_BYTES: usize = 8 << 10;
+const SCARCE_ROOM_BYTES: u64 = 8 << 20;
 /// A request that came in part is moved into the connection's own buffer by swapping rather than
 /// copying when it is longer than this.
 const SWAP_BYTES: usize = READ_BYTES / 2;
@@ -84,6 +88,8 @@ enum Next {
     Server(&'static Spec),
     /// A write whose arguments are too long for one log record.
     Stage(&'static Spec),
+    /// A delete that has no room as one operation.
+    Part(&'static Spec),
     /// A read that may take long and must not hold the lock meanwhile.
     LongRead(&'static Spec),
 }
@@ -323,6 +329,12 @@ impl Connection {
                     self.session.end_command();
                     at += 1;
                 }
+                Next::Part(spec) => {
+                    self.settle(scratch, requests).await?;
+                    self.delete_in_parts(scratch, requests, spec, at).await?;
+                    self.session.end_command();
+                    at += 1;
+                }
                 Next::Stage(spec) => {
                     self.settle(scratch, requests).await?;
                     self.stage(scratch, requests, spec, at).await?;
@@ -399,10 +411,15 @@ impl Connection {
                         *at += 1;
                         continue;
                     }
-                    if staging::is_needed(requests.argv(*at)) {
+                    let (group, argv) = (&self.thread.shared.group, requests.argv(*at));
+                    if parts::is_needed(group, spec, db, argv) {
+                        return Next::Part(spec);
+                    }
+                    if staging::is_needed(argv) {
                         return Next::Stage(spec);
                     }
-                    let enough = self.queue_write(scratch, requests, spec, *at) >= SUBMIT_BYTES;
+                    let held = self.queue_write(scratch, requests, spec, *at);
+                    let enough = held >= SUBMIT_BYTES || self.is_wide_for_room(scratch, held);
                     (enough || exact).then_some(Next::Submit)
                 }
                 Place::Server if spec.id == CommandId::Exec && self.exec_is_plain() => {
@@ -468,6 +485,17 @@ impl Connection {
         let argv = requests.argv(at);
         batch.push_write(spec, self.session.db, argv, self.session.is_silent());
         batch.held_bytes()
+    }
+
+    /// Whether the pending batch, which holds so many bytes, should not be wider where there is
+    /// little room: all of it must find room before any of it frees some.
+    fn is_wide_for_room(&self, scratch: &Scratch, held_bytes: usize) -> bool {
+        let writes = scratch.submission.batch().write_count();
+        if writes < SCARCE_WRITES && held_bytes < SCARCE_BYTES {
+            return false;
+        }
+        let little = Demand::of_any_size(SCARCE_ROOM_BYTES);
+        !self.thread.shared.group.read().store().has_plenty(&little, Spare::Deletes)
     }
 
     /// The pending batch, to which the request `at` adds something.
@@ -760,6 +788,33 @@ impl Connection {
                 Ok(())
             }
         }
+    }
+
+    /// Has a delete of many keys executed part by part.
+    async fn delete_in_parts(
+        &mut self,
+        scratch: &mut Scratch,
+        requests: Requests<'_>,
+        spec: &'static Spec,
+        at: usize,
+    ) -> Result<(), Gone> {
+        self.last_command = spec.id;
+        let start = clock::now();
+        let mut way = self.way(&mut scratch.submission);
+        let deleted = parts::delete(&mut way, spec, self.session.db, requests.argv(at)).await;
+        if way.is_lost() {
+            return Err(Gone);
+        }
+        match deleted {
+            Ok((deleted, effects)) => {
+                self.place(scratch, |w| w.int(deleted));
+                count_effects(&self.thread, &effects);
+                note_call(&self.thread, spec, clock::nanos_since(start));
+            }
+            Err(refusal) => self.refuse(scratch, &refusal),
+        }
+        self.note_slow(requests.argv(at), 1, clock::nanos_since(start));
+        Ok(())
     }
 
     /// Submits what is pending, waits for it and takes the replies.

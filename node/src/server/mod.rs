@@ -14,6 +14,7 @@ pub mod cron;
 pub mod info;
 pub mod io_thread;
 pub mod listener;
+mod parts;
 pub mod queue;
 pub mod registry;
 pub mod session;

@@ -9,6 +9,7 @@ pub(crate) use walk::slot_id;
 
 mod dropped;
 mod expiry;
+mod removal;
 pub(crate) mod walk;
 
 use crate::alloc::Alloc;
@@ -23,6 +24,7 @@ use crate::pool::Store;
 use crate::trie;
 use cairn_protocol::slot::{SlotId, slot_of};
 
+pub use removal::Removal;
 pub use walk::Visit;
 
 /// A key with what its name decides: computed once a command.

@@ -39,7 +39,7 @@ pub use blob::{Encoding, LongValue, Meta, Record, Type, Value};
 pub use collection::{Edit, PACKED_MAX, Tree};
 pub use error::{Corrupt, Result, StoreError};
 pub use evacuate::{Evacuated, Evacuation, Progress};
-pub use keyspace::{Db, Key, View, admitted_bytes};
+pub use keyspace::{Db, Key, Removal, View, admitted_bytes};
 pub use order::Bound;
 pub use pool::{Committer, Opened, Pin, PoolOptions, Published, Sealed, Store};
 pub use snapshot::{Snapshot, SnapshotOutcome};

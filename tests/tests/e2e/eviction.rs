@@ -38,6 +38,7 @@ fn count_refused(conn: &mut Conn, commands: &[Vec<String>]) -> usize {
             let reply = conn.receive().expect("a reply");
             if reply.is_error() {
                 assert_eq!(reply.text(), OOM, "{words:?}");
+                assert_ne!(words[0], "DEL", "a delete is refused: {words:?}");
                 refused += 1;
             }
         }
@@ -370,6 +371,45 @@ fn noeviction_refuses_writes_and_nothing_else() {
     assert_eq!(text(&mut conn, &["SET", "k", &filler]), "OK");
     assert_eq!(int(&mut conn, &["HSET", "h1", "new", &filler]), 1);
     assert_eq!(node.info("evicted_keys"), "0");
+}
+
+/// One command or many, with deadlines or without: what frees is never refused for lack of room.
+#[test]
+fn a_full_node_takes_deletes() {
+    for more in [&[][..], &["EX", "1000"]] {
+        let (_scratch, node) = node_with(Medium::Memory, "64mb", "noeviction");
+        let mut conn = node.connect();
+        let mut keys = 0;
+        loop {
+            let words: Vec<Vec<String>> = (keys..keys + 5000)
+                .map(|n| {
+                    let words = ["SET".to_owned(), format!("k{n}"), "v".to_owned()];
+                    words.into_iter().chain(more.iter().map(|word| (*word).to_owned())).collect()
+                })
+                .collect();
+            if count_refused(&mut conn, &words) > 0 {
+                break;
+            }
+            keys += 5000;
+        }
+        assert!(keys >= 250_000, "{keys} keys");
+        let names: Vec<String> = (0..100_000).map(|n| format!("k{}", 2 * n)).collect();
+        let mut words = vec!["DEL"];
+        words.extend(names.iter().map(String::as_str));
+        let reply = conn.call(&words).expect("a reply");
+        assert_eq!(reply.int(), Some(100_000), "{}", reply.text());
+        let filler: Vec<_> = sets(0..100_000, "filler", more);
+        count_refused(&mut conn, &filler);
+        for n in (0..100_000).step_by(2) {
+            conn.queue(&["DEL", &format!("k{}", n + 1)]);
+        }
+        conn.flush().expect("the node takes a pipeline");
+        for n in 0..50_000 {
+            let reply = conn.receive().expect("a reply");
+            assert_eq!(reply.int(), Some(1), "delete {n}: {}", reply.text());
+        }
+        assert_eq!(node.info("stopped"), "");
+    }
 }
 
 #[test]

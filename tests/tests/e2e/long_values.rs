@@ -244,3 +244,19 @@ fn slow_clients_cost_bounded_memory() {
     set(&mut conn, "k", &old);
     assert!(take(&mut ask(&node, "k"), Duration::ZERO) == old, "and others are served on");
 }
+
+/// It is sent ahead in pieces and then taken over as it lies: no copy of it needs room.
+#[test]
+fn the_largest_value_fits_a_node_of_twice_its_size() {
+    const LEN: usize = 512 * MIB;
+    let scratch = Scratch::new(Medium::Memory);
+    let options = NodeOptions::new(scratch.path());
+    let node = options.set("memory", "1gb").set("maxmemory-policy", "allkeys-lru").start();
+    let mut conn = node.connect();
+    set(&mut conn, "small", b"stays");
+    let whole = value(3, LEN);
+    set(&mut conn, "k", &whole);
+    assert!(take(&mut ask(&node, "k"), Duration::ZERO) == whole, "another value");
+    assert_eq!(node.info("evicted_keys"), "0");
+    assert_eq!(conn.call(&["GET", "small"]).expect("a reply").text(), "stays");
+}

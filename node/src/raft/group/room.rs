@@ -80,6 +80,7 @@ impl Group {
             driver.patience.renew();
             return Admission::Fits(demand);
         }
+        let in_flight = in_flight.and(engine.store().demand_of_snapshots());
         let room = engine.store().room_left();
         let weighed = room::weigh(&engine, batch.writes(), &room, in_flight);
         if weighed.denied.is_empty() {

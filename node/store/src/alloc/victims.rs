@@ -12,6 +12,8 @@ use crate::layout::pool::{
 
 /// Degrees of fullness that are told apart.
 const DEGREES: usize = 32;
+/// Slabs that a few deletes may begin: one of each size of node, and what these come to.
+const SLABS_A_DELETE: u64 = 14;
 /// Blocks whose births are looked at between two looks at the clock.
 const BIRTHS_AT_ONCE: u64 = 256;
 
@@ -157,6 +159,11 @@ impl Alloc {
     /// Whether there is so little room for new slabs that it should be left to writers.
     pub(crate) fn is_scarce(&self) -> bool {
         self.free_slab_bytes() < 2 * SLABS_A_CHANGE as u64 * SLAB + self.promised_bytes
+    }
+
+    /// Whether there is room for deletes beside what is kept for the dropping of snapshots.
+    pub(crate) fn has_slabs_for_deletes(&self) -> bool {
+        self.slabs_at_hand() >= SLABS_A_DELETE + self.held_slabs
     }
 
     /// Extents that the limit allows.

@@ -183,6 +183,32 @@ impl<const K: usize, const V: usize> Btree<K, V> {
         Ok(found.map(|(key, value)| (key, value, way.0)))
     }
 
+    /// Calls `meet` with each node on the way to where `key` belongs, and its length.
+    ///
+    /// # Errors
+    /// As [`Btree::get`].
+    pub(crate) fn way(
+        mem: &Mem,
+        root: Offset,
+        key: &[u64; K],
+        mut meet: impl FnMut(Offset, usize),
+    ) -> Result<()> {
+        let mut at = root & OFFSET_MASK;
+        for _ in 0..LEVELS_MAX {
+            if at == 0 {
+                return Ok(());
+            }
+            meet(at, NODE_LEN);
+            let node = Self::node(mem, at)?;
+            if node.leaf {
+                return Ok(());
+            }
+            let index = Way::<K, V>::child(&mut way::ByKey(key), mem, &node)?;
+            at = Self::child(mem, &node, index)?;
+        }
+        Err(too_deep(root))
+    }
+
     fn find(
         mem: &Mem,
         root: Offset,

@@ -147,7 +147,8 @@ impl Store {
     }
 
     /// Does some of a pass, beginning one if none is under way: `budget` blocks are looked at, or
-    /// some slabs. With `last_resort` it takes room that is otherwise left to writers.
+    /// some slabs. With `last_resort` it takes room that is otherwise left to writers, but for
+    /// what deletes need.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] when the pool cannot be gone through at all; damaged blocks are
@@ -250,7 +251,8 @@ impl Store {
         }
         let mut left = budget;
         while left > 0 {
-            if self.heap.alloc.is_scarce() && !last_resort {
+            let is_scarce = self.heap.alloc.is_scarce();
+            if is_scarce && (!last_resort || !self.heap.alloc.has_slabs_for_deletes()) {
                 return Ok(self.wait_for_room(pass, cursor));
             }
             match self.evacuate_next(&mut cursor, &mut pass.done, &mut left) {

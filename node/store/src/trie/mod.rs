@@ -153,6 +153,36 @@ pub fn find<E: Entries>(mem: &Mem, root: u64, hash: u64, entries: &E) -> Result<
     }
 }
 
+/// Calls `meet` with each node on the way to where `hash` belongs, and its length.
+///
+/// # Errors
+/// As [`find`].
+pub(crate) fn way(
+    mem: &Mem,
+    root: u64,
+    hash: u64,
+    mut meet: impl FnMut(Offset, usize),
+) -> Result<()> {
+    let (mut word, mut depth) = (root, 0);
+    loop {
+        match Pointer::of(word)? {
+            Pointer::Nothing => return Ok(()),
+            Pointer::Leaf(leaf, _) => {
+                meet(leaf, LEAF_LEN);
+                return Ok(());
+            }
+            Pointer::Directory(directory, bits) => {
+                if depth + bits > HASH_BITS {
+                    return Err(StoreError::corrupt("a trie deeper than its hash", directory));
+                }
+                meet(directory, directory_len(bits));
+                word = mem.word(directory_word(directory, index_in(hash, depth, bits)).at)?;
+                depth += bits;
+            }
+        }
+    }
+}
+
 /// Starts fetching the next node on the way to `hash` and returns where to go on: interleaving
 /// the steps of many keys hides their cache misses. `None` when the leaf's entry is on its way.
 ///
