@@ -60,8 +60,8 @@ const FLUSH_BYTES: usize = 1 << 20;
 /// Bytes of a batch's writes, reads and ready replies after which it is submitted.
 const SUBMIT_BYTES: usize = 1 << 20;
 /// Writes of a batch, and their bytes, after which it is submitted while there is little room, and
-/// what is little: a full batch of deletes takes about half as much.
-const SCARCE_WRITES: u32 = 32;
+/// what is little: one of deletes must fit in what evacuation leaves, so a few.
+const SCARCE_WRITES: u32 = 8;
 const SCARCE_BYTES: usize = 8 << 10;
 const SCARCE_ROOM_BYTES: u64 = 8 << 20;
 /// A request that came in part is moved into the connection's own buffer by swapping rather than

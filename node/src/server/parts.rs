@@ -14,7 +14,7 @@ use cairn_store::{Db, Demand, Removal, Spare};
 use crate::raft::{Group, Way, error_code};
 
 /// Keys of one part, and of a delete that is never parted.
-const KEYS: usize = 64;
+const KEYS: usize = 16;
 /// Keys looked at under one hold of the lock.
 const KEYS_AT_ONCE: usize = 256;
 /// What deleting a key takes for sure, wherever it lies.
