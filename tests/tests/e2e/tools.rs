@@ -254,3 +254,14 @@ fn what_inspect_counts_adds_up() {
     assert_eq!(number(&shard["vote"]["node"]), 1);
     assert!(sum(&log["segments"], "bytes") > 0);
 }
+
+#[test]
+fn an_empty_pool_is_damaged_and_not_out_of_reach() {
+    let scratch = filled();
+    fs::write(scratch.path().join("shard-0.pool"), "").expect("the pool is emptied");
+    let parts = ["both superblocks are damaged", "shard-0.pool", "restore"];
+    says(&["check"], scratch.path(), DAMAGED, &parts);
+    says(&["check", "--deep"], scratch.path(), DAMAGED, &parts);
+    let text = says(&["inspect"], scratch.path(), DAMAGED, &["the file ends before it"]);
+    assert!(!text.contains("ulimit"), "{text}");
+}

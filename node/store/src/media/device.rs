@@ -72,6 +72,11 @@ fn geometry(sysfs: &Path) -> io::Result<(u64, u64)> {
     Ok((bytes / align * align, align))
 }
 
+fn open(path: &Path, write: bool) -> Result<File> {
+    let file = OpenOptions::new().read(true).write(write).open(path);
+    file.map_err(|e| StoreError::io(format!("opening the device {}", path.display()), e))
+}
+
 impl DeviceMedia {
     /// Maps the device at `path`.
     ///
@@ -79,8 +84,7 @@ impl DeviceMedia {
     /// [`StoreError::Io`] when it is none, or in use; [`StoreError::Corrupt`] when it holds neither
     /// a pool nor zeros.
     pub fn open(path: &Path) -> Result<DeviceMedia> {
-        let (bytes, align) = geometry_of(path)?;
-        DeviceMedia::map(path, true, bytes, align, Sharing::Sync)
+        DeviceMedia::map_alone(path, true, geometry_of(path)?, Sharing::Sync)
     }
 
     /// Maps the device at `path` to look at it.
@@ -88,21 +92,38 @@ impl DeviceMedia {
     /// # Errors
     /// As [`DeviceMedia::open`].
     pub fn inspect(path: &Path) -> Result<DeviceMedia> {
-        let (bytes, align) = geometry_of(path)?;
-        DeviceMedia::map(path, false, bytes, align, Sharing::ReadOnly)
+        DeviceMedia::map_alone(path, false, geometry_of(path)?, Sharing::ReadOnly)
+    }
+
+    /// Maps the device at `path` to look at what holds still while a node uses it: the superblock that
+    /// it does not write just then.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] when it is none; [`StoreError::Corrupt`] as [`DeviceMedia::open`].
+    pub fn glance(path: &Path) -> Result<DeviceMedia> {
+        DeviceMedia::map(open(path, false)?, path, geometry_of(path)?, Sharing::ReadOnly)
+    }
+
+    /// Maps the device, which nobody else may use meanwhile.
+    fn map_alone(
+        path: &Path,
+        write: bool,
+        geometry: (u64, u64),
+        sharing: Sharing,
+    ) -> Result<DeviceMedia> {
+        let file = open(path, write)?;
+        lock(&file)
+            .map_err(|e| StoreError::io(format!("locking the device {}", path.display()), e))?;
+        DeviceMedia::map(file, path, geometry, sharing)
     }
 
     fn map(
+        file: File,
         path: &Path,
-        write: bool,
-        bytes: u64,
-        align: u64,
+        (bytes, align): (u64, u64),
         sharing: Sharing,
     ) -> Result<DeviceMedia> {
         let fail = |doing: &str, e| StoreError::io(format!("{doing} {}", path.display()), e);
-        let file = OpenOptions::new().read(true).write(write).open(path);
-        let file = file.map_err(|e| fail("opening the device", e))?;
-        lock(&file).map_err(|e| fail("locking the device", e))?;
         let write_back = WriteBack::of_this_cpu().ok_or_else(|| {
             fail("no instruction of this processor writes back", io::ErrorKind::Unsupported.into())
         })?;
@@ -233,8 +254,8 @@ mod tests {
         file
     }
 
-    fn open(file: &tempfile::NamedTempFile) -> Result<DeviceMedia> {
-        DeviceMedia::map(file.path(), true, BYTES, ALIGN, Sharing::Shared)
+    fn opened(file: &tempfile::NamedTempFile) -> Result<DeviceMedia> {
+        DeviceMedia::map_alone(file.path(), true, (BYTES, ALIGN), Sharing::Shared)
     }
 
     #[test]
@@ -259,7 +280,7 @@ mod tests {
         let file = device(&[]);
         let key = |i: u32| format!("key:{i}").into_bytes();
         for round in 0..3u32 {
-            let media = open(&file).expect("maps");
+            let media = opened(&file).expect("maps");
             assert!(media.base().addr().is_multiple_of(ALIGN as usize));
             assert_eq!(media.is_empty(), round == 0);
             let mem = Arc::new(Mem::new(Box::new(media)));
@@ -272,7 +293,7 @@ mod tests {
             let sealed = store.seal().expect("something new");
             store.release(committer.commit(sealed).expect("commits"));
         }
-        let media = DeviceMedia::map(file.path(), false, BYTES, ALIGN, Sharing::ReadOnly);
+        let media = DeviceMedia::map_alone(file.path(), false, (BYTES, ALIGN), Sharing::ReadOnly);
         let mem = Arc::new(Mem::new(Box::new(media.expect("maps"))));
         let report = check(mem, true, &mut |_, _| {}).expect("is walked");
         assert!(report.is_clean() && report.keys == 3000, "{report:?}");
@@ -280,7 +301,7 @@ mod tests {
 
     #[test]
     fn a_device_takes_no_more_than_it_has() {
-        let media = open(&device(&[])).expect("maps");
+        let media = opened(&device(&[])).expect("maps");
         assert!(matches!(media.grow(BYTES + 1, &[]), Err(StoreError::Full)));
         assert!(media.is_empty());
         media.grow(BYTES, &[]).expect("fits");
@@ -290,17 +311,32 @@ mod tests {
     #[test]
     fn what_is_no_pool_is_left_alone() {
         let file = device(b"somebody's data");
-        let refused = open(&file).err().map(|e| e.to_string()).unwrap_or_default();
+        let refused = opened(&file).err().map(|e| e.to_string()).unwrap_or_default();
         assert!(refused.contains("no pool") && refused.contains("daxio"), "{refused}");
         let damaged = device(&MAGIC);
-        assert!(!open(&damaged).expect("maps").is_empty(), "a damaged pool is not a blank device");
+        assert!(
+            !opened(&damaged).expect("maps").is_empty(),
+            "a damaged pool is not a blank device"
+        );
+    }
+
+    #[test]
+    fn the_superblocks_of_a_device_in_use_can_be_looked_at() {
+        let file = device(&[]);
+        let mem = Arc::new(Mem::new(Box::new(opened(&file).expect("maps"))));
+        let (_store, _committer, _) = Store::open(mem, &OPTIONS).expect("opens");
+        let looking = open(file.path(), false).expect("opens");
+        let media = DeviceMedia::map(looking, file.path(), (BYTES, ALIGN), Sharing::ReadOnly)
+            .expect("maps");
+        let chosen = crate::pool::choose(&Mem::new(Box::new(media))).expect("good ones");
+        assert_eq!(chosen.superblock.uuid, [3; 16]);
     }
 
     #[test]
     fn a_device_in_use_is_refused() {
         let file = device(&[]);
-        let _first = open(&file).expect("maps");
-        let refused = open(&file).err().map(|e| e.to_string()).unwrap_or_default();
+        let _first = opened(&file).expect("maps");
+        let refused = opened(&file).err().map(|e| e.to_string()).unwrap_or_default();
         assert!(refused.contains("another process uses it"), "{refused}");
     }
 }

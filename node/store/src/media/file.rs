@@ -102,7 +102,8 @@ impl FileMedia {
         sharing: Sharing,
     ) -> Result<FileMedia> {
         let len = file.metadata().map_err(|e| fail(path, "reading the size of the pool", e))?.len();
-        let reserved = capacity_bytes.max(len).next_multiple_of(1 << 21) as usize;
+        // Of an empty file too: what is wrong with it the pool says.
+        let reserved = capacity_bytes.max(len).max(1).next_multiple_of(1 << 21) as usize;
         let map =
             Map::reserve(reserved, PAGE as usize).map_err(|e| no_addresses(path, reserved, e))?;
         let path = path.to_path_buf();

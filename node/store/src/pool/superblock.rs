@@ -194,14 +194,14 @@ pub struct CopyLook {
 /// How often a copy is read that a running node may be writing just then.
 const LOOKS: usize = 5;
 
-/// Reads both superblock copies of the pool file at `path`, O(1) and without mapping it, so that a
-/// node may have it open meanwhile.
+/// Reads both superblock copies of the pool at `path`, a file or a device, O(1) and without taking it
+/// over, so that a node may have it open meanwhile.
 ///
 /// # Errors
 /// [`StoreError::Io`], [`StoreError::Newer`].
 pub fn look_at_superblocks(path: &Path) -> Result<[CopyLook; 2]> {
     if is_device(path) {
-        let mem = Mem::new(Box::new(DeviceMedia::inspect(path)?));
+        let mem = Mem::new(Box::new(DeviceMedia::glance(path)?));
         return Ok([look_at_mapped(&mem, path, 0)?, look_at_mapped(&mem, path, 1)?]);
     }
     let file = File::open(path)
@@ -228,13 +228,19 @@ fn look_at(file: &File, path: &Path, copy: usize) -> Result<CopyLook> {
     Ok(CopyLook::of(&bytes, offset, content))
 }
 
-/// Nobody else has the device, so one look is enough.
 fn look_at_mapped(mem: &Mem, path: &Path, copy: usize) -> Result<CopyLook> {
     let offset = SUPERBLOCK_AT[copy];
-    Ok(match mem.bytes(offset, SUPERBLOCK) {
-        Ok(bytes) => CopyLook::of(bytes, offset, Superblock::decode(bytes, path)?),
-        Err(_) => CopyLook::of(&[0; SUPERBLOCK], offset, Copy::Bad("the device is blank".into())),
-    })
+    let mut bytes = vec![0; SUPERBLOCK];
+    let mut content = Copy::Bad("the device is blank".into());
+    for _ in 0..LOOKS {
+        let Ok(mapped) = mem.bytes(offset, SUPERBLOCK) else { break };
+        bytes.copy_from_slice(mapped);
+        content = Superblock::decode(&bytes, path)?;
+        if matches!(content, Copy::Good(_)) {
+            break;
+        }
+    }
+    Ok(CopyLook::of(&bytes, offset, content))
 }
 
 impl CopyLook {
