@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use cairn_store::{Committer, Demand, Evacuation, Progress, StoreError};
+use cairn_store::{Committer, Demand, Evacuation, Leaked, Progress, StoreError};
 use parking_lot::{Condvar, Mutex};
 
 pub use super::commits::CommitStats;
@@ -144,7 +144,8 @@ impl Flusher {
         let commits = Commits::new(Arc::clone(&group), committer);
         let stats = Arc::clone(&commits.stats);
         let (asked, pass) = (Arc::clone(&bell), Evacuation::default());
-        let mut worker = Worker { group, commits, pace, bell: asked, pass };
+        let told = Told::default();
+        let mut worker = Worker { group, commits, pace, bell: asked, pass, told };
         let thread = std::thread::Builder::new().name("cairn-epochs".into());
         let handle = thread.spawn(move || worker.run())?;
         Ok(Flusher { bell, stats, handle })
@@ -176,21 +177,49 @@ struct Worker {
     pace: Pace,
     bell: Arc<Bell>,
     pass: Evacuation,
+    told: Told,
+}
+
+/// What the log was told already: damage that is met again and again is told once.
+#[derive(Default)]
+struct Told {
+    leak: bool,
+    evacuation: bool,
+    reclaiming: bool,
+    room: bool,
+    sweep: bool,
+}
+
+impl Told {
+    fn leaked(&mut self, leaked: Leaked) {
+        let Some(at) = leaked.first_at.filter(|_| !self.leak) else { return };
+        self.leak = true;
+        tracing::error!(
+            "byte {at} of the pool is damaged, and what was deleted there cannot be freed: no data is \
+             lost by that, but its room is; `cairn check --deep` on the stopped node tells how much, \
+             and a pool restored from a backup or a peer has it again"
+        );
+    }
+}
+
+/// Tells, the first time, of what keeps the background from some of its work. That is no reason to
+/// stop: what is there is served on, and commits go on.
+fn tell_once(told: &mut bool, what: &str, error: &StoreError) {
+    if !std::mem::replace(told, true) {
+        tracing::error!("{what}: {error}");
+    }
 }
 
 impl Worker {
     fn run(&mut self) -> Result<(), StoreError> {
         loop {
-            let waited = self.wait();
+            let is_last = self.wait();
             if self.group.stop_reason().is_some() {
                 // What is in memory may be half an operation: the log has what counts.
                 return Ok(());
             }
-            let worked = waited.and_then(|is_last| {
-                // Whatever came after the last commit would be of an epoch that is used again.
-                let done = if is_last { self.commits.commit() } else { self.work() };
-                done.map(|()| is_last)
-            });
+            // Whatever came after the last commit would be of an epoch that is used again.
+            let worked = if is_last { self.commits.commit() } else { self.work() };
             if let Err(error) = worked {
                 self.group.stop(format!(
                     "the pool could not be committed: {error}; what was acknowledged is in the log: \
@@ -198,7 +227,7 @@ impl Worker {
                 ));
                 return Err(error);
             }
-            if matches!(worked, Ok(true)) && self.group.stop_reason().is_none() {
+            if is_last && self.group.stop_reason().is_none() {
                 return self.close();
             }
         }
@@ -213,7 +242,7 @@ impl Worker {
 
     /// Waits for the time or the word to commit, and evacuates meanwhile; true when it is the last
     /// one.
-    fn wait(&mut self) -> Result<bool, StoreError> {
+    fn wait(&mut self) -> bool {
         let commit_us = self.commits.stats.last_us.load(Ordering::Relaxed);
         let every = self.pace.every(Duration::from_micros(commit_us));
         let until = clock::now() + every;
@@ -221,7 +250,7 @@ impl Worker {
         loop {
             // Before the first look at the clock: where writers are never idle the word to commit has
             // come already, and there would never be time for it.
-            let has_more = self.group.stop_reason().is_none() && self.evacuate_some()?;
+            let has_more = self.group.stop_reason().is_none() && self.evacuate_some();
             slices += 1;
             if has_more && slices < EVACUATION_SLICES {
                 std::thread::yield_now();
@@ -229,7 +258,7 @@ impl Worker {
             }
             let pause = if has_more { EVACUATION_PAUSE } else { every };
             if let Some(is_last) = self.is_asked(until, pause) {
-                return Ok(is_last);
+                return is_last;
             }
         }
     }
@@ -248,22 +277,30 @@ impl Worker {
     }
 
     /// A slice of evacuation, if it is worth its while; says whether more can be done at once.
-    fn evacuate_some(&mut self) -> Result<bool, StoreError> {
+    fn evacuate_some(&mut self) -> bool {
         if !self.pass.is_running() && !self.group.read().store().should_evacuate() {
-            return Ok(false);
+            return false;
         }
-        let progress = self.group.evacuate(&mut self.pass, false)?;
+        let progress = self.evacuate(false);
         self.tell_evacuated();
         if progress == Progress::Waits {
             self.recycle();
         }
-        Ok(progress != Progress::Waits)
+        progress != Progress::Waits
+    }
+
+    fn evacuate(&mut self, last_resort: bool) -> Progress {
+        self.group.evacuate(&mut self.pass, last_resort).unwrap_or_else(|error| {
+            tell_once(&mut self.told.evacuation, "evacuation was given up", &error);
+            self.group.abandon_evacuation(&mut self.pass);
+            Progress::Done
+        })
     }
 
     /// Evacuates until there is `wanted` room, or slabs again, or none can be had, while writers wait.
     fn evacuate_now(&mut self, wanted: Option<&Demand>) -> Result<(), StoreError> {
         let mut waits = 0;
-        while !self.has_room(wanted)?
+        while !self.has_room(wanted)
             && waits < EVACUATION_WAITS
             && self.group.stop_reason().is_none()
         {
@@ -271,7 +308,7 @@ impl Worker {
             if !can_help {
                 return Ok(());
             }
-            match self.group.evacuate(&mut self.pass, true)? {
+            match self.evacuate(true) {
                 Progress::Waits => {
                     waits += 1;
                     self.commits.commit()?;
@@ -288,11 +325,13 @@ impl Worker {
         Ok(())
     }
 
-    fn has_room(&self, wanted: Option<&Demand>) -> Result<bool, StoreError> {
-        match wanted {
-            Some(wanted) => self.group.look_for_room(wanted),
-            None => Ok(!self.group.read().store().is_cramped()),
-        }
+    fn has_room(&mut self, wanted: Option<&Demand>) -> bool {
+        let Some(wanted) = wanted else { return !self.group.read().store().is_cramped() };
+        self.group.look_for_room(wanted).unwrap_or_else(|error| {
+            tell_once(&mut self.told.room, "not all room of the pool can be found", &error);
+            // Whoever waits for it is not to wait for ever.
+            true
+        })
     }
 
     fn tell_evacuated(&self) {
@@ -312,14 +351,17 @@ impl Worker {
         let pool_bytes = self.group.read().store().usage().extents_bytes;
         self.group.set_epoch_ops(self.pace.epoch_ops(pool_bytes));
         self.group.resume();
-        while self.reclaim_some()? {
+        while self.reclaim_some() {
             std::thread::yield_now();
             if self.bell.asked.lock().commit {
                 break;
             }
         }
+        self.told.leaked(self.group.read().store().leaked());
         self.give_back();
-        self.commits.committer.sweep(SWEEP_EXTENTS)?;
+        if let Err(error) = self.commits.committer.sweep(SWEEP_EXTENTS) {
+            tell_once(&mut self.told.sweep, "old slab records stay where they are", &error);
+        }
         Ok(())
     }
 
@@ -347,11 +389,18 @@ impl Worker {
         Ok(())
     }
 
-    fn reclaim_some(&self) -> Result<bool, StoreError> {
-        if !self.group.read().store().has_dropped() {
-            return Ok(false);
+    /// Frees some of what was dropped; says whether there is more to do at once.
+    fn reclaim_some(&mut self) -> bool {
+        if self.told.reclaiming || !self.group.read().store().has_dropped() {
+            return false;
         }
-        self.group.reclaim()
+        self.group.reclaim().unwrap_or_else(|error| {
+            if let StoreError::Corrupt(_) = error {
+                tell_once(&mut self.told.reclaiming, "what is deleted is not freed", &error);
+            }
+            // No room for what freeing writes, which the next commits may give.
+            false
+        })
     }
 }
 

@@ -153,9 +153,15 @@ pub fn resume(options: &Options<'_>, pair: Pair) -> Result<Recovery, String> {
         true => replay(&mut engine, &log, opened.applied, &mut found),
         false => Ok(()),
     };
-    found.keys = (0..=Db::COUNT).map(|db| engine.store().len(Db(db))).sum();
     if found.halted.is_none() {
         replayed?;
+    }
+    if let Some(reason) = opened.read_only {
+        // What the log holds beyond the pool is read too, and committed never.
+        found.halted = Some(format!("{}/{POOL_FILE}: {reason}", options.dir.display()));
+    }
+    found.keys = (0..=Db::COUNT).map(|db| engine.store().len(Db(db))).sum();
+    if found.halted.is_none() {
         watch.lap(&format!("{} operations replayed", found.replayed_ops));
         // A lone node's limit is about to be made this one; a member's is the group's affair.
         let limit_bytes = if alone { 0 } else { engine.store().limit_bytes() };

@@ -69,6 +69,7 @@ pub struct Snapshot {
     pub clock_ms: u64,
     pub pool_bytes: u64,
     pub dead_bytes: u64,
+    pub leaked_pieces: u64,
     pub snapshots: u64,
     pub snapshots_kept_bytes: u64,
     pub pool_used_bytes: u64,
@@ -159,6 +160,7 @@ fn from_store(shared: &Shared, databases: u16, snapshot: &mut Snapshot) {
     let usage = store.usage();
     snapshot.used_memory = usage.live_bytes;
     snapshot.dead_bytes = usage.dead_bytes;
+    snapshot.leaked_pieces = store.leaked().pieces;
     snapshot.snapshots_kept_bytes = usage.kept_bytes;
     // A damaged catalogue is told by CAIRN.SNAPSHOT LIST; INFO has no place for an error.
     snapshot.snapshots = store.snapshots().map_or(0, |snapshots| snapshots.len() as u64);
@@ -444,6 +446,7 @@ fn cairn(s: &Snapshot, lines: &mut Lines) {
     lines.field("pool_used_bytes", s.pool_used_bytes);
     lines.field("pool_live_bytes", s.used_memory);
     lines.field("pool_dead_bytes", s.dead_bytes);
+    lines.field("pool_leaked_pieces", s.leaked_pieces);
     lines.field("snapshots", s.snapshots);
     lines.field("snapshots_kept_bytes", s.snapshots_kept_bytes);
     lines.field("evacuation_running", u8::from(s.evacuating));

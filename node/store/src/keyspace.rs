@@ -4,6 +4,7 @@
 //! changes a leaf; a reader needs only the root's offset.
 
 pub(crate) use dropped::{Piece, Pile};
+pub use expiry::Deadline;
 pub(crate) use expiry::Deadlines;
 pub(crate) use walk::slot_id;
 

@@ -33,13 +33,13 @@ pub mod snapshot;
 pub mod transfer;
 pub mod trie;
 
-pub use alloc::Usage;
 pub use alloc::room::{Demand, RoomLeft, Spare};
+pub use alloc::{Leaked, Usage};
 pub use blob::{Encoding, LongValue, Meta, Record, Type, Value};
 pub use collection::{Edit, PACKED_MAX, Tree};
 pub use error::{Corrupt, Result, StoreError};
 pub use evacuate::{Evacuated, Evacuation, Progress};
-pub use keyspace::{Db, Key, Removal, View, admitted_bytes};
+pub use keyspace::{Db, Deadline, Key, Removal, View, admitted_bytes};
 pub use order::Bound;
 pub use pool::{Committer, Opened, Pin, PoolOptions, Published, Sealed, Store};
 pub use snapshot::{Snapshot, SnapshotOutcome};

@@ -270,7 +270,12 @@ impl Store {
     }
 
     /// Sets what follows from the catalogue at an open.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when the catalogue or a snapshot is damaged. Then nothing that is
+    /// committed may ever be written over, for any snapshot may see it, and nothing committed.
     pub(crate) fn find_newest_snapshot(&mut self) -> Result<()> {
+        self.heap.keep_upto = self.committed_epoch().0;
         self.heap.keep_upto = self.links()?.first().map_or(0, |newest| newest.epoch);
         self.hold_slabs();
         if self.catalogue != 0 {
@@ -502,9 +507,10 @@ impl Store {
         let pages = Cell::new(at, GARBAGE_PAGES);
         if self.heap.get(pages)? != 0 {
             let alive_upto = self.heap.get(Cell::new(at, GARBAGE_ALIVE))?;
-            // Taken off only when it has found its place: that may want room.
+            // Taken off only when it has found its place: that may want room. One that is damaged leaks.
             let block = self.last_kept(pages)?;
-            self.sort(block, epoch, alive_upto)?;
+            let sorted = self.sort(block, epoch, alive_upto);
+            self.or_leak(sorted, block)?;
             return self.take_last_kept(pages);
         }
         self.heap.set(cell, 0)?;
@@ -552,6 +558,9 @@ impl Store {
 
     /// Decides about a block that the snapshot of `epoch`, now dropped, kept.
     fn sort(&mut self, block: Offset, epoch: u64, alive_upto: u64) -> Result<()> {
+        // Its birth decides who sees it.
+        let bytes = self.heap.alloc.bytes_at(block)?;
+        self.heap.mem.verify(block, bytes as usize)?;
         let birth = self.heap.mem.word(block)? & BIRTH_MASK;
         if birth <= alive_upto {
             return self.heap.alloc.unkeep_alive(block);

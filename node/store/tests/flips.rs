@@ -397,3 +397,184 @@ fn a_birth_lifted_into_this_run_is_no_excuse() {
     let read = store.get(Db(0), &store.key(b"lifted")).map(|_| "is read");
     assert!(matches!(read, Err(StoreError::Corrupt(_))), "{read:?}");
 }
+
+/// Blocks of a kind that are marked in use.
+fn blocks_of(bytes: &[u8], kind: u8) -> Vec<(u64, usize)> {
+    let name = format!("block of kind {kind}");
+    let places = structures(bytes, |_| true).into_iter();
+    places.filter(|place| place.0 == name).map(|(_, at, len)| (at, len)).collect()
+}
+
+/// Takes everything there is out of a pool, frees it, and lives on.
+///
+/// # Errors
+/// What a writer is told by whom damage is met before it is logged.
+fn clear_and_live_on(store: &mut Store, committer: &mut Committer) -> Result<(), StoreError> {
+    for db in 0..=Db::COUNT {
+        store.drop_db(Db(db))?;
+    }
+    for snapshot in store.snapshots()? {
+        store.drop_snapshot(&snapshot.name)?;
+    }
+    commit(store, committer)?;
+    let mut slices = 0;
+    while store.reclaim(50).expect("reclaiming goes on behind what is damaged") {
+        slices += 1;
+        assert!(slices < 10_000, "reclaiming comes to no end");
+    }
+    assert!(!store.has_dropped());
+    for round in 0..4u8 {
+        for n in 0..200 {
+            let key = format!("new:{n}").into_bytes();
+            store.put(Db(0), &store.key(&key), meta(Type::String), &[round; 1000])?;
+        }
+        commit(store, committer)?;
+        while store.recycle_dead(1000) {}
+    }
+    for n in 0..200 {
+        let key = format!("new:{n}").into_bytes();
+        let value = store.get(Db(0), &store.key(&key))?.map(|record| record.value().to_vec());
+        assert_eq!(value.transpose()?, Some(vec![3; 1000]));
+    }
+    Ok(())
+}
+
+/// What is damaged of what was dropped, or of a snapshot that was, costs its room and nothing else:
+/// the rest is freed, and a check names what is lost.
+#[test]
+fn damage_in_what_was_dropped_leaks_and_the_rest_is_freed() {
+    let (bytes, _) = pool_of_everything();
+    let (mut store, mut committer) = opened(&Pages::of(&bytes)).unwrap();
+    clear_and_live_on(&mut store, &mut committer).unwrap();
+    assert_eq!(store.leaked().pieces, 0);
+    let whole = store.usage().live_bytes;
+    let (mut leaks, mut told) = (0, 0);
+    for kind in layout::kind::ROOT..=layout::kind::GARBAGE {
+        for (at, len) in blocks_of(&bytes, kind) {
+            for byte in [3, 6, 8, 20, len / 2] {
+                let mut pages = Pages::of(&bytes);
+                pages.write(at + byte as u64, &[bytes[at as usize + byte] ^ 0x10]);
+                let mem = Arc::new(Mem::new(Box::new(HeapMedia::with_pages(&pages, CAPACITY))));
+                let Ok((mut store, mut committer, found)) = Store::open(mem.clone(), &OPTIONS)
+                else {
+                    continue;
+                };
+                let cleared = clear_and_live_on(&mut store, &mut committer);
+                if found.read_only.is_some() || cleared.is_err() {
+                    told += 1;
+                    continue;
+                }
+                leaks += u32::from(store.leaked().pieces > 0);
+                let usage = store.usage();
+                let why = format!("kind {kind}, byte {byte} of {at}");
+                // A list of what was dropped leads to more than any other block.
+                let more = if kind == layout::kind::DROPPED { 1 << 20 } else { 200 << 10 };
+                assert!(usage.live_bytes < whole + more, "{why}: {usage:?}");
+                committer.close().unwrap();
+                let report = check(mem, false, &mut |_, _| {}).unwrap();
+                let is_list = kind >= layout::kind::CATALOGUE;
+                assert!(is_list || report.problem_count == 0, "{why}: {:?}", report.problems);
+                if store.leaked().pieces > 0 && !is_list {
+                    assert!(report.leaked_blocks > 0, "{why}");
+                }
+            }
+        }
+    }
+    println!("{leaks} leaks, {told} told before anything was written");
+    assert!(leaks > 50, "{leaks}");
+}
+
+/// A slab whose record is damaged counts as full: everything else can be written, and what dies in it
+/// stays where it is.
+#[test]
+fn a_damaged_slab_record_costs_its_slab() {
+    let (bytes, wanted) = pool_of_everything();
+    let records = structures(&bytes, |_| true).into_iter();
+    let records: Vec<u64> =
+        records.filter(|place| place.0.starts_with("record")).map(|(_, at, _)| at).collect();
+    let mut met = 0;
+    for at in records {
+        let mut pages = Pages::of(&bytes);
+        let place = at + layout::record::BITMAP as u64;
+        pages.write(place, &[bytes[place as usize] ^ 1]);
+        let mem = Arc::new(Mem::new(Box::new(HeapMedia::with_pages(&pages, CAPACITY))));
+        let (mut store, mut committer, _) = Store::open(mem.clone(), &OPTIONS).unwrap();
+        assert_eq!(read_all(&store).unwrap(), wanted);
+        change_all(&mut store, &mut committer).expect("writes go on");
+        for n in 0..3000u32 {
+            let key = format!("more:{n}").into_bytes();
+            store.put(Db(3), &store.key(&key), meta(Type::String), &[7; 3000]).unwrap();
+        }
+        commit(&mut store, &mut committer).unwrap();
+        committer.close().unwrap();
+        let changed = read_all(&store).unwrap();
+        met += u32::from(store.leaked().pieces > 0);
+        drop((store, committer));
+        let report = check(mem.clone(), true, &mut |_, _| {}).unwrap();
+        assert!(report.problems.iter().any(|p| p.contains("slab record")), "{:?}", report.problems);
+        let (mut store, mut committer, _) = Store::open(mem.clone(), &OPTIONS).unwrap();
+        assert_eq!(read_all(&store).unwrap(), changed);
+        clear_and_live_on(&mut store, &mut committer).expect("it lives on after a restart");
+    }
+    assert!(met > 5, "of most slabs something dies: {met}");
+}
+
+/// A pool whose snapshots cannot be read opens for reading, and nothing of it is written over.
+#[test]
+fn damaged_snapshots_leave_the_data_readable() {
+    let (bytes, wanted) = pool_of_everything();
+    for kind in [layout::kind::CATALOGUE, layout::kind::SNAPSHOT] {
+        let (at, _) = blocks_of(&bytes, kind)[0];
+        let mut pages = Pages::of(&bytes);
+        pages.write(at + 16, &[bytes[at as usize + 16] ^ 1]);
+        let mem = Arc::new(Mem::new(Box::new(HeapMedia::with_pages(&pages, CAPACITY))));
+        let (mut store, _committer, found) = Store::open(mem.clone(), &OPTIONS).unwrap();
+        let reason = found.read_only.expect("may only be read");
+        assert!(reason.contains("snapshots") && reason.contains("restore"), "{reason}");
+        let same = |found: Result<Content, StoreError>| match found {
+            // Of the snapshots nothing is known.
+            Err(StoreError::Corrupt(_)) => true,
+            other => panic!("{other:?}"),
+        };
+        assert!(same(read_all(&store)));
+        for (name, values) in wanted.iter().filter(|(name, _)| name.starts_with(b"{tag}")) {
+            let found = store.get(Db(0), &store.key(name)).unwrap();
+            let value = found.map(|record| record.value().to_vec().unwrap());
+            assert_eq!(&value.into_iter().collect::<Vec<_>>(), values);
+        }
+        // A replay writes to free places alone.
+        let committed = mem.bytes(0, mem.media().len() as usize).unwrap().to_vec();
+        for n in 0..500 {
+            let name = format!("{{tag}}key:{n}").into_bytes();
+            store.put(Db(0), &store.key(&name), meta(Type::String), &[9; 100]).unwrap();
+        }
+        let after = mem.bytes(0, committed.len()).unwrap();
+        for kind in layout::kind::ROOT..=layout::kind::GARBAGE {
+            for (at, len) in blocks_of(&bytes, kind) {
+                let place = at as usize..at as usize + len;
+                assert_eq!(after[place.clone()], committed[place], "kind {kind} at {at}");
+            }
+        }
+        let report = check(mem, false, &mut |_, _| {}).unwrap();
+        assert!(report.problem_count > 0);
+    }
+}
+
+/// A record that is damaged so that it looks like one of an interrupted commit is not wiped: the copy
+/// beside it would be taken for what counts.
+#[test]
+fn a_damaged_record_is_not_wiped_with_those_of_an_interrupted_commit() {
+    use cairn_store::alloc::record::{Committed, no_bits, read, wipe_void, write};
+    let len = layout::file_bytes(1) as usize;
+    let mem = Arc::new(Mem::new(Box::new(HeapMedia::with_bytes(&vec![0; len], CAPACITY))));
+    write(&mem, 0, 0, 5, 1, &no_bits(1)).unwrap();
+    write(&mem, 0, 1, 7, 1, &no_bits(1)).unwrap();
+    let mut bytes = mem.bytes(0, len).unwrap().to_vec();
+    bytes[layout::record_at(0, 1) as usize + layout::record::EPOCH] ^= 0x10;
+    let mem = Arc::new(Mem::new(Box::new(HeapMedia::with_bytes(&bytes, CAPACITY))));
+    let committed = Committed { epoch: 10, voids: vec![(10, 1000)], is_fallback: false };
+    assert!(read(&mem, 0, &committed).is_err());
+    wipe_void(&mem, 0, &committed).unwrap();
+    let later = Committed { epoch: 2000, ..Committed::default() };
+    assert!(read(&mem, 0, &later).is_err(), "what counts is lost, and must not seem to be there");
+}

@@ -173,3 +173,40 @@ fn a_full_file_system_refuses_writes_and_loses_nothing() {
         node.stop();
     }
 }
+
+/// What is done behind the writers' backs takes what room there is, and no more.
+#[test]
+fn evacuation_on_a_full_file_system_ends_nothing() {
+    let Some(small) = small(Medium::Memory, 160) else { return };
+    let dir = small.at().join("data");
+    let node = NodeOptions::new(&dir).set("memory", "1gb").start();
+    let mut conn = node.connect();
+    // Sizes enough for many classes, each slab of which keeps a few.
+    let keys = 12_000;
+    for i in 0..keys {
+        conn.queue(&["SET", &format!("key:{i}"), &"v".repeat(200 + i % 40 * 90)]);
+    }
+    conn.flush().expect("the node takes a pipeline");
+    (0..keys).for_each(|_| assert_eq!(conn.receive().expect("a reply").text(), "OK"));
+    let committed = || node.info("epoch_committed_index") == node.info("raft_applied_index");
+    assert!(process::eventually(Duration::from_secs(20), committed), "{}", node.log());
+    ballast(small.at());
+    let gone = (0..keys).filter(|i| i % 8 != 0);
+    gone.clone().for_each(|i| conn.queue(&["DEL", &format!("key:{i}")]));
+    conn.flush().expect("the node takes a pipeline");
+    for _ in gone {
+        assert_eq!(conn.receive().expect("a reply").text(), "1", "{}", node.log());
+    }
+    let is_over =
+        || node.info("evacuation_passes") != "0" && node.info("evacuation_running") == "0";
+    let over = process::eventually(Duration::from_secs(30), is_over);
+    assert!(over, "{} passes: {}", node.info("evacuation_passes"), node.log());
+    assert_eq!(node.info("stopped"), "");
+    for i in (0..keys).step_by(8) {
+        let reply = conn.call(&["STRLEN", &format!("key:{i}")]).expect("a reply");
+        assert_eq!(reply.text(), (200 + i % 40 * 90).to_string());
+    }
+    assert_eq!(conn.call(&["SET", "another", "one"]).expect("a reply").text(), "OK");
+    let (_, status) = node.stop();
+    assert!(status.success(), "{status:?}");
+}

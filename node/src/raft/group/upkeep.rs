@@ -155,6 +155,11 @@ impl Group {
         self.engine.write().store_mut().stop_evacuation(pass);
     }
 
+    /// Gives a pass of evacuation up that met what the next one would meet again.
+    pub(in crate::raft) fn abandon_evacuation(&self, pass: &mut Evacuation) {
+        self.engine.write().store_mut().abandon_evacuation(pass);
+    }
+
     /// Gives some of the free end of the pool's file back; says whether there is more.
     pub(in crate::raft) fn shrink(&self) -> Result<bool, StoreError> {
         let mut engine = self.engine.write();

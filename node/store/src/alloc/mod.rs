@@ -57,6 +57,8 @@ struct Slab {
     leaving: bool,
     /// Snapshots see blocks in it, so that it cannot be emptied.
     stuck: bool,
+    /// Its record cannot be read: what lies in it stays as it is, and nothing more is put there.
+    damaged: bool,
     bits: Bits,
 }
 
@@ -69,8 +71,19 @@ impl Slab {
             listed: false,
             leaving: false,
             stuck: false,
+            damaged: false,
             bits: Box::default(),
         }
+    }
+
+    /// A slab whose record is damaged: full, of no class.
+    fn unreadable() -> Slab {
+        Slab { damaged: true, ..Slab::empty() }
+    }
+
+    /// Whether no block is in it.
+    fn holds_nothing(&self) -> bool {
+        self.used == 0 && !self.damaged
     }
 
     fn is_full(&self) -> bool {
@@ -100,6 +113,15 @@ impl Slab {
 }
 
 type Extent = Box<[Slab]>;
+
+/// What the medium says of a slab.
+enum Found {
+    /// It was never used.
+    Nothing,
+    Record(record::Record),
+    /// Its record cannot be read.
+    Damage,
+}
 
 #[derive(Default)]
 struct Class {
@@ -155,6 +177,26 @@ pub struct Alloc {
     pub(crate) promised_bytes: u64,
     /// Slabs that are left to the dropping of snapshots.
     pub(crate) held_slabs: u64,
+    /// What has died and cannot be given back.
+    pub(crate) leaked: Leaked,
+}
+
+/// What has died and is not given back, for a block on the way to it, or the record of its slab, is
+/// damaged. It stays marked as in use, now and after a restart: nothing is ever written over it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Leaked {
+    /// Blocks, each with all that only it leads to.
+    pub pieces: u64,
+    /// Where the first of them lies, in the pool's file.
+    pub first_at: Option<u64>,
+}
+
+impl Leaked {
+    /// Notes one more.
+    pub(crate) fn note(&mut self, at: u64) {
+        self.pieces += 1;
+        self.first_at.get_or_insert(at);
+    }
 }
 
 impl Alloc {
@@ -186,6 +228,7 @@ impl Alloc {
             epoch_bytes: 0,
             promised_bytes: 0,
             held_slabs: 0,
+            leaked: Leaked::default(),
         }
     }
 
@@ -196,11 +239,11 @@ impl Alloc {
     pub(crate) fn slab_in_use(&self, slab: u64) -> Result<Option<(u8, Bits)>> {
         match self.extents.get((slab / SLABS_PER_EXTENT) as usize) {
             None => Ok(None),
-            Some(Some(extent)) => {
+            Some(Some(extent)) if !extent[(slab % SLABS_PER_EXTENT) as usize].damaged => {
                 let slab = &extent[(slab % SLABS_PER_EXTENT) as usize];
                 Ok((slab.class != NO_CLASS).then(|| (slab.class, slab.bits.clone())))
             }
-            Some(None) => {
+            Some(_) => {
                 let found = record::read(&self.mem, slab, &self.committed)?;
                 Ok(found.map(|record| (record.class, record.bits)))
             }
@@ -323,8 +366,8 @@ impl Alloc {
     /// # Errors
     /// [`StoreError::Corrupt`] when there is no such block.
     pub fn free_now(&mut self, offset: u64) -> Result<()> {
-        self.events.push(event::FREE | offset);
         let bytes = self.release(offset)?;
+        self.events.push(event::FREE | offset);
         self.live_bytes = self.live_bytes.saturating_sub(bytes);
         Ok(())
     }
@@ -332,6 +375,8 @@ impl Alloc {
     /// Notes that a block of an earlier epoch died, `len` bytes long.
     ///
     /// Its slab is loaded first: the commits that follow overwrite the records it was loaded from.
+    /// In a slab whose record is damaged it leaks: no commit writes that record, and nobody writes
+    /// into that slab.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] when there is no such slab.
@@ -340,6 +385,10 @@ impl Alloc {
         self.load((slab / SLABS_PER_EXTENT) as usize)?;
         let bytes = Self::block_bytes(len) as u64;
         self.live_bytes = self.live_bytes.saturating_sub(bytes);
+        if self.slab(slab).damaged {
+            self.leaked.note(offset);
+            return Ok(());
+        }
         self.dead_bytes += bytes;
         self.events.push(event::DEAD | offset);
         Ok(())
@@ -381,7 +430,7 @@ impl Alloc {
     }
 
     /// Bytes of the block at `offset`, by its slab's class.
-    fn bytes_at(&mut self, offset: u64) -> Result<u64> {
+    pub(crate) fn bytes_at(&mut self, offset: u64) -> Result<u64> {
         let (slab, _) = slab_of(offset).ok_or_else(|| record::misplaced(offset))?;
         self.load((slab / SLABS_PER_EXTENT) as usize)?;
         match self.slab(slab).class {
@@ -504,35 +553,47 @@ impl Alloc {
             Some(Some(_)) => return Ok(()),
             Some(None) => {}
         }
-        let mut slabs = Vec::with_capacity(SLABS_PER_EXTENT as usize);
-        for within in 0..SLABS_PER_EXTENT {
-            let slab = extent as u64 * SLABS_PER_EXTENT + within;
-            slabs.push(self.load_slab(slab)?);
-        }
-        self.extents[extent] = Some(slabs.into());
+        let first = extent as u64 * SLABS_PER_EXTENT;
+        let numbers = first..first + SLABS_PER_EXTENT;
+        // All of them before anything follows from one.
+        let found: Vec<Found> =
+            numbers.clone().map(|slab| self.look_up(slab)).collect::<Result<_>>()?;
+        let slabs = numbers.zip(found).map(|(slab, found)| self.load_slab(slab, found));
+        self.extents[extent] = Some(slabs.collect());
         self.extents_loaded += 1;
         Ok(())
     }
 
-    fn load_slab(&mut self, slab: u64) -> Result<Slab> {
-        let found = record::read(&self.mem, slab, &self.committed)?;
-        let used = found.as_ref().map_or(0, |r| r.bits.iter().map(|w| w.count_ones()).sum::<u32>());
-        let Some(found) = found.filter(|_| used > 0) else {
-            self.free_slabs.insert(slab);
-            return Ok(Slab::empty());
+    /// What the medium says of a slab.
+    fn look_up(&self, slab: u64) -> Result<Found> {
+        match record::read(&self.mem, slab, &self.committed) {
+            Ok(found) => Ok(found.map_or(Found::Nothing, Found::Record)),
+            Err(StoreError::Corrupt(_)) if !self.committed.is_fallback => Ok(Found::Damage),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn load_slab(&mut self, slab: u64, found: Found) -> Slab {
+        let found = match found {
+            // Which of its blocks are free nobody knows: it counts as full. Scrubbing and `check` say
+            // where it is.
+            Found::Damage => {
+                self.slabs_in_use += 1;
+                return Slab::unreadable();
+            }
+            Found::Record(found) if found.bits.iter().any(|&word| word != 0) => found,
+            _ => {
+                self.free_slabs.insert(slab);
+                return Slab::empty();
+            }
         };
+        let used: u32 = found.bits.iter().map(|word| word.count_ones()).sum();
         let listed = (used as usize) < record::capacity(found.class);
         if listed {
             self.classes[found.class as usize].partial.push(slab);
         }
         self.slabs_in_use += 1;
-        Ok(Slab {
-            class: found.class,
-            used: used as u16,
-            listed,
-            bits: found.bits,
-            ..Slab::empty()
-        })
+        Slab { class: found.class, used: used as u16, listed, bits: found.bits, ..Slab::empty() }
     }
 
     /// Slabs that the file may grow by. While it is longer than allowed, it may be as long as what is

@@ -16,6 +16,9 @@ pub struct Committed {
     pub epoch: u64,
     /// Ranges (after, up to and including] in which nothing was committed.
     pub voids: Vec<(u64, u64)>,
+    /// The other superblock was damaged: what looks like a damaged record may be what its commit, and
+    /// one that a crash then interrupted, have left.
+    pub is_fallback: bool,
 }
 
 impl Committed {
@@ -79,6 +82,11 @@ pub struct Record {
 /// does not count before its superblock is durable.
 pub fn read(mem: &Mem, slab: u64, committed: &Committed) -> Result<Option<Record>> {
     let _records = mem.records.lock();
+    read_held(mem, slab, committed)
+}
+
+/// [`read`], while the lock of the records is held.
+fn read_held(mem: &Mem, slab: u64, committed: &Committed) -> Result<Option<Record>> {
     let stamps = [stamp(mem, slab, 0)?, stamp(mem, slab, 1)?];
     let newest = stamps.map(|stamp| committed.newest_of(stamp));
     for copy in 0..2 {
@@ -160,24 +168,43 @@ pub fn write(
 
 /// Wipes copies that an interrupted commit left in `slab`; `true` when there was one.
 ///
+/// A record that is damaged is to be found damaged ever after: wiped, it would give way to the copy
+/// beside it, or to none, and what lies in the slab would seem free.
+///
 /// # Errors
 /// None that is expected.
-pub fn wipe_void(mem: &Arc<Mem>, slab: u64, voids: &[(u64, u64)]) -> Result<bool> {
+pub fn wipe_void(mem: &Arc<Mem>, slab: u64, committed: &Committed) -> Result<bool> {
     let _records = mem.records.lock();
     let mut wiped = false;
+    let mut is_damaged = None;
     for copy in 0..2 {
         let at = record_at(slab, copy);
         if at + RECORD as u64 > mem.media().len() {
             // Cut off meanwhile: should the pool grow again, it finds zeros.
             continue;
         }
-        if stamp(mem, slab, copy)?.into_iter().any(|epoch| is_void(voids, epoch)) {
-            mem.store(at, &[0; RECORD])?;
+        if stamp(mem, slab, copy)?.into_iter().any(|epoch| is_void(&committed.voids, epoch)) {
+            // Before the first of them is written over.
+            let is_damaged = *is_damaged.get_or_insert_with(|| {
+                !committed.is_fallback && read_held(mem, slab, committed).is_err()
+            });
+            let bytes = if is_damaged { condemned(committed.epoch) } else { [0; RECORD] };
+            mem.store(at, &bytes)?;
             mem.flush(at, RECORD as u64);
             wiped = true;
         }
     }
     Ok(wiped)
+}
+
+/// A record that counts and that nobody can read.
+fn condemned(epoch: u64) -> [u8; RECORD] {
+    let mut bytes = [0; RECORD];
+    bytes[record::EPOCH..record::EPOCH + 8].copy_from_slice(&epoch.to_le_bytes());
+    bytes[record::EPOCH_AGAIN..record::EPOCH_AGAIN + 8].copy_from_slice(&epoch.to_le_bytes());
+    let crc = !crc_of(&bytes);
+    bytes[record::CRC..record::CRC + 4].copy_from_slice(&crc.to_le_bytes());
+    bytes
 }
 
 /// The error for a pointer into a place that no block can have.

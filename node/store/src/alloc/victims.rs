@@ -211,6 +211,10 @@ impl Alloc {
     ) -> Result<()> {
         for slab in extent * SLABS_PER_EXTENT..(extent + 1) * SLABS_PER_EXTENT {
             if self.slab(slab).class == NO_CLASS {
+                if self.slab(slab).damaged {
+                    survey.slabs += 1;
+                    survey.stuck_upto = extent + 1;
+                }
                 continue;
             }
             let is_stuck = stuck.any && self.is_stuck(slab, stuck, births)?;
@@ -277,7 +281,7 @@ impl Alloc {
     /// Whether the last extent holds no block. One that is not loaded may.
     fn is_last_free(&self) -> bool {
         let last = self.extents.last().and_then(Option::as_ref);
-        last.is_some_and(|slabs| slabs.iter().all(|slab| slab.used == 0))
+        last.is_some_and(|slabs| slabs.iter().all(Slab::holds_nothing))
     }
 
     fn cut_last(&mut self) {

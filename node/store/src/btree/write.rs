@@ -353,8 +353,13 @@ impl<const K: usize, const V: usize> Btree<K, V> {
 
     /// Joins children `index` and `index + 1` when they fill at most three quarters of a node.
     fn join(heap: &mut Heap, node: &Node, index: usize) -> Result<()> {
-        let left = Self::node(&heap.mem, Self::child(&heap.mem, node, index)?)?;
-        let right = Self::node(&heap.mem, Self::child(&heap.mem, node, index + 1)?)?;
+        let left = Self::node(&heap.mem, Self::child(&heap.mem, node, index)?);
+        let right = Self::node(&heap.mem, Self::child(&heap.mem, node, index + 1)?);
+        let (left, right) = match (left, right) {
+            // One of them was just changed; a neighbour that is damaged stays where it is.
+            (Err(StoreError::Corrupt(_)), _) | (_, Err(StoreError::Corrupt(_))) => return Ok(()),
+            (left, right) => (left?, right?),
+        };
         let max = if left.leaf { Self::LEAF_MAX } else { Self::INNER_MAX };
         if left.leaf != right.leaf || (left.count + right.count) * 4 > max * 3 {
             return Ok(());

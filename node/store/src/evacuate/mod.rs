@@ -194,6 +194,13 @@ impl Store {
         }
     }
 
+    /// Gives a pass up that met what the next one would meet again: there is none before what it met
+    /// has changed.
+    pub fn abandon_evacuation(&mut self, pass: &mut Evacuation) {
+        self.stop_evacuation(pass);
+        self.fruitless = Some(self.evacuation_state());
+    }
+
     fn survey_some(&mut self, pass: &mut Evacuation, mut survey: Survey) {
         let stuck = Stuck { upto: self.heap.keep_upto, any: self.catalogue != 0 };
         match self.heap.alloc.survey(&mut survey, stuck) {
@@ -261,7 +268,10 @@ impl Store {
                     self.end_walk(pass);
                     return Ok(Progress::More);
                 }
-                Err(StoreError::Full) => return Ok(self.wait_for_room(pass, cursor)),
+                // The file system may be full before the limit is reached.
+                Err(StoreError::Full | StoreError::Io { .. }) => {
+                    return Ok(self.wait_for_room(pass, cursor));
+                }
                 Err(error @ StoreError::Corrupt(_)) => {
                     pass.note(&error);
                     cursor.skip();

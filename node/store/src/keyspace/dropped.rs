@@ -6,6 +6,7 @@
 
 use super::expiry::Deadlines;
 use super::{Cell, Store};
+use crate::alloc::Leaked;
 use crate::alloc::room::SLABS_FOR_SNAPSHOTS;
 use crate::blob::{Chunks, Record, Value};
 use crate::btree::chunk_len;
@@ -70,12 +71,7 @@ impl Store {
     /// Puts a tree on the list.
     pub(crate) fn drop_tree(&mut self, pile: Pile, pointer: u64, what: u64) -> Result<()> {
         let cell = self.own_pile(pile)?;
-        let mut page = self.heap.get(cell)? & OFFSET_MASK;
-        let mut count = 0;
-        if page != 0 {
-            page = self.own_page(pile, cell)?;
-            count = self.page_count(page)?;
-        }
+        let (mut page, mut count) = self.own_counted_page(pile, cell)?.unwrap_or_default();
         if page == 0 || count == dropped::ENTRIES {
             let next = page;
             page = self.heap.make(kind::DROPPED, 0, 0, dropped::LEN)?;
@@ -97,33 +93,122 @@ impl Store {
         Ok(head.count as usize)
     }
 
-    /// Takes the last tree off a list that is not empty.
-    fn pop_dropped(&mut self, pile: Pile) -> Result<(u64, u64)> {
-        let cell = self.own_pile(pile)?;
-        let page = self.own_page(pile, cell)?;
-        let count = self.page_count(page)?;
-        if count == 0 {
-            return Err(StoreError::corrupt("an empty page of dropped trees", page));
+    /// Owns the first page of a list; `None` when there is none. A damaged one leaks with all that is
+    /// on it and behind it, for nobody can say what that is.
+    fn own_counted_page(&mut self, pile: Pile, cell: Cell) -> Result<Option<(Offset, usize)>> {
+        let at = self.heap.get(cell)? & OFFSET_MASK;
+        if at == 0 {
+            return Ok(None);
         }
-        let pointer = self.heap.get(entry_cell(page, count - 1, 0))?;
-        let what = self.heap.get(entry_cell(page, count - 1, 1))?;
-        if count == 1 {
-            let next = self.heap.get(Cell::new(page, HEADER / 8))?;
-            self.heap.set(cell, next)?;
-            match pile.cell {
-                Some(_) => self.heap.free_unseen(page, dropped::LEN)?,
-                None => self.heap.free(page, dropped::LEN)?,
+        let owned = self.own_page(pile, cell);
+        match owned.and_then(|page| Ok((page, self.page_count(page)?))) {
+            Ok((page, count)) if count > 0 => Ok(Some((page, count))),
+            Ok(_) | Err(StoreError::Corrupt(_)) => {
+                self.heap.alloc.leaked.note(at);
+                self.heap.set(cell, 0)?;
+                Ok(None)
             }
-        } else {
-            self.heap.set_count(page, count as u32 - 1)?;
+            Err(error) => Err(error),
         }
-        Ok((pointer, what))
     }
 
-    /// Takes one piece of a list that is not empty apart.
+    /// Takes one piece of a list apart. What cannot be read of it leaks; without room nothing has
+    /// changed.
     pub(crate) fn free_next(&mut self, pile: Pile) -> Result<()> {
-        let (pointer, what) = self.pop_dropped(pile)?;
-        self.free_piece(pile, pointer, what)
+        let cell = self.own_pile(pile)?;
+        let Some((page, count)) = self.own_counted_page(pile, cell)? else { return Ok(()) };
+        let last = count - 1;
+        let pointer = self.heap.get(entry_cell(page, last, 0))?;
+        let what = self.heap.get(entry_cell(page, last, 1))?;
+        let mut cut = Cut::default();
+        self.cut_piece(pile, pointer, what, &mut cut);
+        let mut fresh = self.make_pages(cut.trees.len().saturating_sub(dropped::ENTRIES - last))?;
+        // From here on nothing is made any more.
+        for (at, len) in cut.blocks {
+            let freed = match pile.since {
+                0 => self.heap.free(at, len),
+                _ => self.heap.free_unseen(at, len),
+            };
+            self.or_leak(freed, at)?;
+        }
+        let (mut page, mut count) = (page, last);
+        for (pointer, what) in cut.trees {
+            if count == dropped::ENTRIES {
+                let next = fresh.pop().expect("a page for all that one cannot hold");
+                self.heap.set(Cell::new(next, HEADER / 8), page)?;
+                self.heap.set(cell, next)?;
+                (page, count) = (next, 0);
+            }
+            self.heap.set(entry_cell(page, count, 0), pointer)?;
+            self.heap.set(entry_cell(page, count, 1), what)?;
+            count += 1;
+            self.heap.set_count(page, count as u32)?;
+        }
+        if count > 0 {
+            return self.heap.set_count(page, count as u32);
+        }
+        let next = self.heap.get(Cell::new(page, HEADER / 8))?;
+        self.heap.set(cell, next)?;
+        match pile.cell {
+            Some(_) => self.heap.free_unseen(page, dropped::LEN),
+            None => self.heap.free(page, dropped::LEN),
+        }
+    }
+
+    /// Empty pages for so many trees.
+    fn make_pages(&mut self, trees: usize) -> Result<Vec<Offset>> {
+        let mut pages = Vec::new();
+        for _ in 0..trees.div_ceil(dropped::ENTRIES) {
+            match self.heap.make(kind::DROPPED, 0, 0, dropped::LEN) {
+                Ok(page) => pages.push(page),
+                Err(error) => {
+                    pages.into_iter().try_for_each(|page| self.heap.free(page, dropped::LEN))?;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(pages)
+    }
+
+    /// Notes what a piece comes to when it is taken apart; what is damaged of it leaks.
+    fn cut_piece(&mut self, pile: Pile, pointer: u64, what: u64, cut: &mut Cut) {
+        let at = pointer & OFFSET_MASK;
+        let piece = match self.is_older(pile, at) {
+            Ok(true) => return,
+            is_older => is_older.and_then(|_| self.piece(pointer, what)),
+        };
+        let piece = match piece {
+            Ok(Some(piece)) => piece,
+            Ok(None) => return,
+            Err(_) => return self.heap.alloc.leaked.note(at),
+        };
+        cut.blocks.push((piece.at, piece.len));
+        for (pointer, what) in piece.below {
+            match what {
+                dropped::BLOB | dropped::CHUNK => self.cut_piece(pile, pointer, what, cut),
+                _ => cut.trees.push((pointer, what)),
+            }
+        }
+    }
+
+    /// Whether a snapshot sees a block of a pile, of which it is to see nothing.
+    fn is_older(&self, pile: Pile, at: Offset) -> Result<bool> {
+        Ok(pile.since > 0 && self.mem().word(at)? & BIRTH_MASK <= pile.since)
+    }
+
+    /// Goes on where damage has kept the block at `at` from being freed: it leaks.
+    pub(crate) fn or_leak(&mut self, freed: Result<()>, at: Offset) -> Result<()> {
+        if let Err(StoreError::Corrupt(_)) = freed {
+            self.heap.alloc.leaked.note(at);
+            return Ok(());
+        }
+        freed
+    }
+
+    /// What has died since the pool was opened and is not given back, for there is damage on the way
+    /// to it.
+    pub fn leaked(&self) -> Leaked {
+        self.heap.alloc.leaked
     }
 
     fn none_dropped(&self) -> Result<bool> {
@@ -132,15 +217,21 @@ impl Store {
 
     /// Whether dropped trees or snapshots wait to be freed.
     pub fn has_dropped(&self) -> bool {
-        self.has_garbage() || !self.none_dropped().unwrap_or(true) || self.has_unlinking()
+        self.has_sortable_garbage() || !self.none_dropped().unwrap_or(true) || self.has_unlinking()
+    }
+
+    fn has_sortable_garbage(&self) -> bool {
+        !self.is_garbage_stuck && self.has_garbage()
     }
 
     /// Frees up to `budget` nodes of dropped trees and snapshots; says whether there is more to do
     /// at once. What finds no room for its notes waits for commits to bring some, and for snapshots
-    /// to be dropped.
+    /// to be dropped. What cannot be freed for damage leaks ([`Store::leaked`]), and the rest is
+    /// freed.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] when a dropped tree is not what it should be.
+    /// [`StoreError::Io`] when the file cannot grow for what freeing writes: no tree is lost, and it
+    /// can be tried again. [`StoreError::Corrupt`] when the root is damaged.
     pub fn reclaim(&mut self, budget: usize) -> Result<bool> {
         self.recycle(budget * 4);
         for _ in 0..budget {
@@ -168,8 +259,15 @@ impl Store {
                 Err(error) => return Err(error),
             }
         }
-        if self.has_garbage() {
-            self.sort_garbage()?;
+        if self.has_sortable_garbage() {
+            match self.sort_garbage() {
+                Err(StoreError::Corrupt(damage)) => {
+                    // What leads to the rest is damaged: all of it stays where it is.
+                    self.heap.alloc.leaked.note(damage.offset);
+                    self.is_garbage_stuck = true;
+                }
+                sorted => sorted?,
+            }
         } else if self.has_unlinking() {
             self.unlink_dropped()?;
         } else if waits {
@@ -198,9 +296,7 @@ impl Store {
 
     /// Frees a block and puts what hangs below it on the list.
     pub(crate) fn free_piece(&mut self, pile: Pile, pointer: u64, what: u64) -> Result<()> {
-        let old =
-            pile.since > 0 && self.mem().word(pointer & OFFSET_MASK)? & BIRTH_MASK <= pile.since;
-        if old {
+        if self.is_older(pile, pointer & OFFSET_MASK)? {
             return Ok(());
         }
         let Some(piece) = self.piece(pointer, what)? else { return Ok(()) };
@@ -355,6 +451,15 @@ impl Store {
     pub(crate) fn dropped_pages(&self) -> Result<u64> {
         if self.root == 0 { Ok(0) } else { self.heap.get(self.dropped_cell()) }
     }
+}
+
+/// What taking a piece apart comes to.
+#[derive(Default)]
+struct Cut {
+    /// Blocks that are freed, with their lengths.
+    blocks: Vec<(Offset, usize)>,
+    /// Trees that hang below them.
+    trees: Vec<(u64, u64)>,
 }
 
 /// A block of a tree that is taken apart, and the pointers in it with what they lead to.

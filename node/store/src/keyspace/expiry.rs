@@ -13,6 +13,21 @@ use cairn_protocol::slot::SlotId;
 
 pub(crate) type Deadlines = Btree<3, 1>;
 
+/// A deadline, and what tells whose it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deadline {
+    db: Db,
+    /// Deadline, slot, hash.
+    entry: [u64; 3],
+}
+
+impl Deadline {
+    /// When it is, in ms since the Unix epoch.
+    pub fn ms(&self) -> u64 {
+        self.entry[0]
+    }
+}
+
 /// A trie's blob with this hash and deadline.
 struct ByDeadline {
     hash: u64,
@@ -96,6 +111,24 @@ impl<'a> View<'a> {
             Some((entry, ..)) => self.by_deadline(db, entry).map(Some),
             None => Ok(None),
         }
+    }
+
+    /// The deadline of a database that `rank` others come before; `None` behind the last.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when the expiry tree is damaged on the way to it.
+    pub fn deadline(&self, db: Db, rank: u64) -> Result<Option<Deadline>> {
+        let tree = self.row_word(db, root::EXPIRY)?;
+        let found = Deadlines::select(self.mem, tree, rank)?;
+        Ok(found.map(|(entry, ..)| Deadline { db, entry }))
+    }
+
+    /// A key that has this deadline.
+    ///
+    /// # Errors
+    /// As [`View::next_expired`].
+    pub fn key_of(&self, deadline: &Deadline) -> Result<Record<'a>> {
+        self.by_deadline(deadline.db, deadline.entry)
     }
 
     fn by_deadline(&self, db: Db, [deadline_ms, slot, hash]: [u64; 3]) -> Result<Record<'a>> {

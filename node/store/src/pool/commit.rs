@@ -124,11 +124,13 @@ impl Committer {
     /// [`crate::StoreError::Corrupt`] when a record lies outside the pool.
     pub fn sweep(&mut self, extents: u64) -> Result<bool> {
         let stop = self.unswept.saturating_sub(extents);
+        let (epoch, voids) = (self.last.epoch, self.last.voids.clone());
+        let committed = Committed { epoch, voids, is_fallback: self.committed.is_fallback };
         while self.unswept > stop {
             self.unswept -= 1;
             for within in 0..SLABS_PER_EXTENT {
                 let slab = self.unswept * SLABS_PER_EXTENT + within;
-                record::wipe_void(&self.mem, slab, &self.last.voids)?;
+                record::wipe_void(&self.mem, slab, &committed)?;
             }
         }
         // Whoever commits next may be another thread.

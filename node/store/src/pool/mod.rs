@@ -63,6 +63,8 @@ pub struct Opened {
     pub applied: (Term, LogIndex),
     /// Something that was mended on the way, for the log.
     pub note: Option<String>,
+    /// Why the pool may only be read, and nothing of it be committed.
+    pub read_only: Option<String>,
 }
 
 /// The pool of one shard: its writer's handle, and its readers' when shared.
@@ -94,6 +96,8 @@ pub struct Store {
     cut_epoch: u64,
     /// Evacuation waits for commits to free what has died.
     pub(crate) draining: bool,
+    /// What leads to the garbage of snapshots is damaged: it stays where it is.
+    pub(crate) is_garbage_stuck: bool,
     /// Somebody waits for room.
     room_wanted: bool,
     /// Reclaiming waits for what has died to be free.
@@ -193,14 +197,18 @@ impl Store {
         let chosen = choose(&mem)?;
         check_length(&mem, &chosen.superblock)?;
         let superblock = chosen.superblock;
-        let committed = committed_of(&superblock);
+        let is_fallback = chosen.other_is_bad.is_some();
+        let committed = Committed { is_fallback, ..committed_of(&superblock) };
         if superblock.root | superblock.snapshots != 0 {
             mem.distrust(superblock.epoch);
         }
         mem.set_now(superblock.ceiling + 1);
         check_root(&mem, superblock.root & OFFSET_MASK)?;
         let mut store = Store::new(mem.clone(), &superblock, &committed, options);
-        store.find_newest_snapshot()?;
+        let read_only = match store.find_newest_snapshot() {
+            Err(StoreError::Corrupt(damage)) => Some(unknown_snapshots(damage)),
+            found => found.map(|()| None)?,
+        };
         let opened = Opened {
             created,
             epoch: Epoch(superblock.epoch),
@@ -208,6 +216,7 @@ impl Store {
             note: chosen
                 .other_is_bad
                 .map(|bad| format!("{bad}; opened epoch {} from the other copy", superblock.epoch)),
+            read_only,
         };
         let committer = Committer::take_over(mem, superblock, committed, chosen.copy)?;
         Ok((store, committer, opened))
@@ -228,7 +237,8 @@ impl Store {
         let committed = committed_of(superblock);
         let options = PoolOptions { capacity_bytes: 0, new_hash_key: [0; 2], new_uuid: [0; 16] };
         let mut store = Store::new(mem, superblock, &committed, &options);
-        store.find_newest_snapshot()?;
+        // Whoever looks at the snapshots meets what is wrong with them.
+        let _ = store.find_newest_snapshot();
         Ok((store, committed))
     }
 
@@ -260,6 +270,7 @@ impl Store {
             // A crash may have left the file longer than the superblocks say.
             cut_epoch: sb.ceiling + 1,
             draining: false,
+            is_garbage_stuck: false,
             room_wanted: false,
             reclaim_waits: false,
             fruitless: None,
@@ -514,12 +525,20 @@ fn address_space(capacity_bytes: u64) -> u64 {
     file_bytes(extents) * RESERVE_FACTOR
 }
 
+/// What an operator is told when nobody can say what the snapshots see.
+fn unknown_snapshots(damage: Corrupt) -> String {
+    format!(
+        "the snapshots cannot be read: {}; the data is served and nothing is written",
+        StoreError::Corrupt(damage)
+    )
+}
+
 fn committed_of(superblock: &Superblock) -> Committed {
     let mut voids = superblock.voids.clone();
     if superblock.ceiling > superblock.epoch {
         voids.push((superblock.epoch, superblock.ceiling));
     }
-    Committed { epoch: superblock.epoch, voids }
+    Committed { epoch: superblock.epoch, voids, is_fallback: false }
 }
 
 fn check_length(mem: &Mem, superblock: &Superblock) -> Result<()> {

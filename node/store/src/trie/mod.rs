@@ -543,12 +543,21 @@ pub fn remove<E: Entries>(
         heap.set_count(leaf, count as u32 - 1)?;
     }
     if count <= MERGE_BELOW {
-        while tidy(heap, root, hash, entries)? {}
+        // A neighbour that is damaged stays where it is.
+        while tidy(heap, root, hash, entries).or_else(unless_corrupt)? {}
     }
     Ok(Some(entry))
 }
 
+fn unless_corrupt(error: StoreError) -> Result<bool> {
+    match error {
+        StoreError::Corrupt(_) => Ok(false),
+        error => Err(error),
+    }
+}
+
 /// Joins the leaf of `hash` with its sibling, or makes its directory smaller; `true` when it did.
+/// Damage that is met on the way has changed nothing.
 fn tidy<E: Entries>(heap: &mut Heap, root: Cell, hash: u64, entries: &E) -> Result<bool> {
     let branch = descend(heap, root, hash)?;
     let Some((directory, k, index)) = branch.parent else { return Ok(false) };
@@ -607,10 +616,10 @@ fn join<E: Entries>(
         return Ok(false);
     }
     let (keep, drop) = if leaf == 0 { (sibling, 0) } else { (leaf, sibling) };
-    let joined = heap.own(keep, LEAF_LEN)?;
     for word in &mut words[..count] {
         *word = retag(&heap.mem, *word, depth, depth - 1, entries)?;
     }
+    let joined = heap.own(keep, LEAF_LEN)?;
     fill_leaf(heap, joined, &words[..count])?;
     if drop != 0 {
         heap.free(drop, LEAF_LEN)?;
