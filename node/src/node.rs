@@ -223,6 +223,7 @@ impl Node {
         let mut ticks = tokio::time::interval(expiry::EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut submission = Submission::new();
+        let mut reclaimer = expiry::Reclaimer::default();
         let shared = &self.shared;
         let mut last = clock::now();
         for tick in 1u64.. {
@@ -237,7 +238,7 @@ impl Node {
             if shared.group.leads() {
                 let mut way = Way::new(&shared.group, 0, &self.stats, &mut submission);
                 if shared.active_expire.load(Ordering::Relaxed) {
-                    expiry::reclaim(&mut way, &self.stats).await;
+                    reclaimer.reclaim(&mut way, &self.stats).await;
                 }
                 eviction::relieve(&mut way).await;
                 if shared.group.read().store().limit_bytes() == 0 {

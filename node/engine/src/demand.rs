@@ -51,15 +51,15 @@ pub fn is_wide(op: &OpRef<'_>) -> bool {
 /// The same of a command with so many arguments, none of them staged.
 pub fn is_wide_with(command: CommandId, arguments: usize) -> bool {
     use CommandId::{
-        Copy, InternalReclaim, LInsert, LMPop, LPop, LRem, LTrim, RPop, SDiffStore, SInterStore,
-        SPop, SUnionStore, SetRange, Sort, ZDiffStore, ZInterStore, ZMPop, ZPopMax, ZPopMin,
-        ZRangeStore, ZRemRangeByLex, ZRemRangeByRank, ZRemRangeByScore, ZUnionStore,
+        Copy, InternalExpire, InternalReclaim, LInsert, LMPop, LPop, LRem, LTrim, RPop, SDiffStore,
+        SInterStore, SPop, SUnionStore, SetRange, Sort, ZDiffStore, ZInterStore, ZMPop, ZPopMax,
+        ZPopMin, ZRangeStore, ZRemRangeByLex, ZRemRangeByRank, ZRemRangeByScore, ZUnionStore,
     };
     match command {
         LPop | RPop | SPop | ZPopMax | ZPopMin => arguments > 2,
-        Copy | InternalReclaim | LInsert | LMPop | LRem | LTrim | SDiffStore | SInterStore
-        | SUnionStore | SetRange | Sort | ZDiffStore | ZInterStore | ZMPop | ZRangeStore
-        | ZRemRangeByLex | ZRemRangeByRank | ZRemRangeByScore | ZUnionStore => true,
+        Copy | InternalExpire | InternalReclaim | LInsert | LMPop | LRem | LTrim | SDiffStore
+        | SInterStore | SUnionStore | SetRange | Sort | ZDiffStore | ZInterStore | ZMPop
+        | ZRangeStore | ZRemRangeByLex | ZRemRangeByRank | ZRemRangeByScore | ZUnionStore => true,
         _ => false,
     }
 }
@@ -68,11 +68,12 @@ pub fn is_wide_with(command: CommandId, arguments: usize) -> bool {
 pub fn spare_behind(command: CommandId) -> Spare {
     use CommandId::{
         Del, FlushAll, FlushDb, GetDel, InternalDeny, InternalDropStages, InternalEvict,
-        InternalMemory, InternalReclaim, InternalStage, SnapshotDrop, Unlink,
+        InternalExpire, InternalMemory, InternalReclaim, InternalStage, SnapshotDrop, Unlink,
     };
     match command {
         FlushAll | FlushDb | InternalDeny | InternalMemory | SnapshotDrop => Spare::None,
-        Del | GetDel | InternalDropStages | InternalEvict | InternalReclaim | Unlink => {
+        Del | GetDel | InternalDropStages | InternalEvict | InternalExpire
+        | InternalReclaim | Unlink => {
             Spare::Snapshots
         }
         InternalStage => Spare::Deletes,
@@ -86,13 +87,13 @@ impl Engine {
     /// whatever it does, comes on top ([`Store::demand_of_snapshots`]).
     pub fn demand(&self, op: &OpRef<'_>) -> Demand {
         use CommandId::{
-            Del, FlushAll, FlushDb, InternalDeny, InternalDropStages, InternalEvict,
+            Del, FlushAll, FlushDb, InternalDeny, InternalDropStages, InternalEvict, InternalExpire,
             InternalMemory, SnapshotDrop, Unlink,
         };
         let demand = match op.command {
             InternalDeny | InternalMemory | SnapshotDrop => return Demand::default(),
             FlushAll | FlushDb => return Store::demand_of_drop(),
-            Del | Unlink => self.demand_of_removal(op, 1),
+            Del | InternalExpire | Unlink => self.demand_of_removal(op, 1),
             InternalDropStages => self.demand_of_removal(op, 1).and(Store::demand_of_drop()),
             InternalEvict => self.demand_of_removal(op, 2),
             _ => self.demand_of_change(op),

@@ -106,6 +106,9 @@ const NAME_BYTES_AT_ONCE: usize = 64 << 10;
 const KEYS_MAX: usize = 8192;
 /// Keys that one round of sampling is to find.
 const ROUND_KEYS: u64 = 128;
+/// Slots, and where in a cursor of a walk theirs stands.
+const SLOTS: u64 = 1 << 14;
+const SLOT_SHIFT: u32 = 48;
 /// Rounds in a row that may find nothing new.
 const FRUITLESS_ROUNDS: u32 = 8;
 
@@ -164,10 +167,10 @@ struct Candidate<'a> {
 
 impl Engine {
     /// Chooses keys that hold `bytes` of content at least, as far as there are such, and none of
-    /// those in `but`.
+    /// those in `but`. Keys that cannot be read are passed over.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] when a key on the way is damaged.
+    /// [`StoreError::Corrupt`] when the root of the databases is damaged.
     pub fn choose_victims(
         &self,
         rules: Eviction,
@@ -227,19 +230,33 @@ impl<'e> Choice<'e, '_> {
     fn by_deadline(&mut self) -> Result<(), StoreError> {
         let mut next = Vec::new();
         for db in Self::databases() {
-            next.extend(self.expiring(db, 0)?.map(|candidate| (candidate, 0)));
+            next.extend(self.next_expiring(db, 0)?);
         }
         while !self.is_enough() {
             let deadline = |(candidate, _): &(Candidate<'_>, u64)| candidate.record.deadline_ms();
             let first = (0..next.len()).min_by_key(|&at| deadline(&next[at]));
             let Some((candidate, rank)) = first.map(|at| next.swap_remove(at)) else { break };
-            let following = self.expiring(candidate.db, rank + 1)?;
-            next.extend(following.map(|candidate| (candidate, rank + 1)));
+            next.extend(self.next_expiring(candidate.db, rank + 1)?);
             if self.is_new(&candidate) {
                 self.victims.add(candidate);
             }
         }
         Ok(())
+    }
+
+    /// The first key of a database at or behind a rank that can be read, and its own.
+    fn next_expiring(
+        &mut self,
+        db: Db,
+        mut rank: u64,
+    ) -> Result<Option<(Candidate<'e>, u64)>, StoreError> {
+        while rank < self.engine.store.expires(db) {
+            if let Some(candidate) = self.expiring(db, rank)? {
+                return Ok(Some((candidate, rank)));
+            }
+            rank += 1;
+        }
+        Ok(None)
     }
 
     /// Round by round: looks at `samples` times as many keys as are still needed, and takes as many
@@ -288,7 +305,11 @@ impl<'e> Choice<'e, '_> {
             found.retain(|candidate| self.is_new(candidate));
             return Ok((found, true));
         }
-        while (found.len() as u64) < count {
+        // A draw finds nothing where what it falls on cannot be read.
+        for _ in 0..count.saturating_mul(2) {
+            if found.len() as u64 >= count {
+                break;
+            }
             let mut at = self.draws.below(total);
             for (db, n) in &populations {
                 if at < *n {
@@ -350,19 +371,33 @@ impl<'e> Choice<'e, '_> {
         count: u64,
         found: &mut Vec<Candidate<'e>>,
     ) -> Result<(), StoreError> {
-        let (engine, mut seen) = (self.engine, 0);
-        engine.store.view().scan(db, cursor, &mut |record| {
-            seen += 1;
-            found.push(self.candidate(db, *record));
-            Ok(seen < count)
-        })?;
+        let (engine, mut seen, mut slot) = (self.engine, 0, cursor >> SLOT_SHIFT);
+        let mut from = cursor;
+        while seen < count {
+            let walked = engine.store.view().scan(db, from, &mut |record| {
+                seen += 1;
+                slot = slot.max(engine.store.key(record.key()).slot.get().into());
+                found.push(self.candidate(db, *record));
+                Ok(seen < count)
+            });
+            match walked {
+                Err(StoreError::Corrupt(_)) if slot + 1 < SLOTS => {
+                    // What lies behind the damage in its slot is passed over with it.
+                    slot += 1;
+                    from = slot << SLOT_SHIFT;
+                }
+                walked => return walked.map(drop),
+            }
+        }
         Ok(())
     }
 
     fn expiring(&mut self, db: Db, rank: u64) -> Result<Option<Candidate<'e>>, StoreError> {
         let engine = self.engine;
-        let record = engine.store.view().expiring(db, rank)?;
-        Ok(record.map(|record| self.candidate(db, record)))
+        match engine.store.view().expiring(db, rank) {
+            Err(StoreError::Corrupt(_)) => Ok(None),
+            found => Ok(found?.map(|record| self.candidate(db, record))),
+        }
     }
 
     fn candidate(&mut self, db: Db, record: Record<'e>) -> Candidate<'e> {

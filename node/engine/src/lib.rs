@@ -23,6 +23,7 @@ mod failure;
 mod keyspace;
 mod read;
 mod recency;
+mod reclaim;
 mod seed;
 mod state;
 mod transaction;
@@ -30,8 +31,8 @@ mod watch;
 
 pub use apply::{At, ENGINE_VERSION, Engine};
 pub use commands::internal::{
-    denied_by, encode_deny, encode_drop_stages, encode_evict, encode_limits, encode_memory,
-    encode_reclaim, encode_stage,
+    denied_by, encode_deny, encode_drop_stages, encode_evict, encode_expire, encode_limits,
+    encode_memory, encode_reclaim, encode_stage,
 };
 pub use commands::keys::database_index;
 pub use data::limits::{LIMITS, Limit, LimitKind, Limits};
@@ -42,6 +43,7 @@ pub use failure::Fatal;
 pub use keyspace::Lent;
 pub use read::{read_lent, read_view};
 pub use recency::{CELLS as RECENCY_CELLS, Recency, RecencyPolicy};
+pub use reclaim::{Expired, PassedOver};
 pub use state::state_hash;
 pub use transaction::{Transaction, encode_exec};
 pub use watch::{Watch, Watches};

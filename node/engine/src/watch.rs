@@ -73,14 +73,17 @@ impl Watched {
     /// Whether `op` names one of the keys, in whichever database, or means all there are.
     fn concerned_by(&self, op: &OpRef<'_>) -> bool {
         use CommandId::{
-            InternalDeny, InternalDropStages, InternalEvict, InternalExec, InternalLimits,
-            InternalMemory, InternalReclaim, InternalStage, SnapshotCreate, SnapshotDrop,
+            InternalDeny, InternalDropStages, InternalEvict, InternalExec, InternalExpire,
+            InternalLimits, InternalMemory, InternalReclaim, InternalStage, SnapshotCreate,
+            SnapshotDrop,
         };
         let (spec, argv) = (op.command.spec(), op.argv());
         match op.command {
             // Expired keys are told by their deadlines; a stage is no key, nor is a snapshot.
-            InternalStage | InternalDropStages | InternalReclaim | InternalLimits
-            | InternalMemory | InternalDeny | SnapshotCreate | SnapshotDrop => false,
+            InternalStage | InternalDropStages | InternalReclaim | InternalExpire
+            | InternalLimits | InternalMemory | InternalDeny | SnapshotCreate | SnapshotDrop => {
+                false
+            }
             InternalEvict => argv.iter().skip(2).any(|name| self.places.contains_key(name)),
             InternalExec => operations(argv.get(1).unwrap_or_default())
                 .any(|part| part.is_ok_and(|part| self.concerned_by(&part))),

@@ -454,6 +454,8 @@ command_ids! {
     InternalEvict = 65286,
     /// Has operations of the same entry answered `OOM`: their numbers in it
     InternalDeny = 65287,
+    /// Deletes the named keys whose deadline has passed: key ...
+    InternalExpire = 65288,
 }
 
 impl CommandId {

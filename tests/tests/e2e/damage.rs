@@ -112,3 +112,123 @@ fn a_pool_is_found_whole_and_then_trusted() {
     assert_eq!(node.info("scrub_damaged_blocks"), "0");
     assert_eq!(node.info("scrub_progress_percent"), "100");
 }
+
+fn is_over(node: &Node) -> bool {
+    node.info("lazyfree_pending_objects") == "0"
+}
+
+/// A long string whose parts can be told apart.
+fn long_text() -> String {
+    (0..2000).map(|part| format!("part-{part}-{}", "y".repeat(40))).collect()
+}
+
+#[test]
+fn damage_in_what_is_deleted_costs_its_room_and_nothing_else() {
+    for clear in [&["FLUSHALL"][..], &["DEL", "long", "hash", "list"], &["UNLINK", "long", "hash"]]
+    {
+        let scratch = Scratch::new(Medium::Memory);
+        let options = NodeOptions::new(scratch.path()).set("scrub-rate", "0").damaged();
+        let node = options.start();
+        load(&node);
+        let mut conn = node.connect();
+        assert_eq!(text(&mut conn, &["SET", "long", &long_text()]), "OK");
+        for i in 0..500 {
+            conn.queue(&["RPUSH", "list", &format!("element-{i}-{}", "z".repeat(2000))]);
+        }
+        conn.flush().expect("the node takes a pipeline");
+        (0..500).for_each(|_| assert!(!conn.receive().expect("a reply").is_error()));
+        let (options, _) = node.stop();
+        for lost in ["value-of-777-", "content-of-777-", "part-777-", "element-77-"] {
+            damage(scratch.path(), lost);
+        }
+        let node = options.start();
+        let mut conn = node.connect();
+        let reply = text(&mut conn, clear);
+        assert!(reply == "OK" || reply.parse::<u64>().is_ok(), "{clear:?}: {reply}");
+        let has_leaked = || node.info("pool_leaked_pieces") != "0" && is_over(&node);
+        let over = process::eventually(Duration::from_secs(20), has_leaked);
+        assert!(over, "{clear:?}: {}", node.log());
+        assert!(node.log().contains("cannot be freed"), "{}", node.log());
+        let live: u64 = node.info("pool_live_bytes").parse().expect("a number");
+        assert!(clear.len() > 1 || live < 400_000, "{live} bytes stay");
+        assert_eq!(text(&mut conn, &["SET", "key:778", "new"]), "OK");
+        assert_eq!(node.info("stopped"), "");
+        // What is lost is lost once: a start goes on from there.
+        let node = node.kill9().start();
+        let mut conn = node.connect();
+        assert_eq!(text(&mut conn, &["GET", "key:778"]), "new");
+        assert_eq!(text(&mut conn, &["SET", "key:779", "new"]), "OK");
+        assert!(process::eventually(Duration::from_secs(20), || is_over(&node)), "{}", node.log());
+        node.stop();
+        let check = std::process::Command::new(cairn_tests::node::binary())
+            .args(["check", "--dir"])
+            .arg(scratch.path())
+            .output()
+            .expect("the cairn binary can be run");
+        let said = String::from_utf8_lossy(&check.stdout).into_owned();
+        assert!(said.contains("in use and nothing leads to them: no data is wrong"), "{said}");
+    }
+}
+
+#[test]
+fn an_expired_key_that_cannot_be_read_stops_neither_writes_nor_expiry() {
+    // The earliest, one in the middle, and the last.
+    for lost in [0, 500, 999] {
+        let scratch = Scratch::new(Medium::Memory);
+        let options = NodeOptions::new(scratch.path()).set("scrub-rate", "0").damaged();
+        let node = options.start();
+        let mut conn = node.connect();
+        assert_eq!(text(&mut conn, &["DEBUG", "SET-ACTIVE-EXPIRE", "0"]), "OK");
+        for i in 0..1000 {
+            let (key, value) = (format!("key:{i}"), format!("value-of-{i}-"));
+            conn.queue(&["SET", &key, &value, "PX", &(1000 + i).to_string()]);
+        }
+        conn.queue(&["SET", "stays", "x"]);
+        conn.flush().expect("the node takes a pipeline");
+        (0..1001).for_each(|_| assert!(!conn.receive().expect("a reply").is_error()));
+        let (options, _) = node.stop();
+        damage(scratch.path(), &format!("value-of-{lost}-"));
+        let node = options.start();
+        let mut conn = node.connect();
+        let is_left = || node.info("db0").starts_with("keys=2,expires=1");
+        let reclaimed = process::eventually(Duration::from_secs(20), is_left);
+        assert!(reclaimed, "{}: {}\n{}", node.info("db0"), node.info("stopped"), node.log());
+        assert_eq!(text(&mut conn, &["SET", "another", "one"]), "OK");
+        assert_eq!(text(&mut conn, &["SET", "brief", "one", "PX", "1"]), "OK");
+        let is_left = || node.info("db0").starts_with("keys=3,expires=1");
+        assert!(process::eventually(Duration::from_secs(20), is_left), "{}", node.info("db0"));
+        assert!(node.log().contains("expired key cannot be read"), "{}", node.log());
+        // A replay does the same.
+        let node = node.kill9().start();
+        assert_eq!(text(&mut node.connect(), &["SET", "another", "two"]), "OK");
+        node.stop();
+    }
+}
+
+#[test]
+fn snapshots_that_cannot_be_read_leave_the_data_readable() {
+    let scratch = Scratch::new(Medium::Memory);
+    let options = NodeOptions::new(scratch.path()).damaged();
+    let node = options.start();
+    load(&node);
+    let mut conn = node.connect();
+    assert_eq!(text(&mut conn, &["CAIRN.SNAPSHOT", "CREATE", "name-of-the-snapshot"]), "OK");
+    let (options, _) = node.stop();
+    let node = options.start();
+    assert_eq!(text(&mut node.connect(), &["SET", "key:5", "new"]), "OK");
+    let options = node.kill9();
+    damage(scratch.path(), "name-of-the-snapshot");
+    for _ in 0..2 {
+        let node = options.start();
+        let mut conn = node.connect();
+        assert!(text(&mut conn, &["GET", "key:777"]).starts_with("value-of-777-"));
+        assert_eq!(text(&mut conn, &["GET", "key:5"]), "new", "the log is read too");
+        let refusal = text(&mut conn, &["SET", "key:6", "new"]);
+        assert!(refusal.starts_with("MISCONF") && refusal.contains("snapshots"), "{refusal}");
+        assert!(refusal.contains("restore"), "{refusal}");
+        assert!(node.info("stopped").contains("snapshots"), "{}", node.info("stopped"));
+        let list = text(&mut conn, &["CAIRN.SNAPSHOT", "LIST"]);
+        assert!(list.contains("checksum"), "{list}");
+        node.kill9();
+    }
+}

@@ -13,6 +13,7 @@ use cairn_protocol::resp::{Argv, Writer};
 use cairn_store::{Db, Encoding, Meta, Store, Type};
 
 use crate::data::limits::{self, Limits};
+use crate::expiry::has_passed;
 use crate::failure::{Failure, Outcome};
 use crate::keyspace::WriteContext;
 
@@ -35,8 +36,18 @@ pub fn encode_drop_stages(out: &mut Vec<u8>, ids: &[u64]) {
     encode_op(out, CommandId::InternalDropStages, Db::STAGE.0, Argv::from(&argv[..]));
 }
 
+/// Appends the operation that deletes those of the keys `names` of `db` whose deadline has passed.
+/// The reply, and [`Effects::expired`](crate::Effects::expired), count them.
+pub fn encode_expire<'a>(out: &mut Vec<u8>, db: Db, names: impl IntoIterator<Item = &'a [u8]>) {
+    let argv: Vec<&[u8]> = std::iter::once(&b"_expire"[..]).chain(names).collect();
+    encode_op(out, CommandId::InternalExpire, db.0, Argv::from(&argv[..]));
+}
+
 /// Appends the operation that deletes up to `limit` keys whose deadline has passed, the earliest
 /// first. The reply, and [`Effects::expired`](crate::Effects::expired), count them.
+///
+/// Nobody proposes it any more, for a key that cannot be read would end the writes of a replica; logs
+/// may hold it.
 pub fn encode_reclaim(out: &mut Vec<u8>, limit: u64) {
     let argv = [&b"_reclaim"[..], &limit.to_le_bytes()];
     encode_op(out, CommandId::InternalReclaim, 0, Argv::from(&argv));
@@ -183,6 +194,22 @@ pub(super) fn drop_stages(
         cx.store.remove(Db::STAGE, &cx.key(id))?;
     }
     w.int(before.saturating_sub(cx.store.len(Db::STAGE)) as i64);
+    Ok(())
+}
+
+/// _EXPIRE [key ...]
+pub(super) fn expire(cx: &mut WriteContext<'_>, argv: Argv<'_>, w: &mut Writer<'_>) -> Outcome {
+    let before = cx.effects.expired;
+    for name in argv.iter().skip(1) {
+        let key = cx.key(name);
+        // It may have been written anew since it was named.
+        let deadline_ms = cx.store.get(cx.db, &key)?.and_then(|record| record.deadline_ms());
+        if has_passed(deadline_ms, cx.now_ms) {
+            cx.store.remove(cx.db, &key)?;
+            cx.effects.expired += 1;
+        }
+    }
+    w.int((cx.effects.expired - before).into());
     Ok(())
 }
 

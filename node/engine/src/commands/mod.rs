@@ -198,6 +198,7 @@ pub(crate) fn handler(command: CommandId) -> Handler {
         Id::InternalStage => Write(internal::stage),
         Id::InternalDropStages => Write(internal::drop_stages),
         Id::InternalReclaim => Write(internal::reclaim),
+        Id::InternalExpire => Write(internal::expire),
         Id::InternalExec => Several,
         Id::InternalLimits => Write(internal::limits),
         Id::InternalMemory => Write(internal::memory),

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use cairn_engine::{encode_reclaim, encode_stage};
+use cairn_engine::{PassedOver, encode_reclaim, encode_stage};
 use cairn_protocol::number::parse_i64;
 use cairn_store::Db;
 
@@ -361,6 +361,18 @@ fn reclaim(replica: &mut Replica, model: &mut Model, rng: &mut Rng) {
         (0..Db::COUNT).map(|db| replica.engine.store().len(Db(db))).sum()
     };
     let expired = keys(replica) - model.dbs.iter().map(|db| db.len() as u64).sum::<u64>();
+    if rng.one_in(2) {
+        let mut passed_over = PassedOver::default();
+        let chosen = replica.engine.expired(replica.now_ms, &mut passed_over, limit as usize);
+        assert_eq!(chosen.unreadable, 0, "a sound pool");
+        let mut deleted = 0;
+        chosen.encode(|encode| {
+            replica.propose(encode, 0);
+            deleted += replica.effects.expired;
+        });
+        assert_eq!(u64::from(deleted), expired.min(limit));
+        return;
+    }
     let reply = replica.propose(|out| encode_reclaim(out, limit), 0);
     assert_eq!(reply, int(expired.min(limit)));
     assert_eq!(u64::from(replica.effects.expired), expired.min(limit));

@@ -15,4 +15,5 @@ pub(super) const ROWS: &[Spec] = &[
     Spec::new(Id::InternalMemory, "_memory", 2, Place::Write),
     Spec::new(Id::InternalEvict, "_evict", -2, Place::Write),
     Spec::new(Id::InternalDeny, "_deny", 2, Place::Write),
+    Spec::new(Id::InternalExpire, "_expire", -1, Place::Write),
 ];
