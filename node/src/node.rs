@@ -24,7 +24,7 @@ use crate::raft::place;
 use crate::raft::recover::{self, Found};
 use crate::raft::runtime::Executor;
 use crate::raft::scrub::Scrubber;
-use crate::raft::{self, Attendant, Standing, Submission, Way, eviction, expiry};
+use crate::raft::{self, Attendant, Group, Standing, Submission, Way, eviction, expiry};
 use crate::server::io_thread::IoThread;
 use crate::server::listener::{accept_all, bind};
 use crate::server::registry::{Filter, Registry};
@@ -34,6 +34,8 @@ use crate::server::{Identity, Shared, cron};
 
 /// How long an orderly stop waits for replies that clients do not take.
 const DRAIN: Duration = Duration::from_secs(5);
+/// How long it then waits for what other nodes have forwarded.
+const FORWARDS: Duration = Duration::from_secs(2);
 /// Descriptors the node needs beside those of its clients.
 const OWN_FILES: u64 = 128;
 
@@ -130,7 +132,7 @@ impl Node {
             commits: flusher.stats(),
             scrubbing: scrubber.stats(),
             copied_out: Default::default(),
-            clients: Registry::default(),
+            clients: Registry::new(entropy::random_u64() as u32),
             slowlog: SlowLog::default(),
             log,
             identity,
@@ -274,6 +276,7 @@ impl Node {
             std::thread::sleep(Duration::from_micros(500));
         }
         if let Some(peers) = &self.peers {
+            finish_forwards(&self.shared.group);
             farewell(peers);
         }
         self.scrubber.stop();
@@ -286,6 +289,16 @@ impl Node {
         }
         committed.map_err(|error| format!("the last commit failed: {error}"))?;
         closed.map_err(|error| format!("the log could not be closed: {error}"))
+    }
+}
+
+/// Waits a while for what other nodes have forwarded: their clients must not be left without an
+/// answer because this node goes.
+fn finish_forwards(group: &Arc<Group>) {
+    let start = clock::now();
+    while group.is_serving() && start.elapsed() < FORWARDS {
+        group.drive();
+        std::thread::sleep(Duration::from_micros(500));
     }
 }
 

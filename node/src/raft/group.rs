@@ -25,7 +25,7 @@ mod upkeep;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{OnceLock, Weak};
 use std::time::Duration;
 
@@ -169,6 +169,8 @@ pub struct Group {
     /// The way to the other members.
     transport: OnceLock<SharedTransport>,
     sessions: Sessions,
+    /// Forwards of other nodes that are being executed.
+    served: AtomicUsize,
     rests: Rests,
     changing: Changing,
     confirming: Mutex<Confirming>,
@@ -444,6 +446,10 @@ impl Group {
         &self.sessions
     }
 
+    pub(super) fn served(&self) -> &AtomicUsize {
+        &self.served
+    }
+
     pub(super) fn rests(&self) -> &Rests {
         &self.rests
     }
@@ -573,6 +579,7 @@ impl Group {
             heard: Arc::default(),
             transport: OnceLock::new(),
             sessions: Sessions::default(),
+            served: AtomicUsize::new(0),
             rests: Rests::default(),
             changing: Changing::default(),
             confirming: Mutex::default(),
@@ -763,7 +770,6 @@ impl Group {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
     use std::time::Duration;
 
     use cairn_engine::ENGINE_VERSION;

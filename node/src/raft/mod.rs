@@ -52,5 +52,5 @@ pub use attendant::Attendant;
 pub use group::{Group, GroupError, GroupMember, GroupStatus, Parts, Role, Standing};
 pub use long_read::{LongRead, LongReply, Pinned};
 pub use propose::{Batch, Guard, Prefetch, Submission, error_code, first_key, is_long};
-pub use road::Way;
+pub use road::{Way, session_of};
 pub use view::Lease;

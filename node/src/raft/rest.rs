@@ -64,6 +64,13 @@ impl Rests {
         }
     }
 
+    /// Whether somebody may still ask for the rest of a reply.
+    pub fn holds_some(&self, now: Instant) -> bool {
+        let mut held = self.0.lock();
+        held.forget_old(now);
+        !held.rests.is_empty()
+    }
+
     /// The next piece of what `to` holds the ticket for.
     ///
     /// # Errors

@@ -3,8 +3,9 @@
 //! What is known not to have been executed is tried again until somebody leads. What may have been
 //! executed never is: the client loses its connection, as it does when a Redis dies.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use cairn_engine::{At, Watch, Watches};
 use cairn_protocol::cluster::message::{Forward, ForwardKind, Forwarded, Refused, RefusedCode};
 use cairn_protocol::cluster::{Reply, Request};
 use cairn_protocol::command::CommandId;
-use cairn_protocol::ids::NodeId;
+use cairn_protocol::ids::{NodeId, Term};
 use cairn_protocol::op::{encode_op, operations};
 use cairn_protocol::resp::Argv;
 use cairn_store::Db;
@@ -33,8 +34,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(5);
 /// How often somebody who waits for another node's answer looks whether it still leads.
 const LOOK: Duration = Duration::from_millis(20);
-/// How long one that does not lead any more has to answer.
-const FAREWELL: Duration = Duration::from_millis(200);
+/// How long one that does not lead any more has to say that it is still there.
+const FAREWELL: Duration = Duration::from_millis(300);
 /// What clients of other nodes may watch here at once.
 const SESSIONS_MAX: usize = 100_000;
 
@@ -91,9 +92,48 @@ enum Again {
     No,
 }
 
-/// What clients of other nodes watch.
+/// What clients of other nodes watch, of one term: what another leader saw in between nobody here
+/// knows of.
 #[derive(Debug, Default)]
-pub struct Sessions(Mutex<HashMap<(NodeId, u64), Session>>);
+pub struct Sessions(Mutex<Watchers>);
+
+#[derive(Debug, Default)]
+struct Watchers {
+    term: Term,
+    sessions: HashMap<(NodeId, u64), Session>,
+    /// The last life of each node.
+    lives: BTreeMap<NodeId, u64>,
+}
+
+/// The number of a client's connection among those of all lives of its node.
+pub fn session_of(life: u32, client: u64) -> u64 {
+    u64::from(life) << LIFE_SHIFT | client & ((1 << LIFE_SHIFT) - 1)
+}
+
+/// Above the number of the client stands its node's life.
+const LIFE_SHIFT: u32 = 32;
+
+impl Watchers {
+    /// Makes place for what a session is to watch in `term`: what is of another term, or of another
+    /// life of its node, is forgotten.
+    ///
+    /// # Errors
+    /// There are too many.
+    fn make_place(&mut self, (node, number): (NodeId, u64), term: Term) -> Result<(), Refused> {
+        if self.term != term {
+            self.term = term;
+            self.sessions.clear();
+        }
+        let life = number >> LIFE_SHIFT;
+        if self.lives.insert(node, life) != Some(life) {
+            self.sessions.retain(|(of, number), _| *of != node || number >> LIFE_SHIFT == life);
+        }
+        if self.sessions.len() < SESSIONS_MAX || self.sessions.contains_key(&(node, number)) {
+            return Ok(());
+        }
+        Err(refused(RefusedCode::Busy, "too many clients watch keys"))
+    }
+}
 
 #[derive(Debug)]
 struct Session {
@@ -260,13 +300,25 @@ impl Group {
         Ok(whole.into())
     }
 
-    /// Waits until another leader than `leader` is known, or none, and then for as long as one that
-    /// has handed over may take to answer what it had accepted.
+    /// Waits until another leader than `leader` is known, or none, and `leader` is not there any more:
+    /// one that has handed over answers what it had accepted, however busy it is.
     async fn leaves(&self, leader: NodeId) {
         while self.role() == Role::Follower(Some(leader)) {
             self.executor().rest(LOOK).await;
         }
-        self.executor().rest(FAREWELL).await;
+        while self.still_answers(leader).await {
+            self.executor().rest(LOOK).await;
+        }
+    }
+
+    async fn still_answers(&self, node: NodeId) -> bool {
+        // Whatever it says to that: no client has this number.
+        let asked = self.send(node, Class::Heartbeat, note(0, FORGET, Vec::new()));
+        tokio::select! {
+            biased;
+            said = asked => matches!(said, Ok(_) | Err(CallError::Refused { .. })),
+            () = self.executor().rest(FAREWELL) => false,
+        }
     }
 
     async fn forward(&self, to: NodeId, forward: Forward) -> Result<Forwarded, CallError> {
@@ -312,6 +364,16 @@ impl Group {
         }
     }
 
+    /// Whether other nodes still wait for answers to what they forwarded, or for the rest of one.
+    pub fn is_serving(&self) -> bool {
+        self.served().load(Ordering::SeqCst) > 0 || self.rests().holds_some(self.executor().now())
+    }
+
+    /// How many clients of other nodes watch keys here.
+    pub fn watched_from_elsewhere(&self) -> usize {
+        self.sessions().0.lock().sessions.len()
+    }
+
     /// Executes what `from` has forwarded.
     ///
     /// # Errors
@@ -322,6 +384,7 @@ impl Group {
         forward: Forward,
         stats: Arc<Stats>,
     ) -> Result<Forwarded, Refused> {
+        let _served = Served::begin(self.served());
         let nobody = || Forwarded::NotLeader {
             leader: match self.role() {
                 Role::Leader => None,
@@ -336,7 +399,7 @@ impl Group {
         }
         let session = (from, forward.session);
         if forward.flags & FORGET != 0 {
-            self.sessions().0.lock().remove(&session);
+            self.sessions().0.lock().sessions.remove(&session);
         }
         if forward.flags & (WATCH | FORGET) == FORGET {
             return Ok(done());
@@ -347,12 +410,14 @@ impl Group {
         }
         let submission = Submission::new();
         let alone = forward.flags & ALONE != 0;
+        let is_guarded = forward.flags & GUARDED != 0;
+        // However a transaction ends, nothing is watched any more; dropped when it has ended.
         let watched = match alone {
-            true => self.sessions().0.lock().remove(&session),
+            true => self.sessions().0.lock().sessions.remove(&session),
             false => None,
         };
-        let guard = watched.as_ref().map(|session| session.guard.clone());
-        if forward.flags & GUARDED != 0 && guard.is_none() {
+        let guard = watched.as_ref().filter(|_| is_guarded).map(|session| session.guard.clone());
+        if is_guarded && guard.is_none() {
             // Watched under another leader, or before this one was started.
             return Ok(Forwarded::Done {
                 count: 0,
@@ -376,14 +441,13 @@ impl Group {
     }
 
     fn watch_for(&self, session: (NodeId, u64), ops: &[u8]) -> Result<(), Refused> {
-        let mut sessions = self.sessions().0.lock();
-        if sessions.len() >= SESSIONS_MAX {
-            return Err(refused(RefusedCode::Busy, "too many clients watch keys"));
-        }
+        let mut watchers = self.sessions().0.lock();
         let engine = self.read();
-        let session = sessions.entry(session).or_insert_with(|| Session {
+        let term = self.term();
+        watchers.make_place(session, term)?;
+        let session = watchers.sessions.entry(session).or_insert_with(|| Session {
             watches: Arc::clone(engine.watches()),
-            guard: Guard { watch: Arc::<Watch>::default(), term: self.term() },
+            guard: Guard { watch: Arc::<Watch>::default(), term },
         });
         let now_ms = self.executor().wall_ms().max(engine.store().clock_ms());
         for op in operations(ops) {
@@ -429,6 +493,22 @@ impl Group {
     }
 }
 
+/// Counts one for as long as it lives.
+struct Served<'a>(&'a AtomicUsize);
+
+impl Served<'_> {
+    fn begin(count: &AtomicUsize) -> Served<'_> {
+        count.fetch_add(1, Ordering::SeqCst);
+        Served(count)
+    }
+}
+
+impl Drop for Served<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 fn note(session: u64, flags: u32, payload: Vec<u8>) -> Forward {
     Forward {
         kind: ForwardKind::Write,
@@ -443,4 +523,46 @@ fn note(session: u64, flags: u32, payload: Vec<u8>) -> Forward {
 
 fn done() -> Forwarded {
     Forwarded::Done { count: 0, flags: 0, payload: Bytes::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn watches(watchers: &mut Watchers, node: u64, session: u64, term: u64) -> bool {
+        let place = (NodeId(node), session);
+        let is_placed = watchers.make_place(place, Term(term)).is_ok();
+        if is_placed {
+            let guard = Guard { watch: Arc::default(), term: Term(term) };
+            watchers.sessions.insert(place, Session { watches: Arc::default(), guard });
+        }
+        is_placed
+    }
+
+    #[test]
+    fn sessions_go_with_their_nodes_life_and_with_the_term() {
+        let mut watchers = Watchers::default();
+        let session = session_of;
+        assert!(watches(&mut watchers, 1, session(7, 1), 3));
+        assert!(watches(&mut watchers, 1, session(7, 2), 3));
+        assert!(watches(&mut watchers, 2, session(7, 1), 3));
+        assert_eq!(watchers.sessions.len(), 3);
+        // The first node was started anew, and its clients' numbers begin anew.
+        assert!(watches(&mut watchers, 1, session(9, 1), 3));
+        let mut left: Vec<_> = watchers.sessions.keys().copied().collect();
+        left.sort();
+        assert_eq!(left, [(NodeId(1), session(9, 1)), (NodeId(2), session(7, 1))]);
+        assert!(watches(&mut watchers, 2, session(7, 2), 4));
+        assert_eq!(watchers.sessions.len(), 1, "what was seen before the term is not known");
+    }
+
+    #[test]
+    fn who_watches_already_may_watch_more_when_there_is_no_place_for_another() {
+        let mut watchers = Watchers::default();
+        for client in 0..SESSIONS_MAX as u64 {
+            assert!(watches(&mut watchers, 1, session_of(5, client), 1));
+        }
+        assert!(!watches(&mut watchers, 1, session_of(5, SESSIONS_MAX as u64), 1));
+        assert!(watches(&mut watchers, 1, session_of(5, 17), 1));
+    }
 }

@@ -15,6 +15,7 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
+use std::ops::Range;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use cairn_store::{Db, Demand, Key, Spare};
 use parking_lot::{MutexGuard, RwLockReadGuard};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 use tokio::time::timeout_at;
 
 use super::commands::{self, After, Context, SharedSettings, Waiting};
@@ -43,8 +45,8 @@ use super::{parts, row, staging};
 use crate::ops::clock;
 use crate::ops::metrics::{Counter, Hold};
 use crate::raft::{
-    Batch, Lease, LongRead, LongReply, Prefetch, Submission, Way, error_code, eviction, first_key,
-    is_long,
+    Batch, Group, Lease, LongRead, LongReply, Prefetch, Submission, Way, error_code, eviction,
+    first_key, is_long, session_of,
 };
 
 /// Room for one read from a socket.
@@ -121,9 +123,12 @@ pub(super) struct Connection {
     /// The beginning of a request whose rest has not come yet.
     partial: Vec<u8>,
     last_command: CommandId,
-    /// Nothing more may be sent: it is not known what became of a write, or whether what was read
-    /// is the newest.
+    /// Nothing more may be sent: it is not known what became of a write.
     broken: Cell<bool>,
+    /// Another node may remember what this client watches.
+    told_to_watch: Cell<bool>,
+    /// Where that node is being told that it watches nothing any more.
+    forgetting: Option<JoinHandle<()>>,
 }
 
 impl Connection {
@@ -139,6 +144,8 @@ impl Connection {
             partial: Vec::new(),
             last_command: CommandId::Command,
             broken: Cell::new(false),
+            told_to_watch: Cell::new(false),
+            forgetting: None,
         }
     }
 
@@ -155,7 +162,11 @@ impl Connection {
             if outcome.is_err() {
                 break;
             }
+            if self.session.watching.is_none() {
+                self.forget();
+            }
         }
+        self.forget();
         self.client.clear_waker();
         self.thread.shared.clients.remove(self.client.id);
     }
@@ -374,16 +385,20 @@ impl Connection {
                     self.close(&mut run, scratch, requests);
                     return Next::LongRead(spec);
                 }
-                Place::Read if !scratch.pending && run.open(*at, &self.session) => {
+                Place::Read
+                    if !scratch.pending && run.open(*at, &self.session, scratch.out.len()) =>
+                {
                     if ahead.spec(*at).is_none() && *at + 1 < requests.len() {
                         ahead = run.look_ahead(&self.session, requests, *at);
                     }
                     let argv = requests.argv(*at);
+                    let from = scratch.out.len();
                     if !run.read(&self.session, spec, argv, ahead.key(*at), &mut scratch.out) {
                         self.close(&mut run, scratch, requests);
                         return Next::LongRead(spec);
                     }
-                    scratch.run.push(spec);
+                    let reply = from..scratch.out.len();
+                    scratch.run.push(Answered { spec, db: self.session.db, at: *at, reply });
                     let many = requests.argv(*at).len() > SHORT_ARGS;
                     let slow = exact || many || !spec.flags.contains(Flags::FAST);
                     // Beyond that under a new hold, so that writers get their turn, and so that a
@@ -674,9 +689,16 @@ impl Connection {
         let now_ms = self.thread.shared.group.wall_ms();
         let time = At { now_ms, seed: self.thread.next_seed() };
         let (proto, silent) = (self.session.proto, self.session.is_silent());
-        let lease = self.thread.shared.group.lease().filter(|_| !self.session.readonly);
-        let pinned = self.thread.shared.group.pin(&self.thread.stats);
-        self.check_lease(lease);
+        let group = &self.thread.shared.group;
+        let pinned = Right::of(group, &self.session).and_then(|right| {
+            let pinned = group.pin(&self.thread.stats);
+            right.holds(group).then_some(pinned)
+        });
+        let Some(pinned) = pinned else {
+            let (db, argv) = (self.session.db, requests.argv(at));
+            self.open_batch(scratch, at).push_read(spec, db, argv, silent);
+            return self.settle(scratch, requests).await;
+        };
         let read = LongRead::new(pinned, command, time, proto, silent);
         self.answer_long(scratch, read).await?;
         note_call(&self.thread, spec, clock::nanos_since(start));
@@ -735,20 +757,18 @@ impl Connection {
 
     /// Whether this node may answer reads by itself.
     fn reads_here(&self) -> bool {
-        self.session.readonly || self.thread.shared.group.lease().is_some()
-    }
-
-    /// After reads under a lease: without it what was read may have been old, and is not sent.
-    fn check_lease(&self, lease: Option<Lease>) {
-        if lease.is_some_and(|lease| !self.thread.shared.group.still_holds(lease)) {
-            self.broken.set(true);
-        }
+        Right::of(&self.thread.shared.group, &self.session).is_some()
     }
 
     /// This client's way to its shard.
     fn way<'a>(&'a self, submission: &'a mut Arc<Submission>) -> Way<'a> {
         let thread = &self.thread;
-        Way::new(&thread.shared.group, self.client.id, &thread.stats, submission)
+        Way::new(&thread.shared.group, self.number(), &thread.stats, submission)
+    }
+
+    /// This connection's number among those of all nodes' lives.
+    fn number(&self) -> u64 {
+        session_of(self.thread.shared.clients.life(), self.client.id)
     }
 
     fn context<'a>(&'a mut self, thread: &'a Thread) -> Context<'a> {
@@ -868,16 +888,40 @@ impl Connection {
     /// Ends a run of reads: lets go of the lock, counts and times it.
     fn close(&self, run: &mut Run<'_>, scratch: &mut Scratch, requests: Requests<'_>) {
         let Some(reading) = run.reading.take() else { return };
-        let Reading { engine, start, first, lease, .. } = reading;
+        let Reading { engine, start, first, from, right, .. } = reading;
         drop(engine);
-        self.check_lease(lease);
         let nanos = clock::nanos_since(start);
         self.thread.stats.hold(Hold::Read, nanos);
+        if !right.holds(&self.thread.shared.group) {
+            return self.ask_again(scratch, requests, first, from);
+        }
         let count = scratch.run.len();
-        for spec in scratch.run.drain(..) {
+        for Answered { spec, .. } in scratch.run.drain(..) {
             note_call(&self.thread, spec, nanos / count as u64);
         }
         self.note_slow(requests.argv(first), count, nanos);
+    }
+
+    /// What a run answered may be old, for this node lost the right to answer it: whoever leads is
+    /// asked instead. The run's replies begin at `from`.
+    fn ask_again(
+        &self,
+        scratch: &mut Scratch,
+        requests: Requests<'_>,
+        first: usize,
+        mut from: usize,
+    ) {
+        let (begin, run) = (from, std::mem::take(&mut scratch.run));
+        let replies = scratch.out.split_off(begin);
+        let between = |from: usize, to: usize| &replies[from - begin..to - begin];
+        let mut batch = self.open_batch(scratch, first);
+        for Answered { spec, db, at, reply } in run {
+            batch.push_reply(false, |out| out.extend_from_slice(between(from, reply.start)));
+            // Every reply has bytes, but one that is not to be sent.
+            batch.push_read(spec, db, requests.argv(at), reply.is_empty());
+            from = reply.end;
+        }
+        batch.push_reply(false, |out| out.extend_from_slice(between(from, begin + replies.len())));
     }
 
     /// Answers a request that is not run at all.
@@ -1025,8 +1069,48 @@ struct Reading<'g> {
     start: Instant,
     /// The first request of the run.
     first: usize,
-    /// By what right they are answered here; None where the client does with what may be old.
-    lease: Option<Lease>,
+    /// Where their replies begin.
+    from: usize,
+    /// By what right they are answered here.
+    right: Right,
+}
+
+/// By what right a node answers reads by itself.
+#[derive(Clone, Copy)]
+enum Right {
+    /// It leads.
+    Lease(Lease),
+    /// The client does with what may be old.
+    Readonly,
+}
+
+impl Right {
+    /// What there is; None: whoever leads is to be asked.
+    fn of(group: &Group, session: &Session) -> Option<Right> {
+        match session.readonly {
+            true => Some(Right::Readonly),
+            false => group.lease().map(Right::Lease),
+        }
+    }
+
+    /// Whether what was read meanwhile may be sent.
+    fn holds(self, group: &Group) -> bool {
+        match self {
+            Right::Lease(lease) => group.still_holds(lease),
+            Right::Readonly => true,
+        }
+    }
+}
+
+/// A read of a run that has been answered.
+#[derive(Debug)]
+pub(super) struct Answered {
+    spec: &'static Spec,
+    db: u16,
+    /// Its request.
+    at: usize,
+    /// Where its reply lies.
+    reply: Range<usize>,
 }
 
 /// Requests looked at together, so that the cache misses of their keys overlap.
@@ -1061,22 +1145,19 @@ struct Run<'g> {
 }
 
 impl Run<'_> {
-    /// Opens it, unless it is; false when this node may not answer reads by itself.
-    fn open(&mut self, first: usize, session: &Session) -> bool {
+    /// Opens it, unless it is, with replies from `from` on; false when this node may not answer reads
+    /// by itself.
+    fn open(&mut self, first: usize, session: &Session, from: usize) -> bool {
         if self.reading.is_some() {
             return true;
         }
         let group = &self.thread.shared.group;
-        let lease = group.lease();
-        if lease.is_none() && !session.readonly {
-            return false;
-        }
+        let Some(right) = Right::of(group, session) else { return false };
         let engine = group.read();
         // What the shard's clock has seen it never forgets, whatever the machine's says.
         let now_ms = group.wall_ms().max(engine.store().clock_ms());
         let at = At { now_ms, seed: self.thread.next_seed() };
-        let lease = lease.filter(|_| !session.readonly);
-        self.reading = Some(Reading { engine, at, start: clock::now(), first, lease });
+        self.reading = Some(Reading { engine, at, start: clock::now(), first, from, right });
         true
     }
 

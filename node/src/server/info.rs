@@ -46,6 +46,8 @@ pub struct Snapshot {
     pub connected_clients: u64,
     pub maxclients: u64,
     pub watching_clients: u64,
+    /// Clients of other nodes that watch keys here.
+    pub watching_clients_of_peers: u64,
     pub watched_keys: u64,
     pub used_memory: u64,
     pub used_memory_rss: u64,
@@ -113,6 +115,7 @@ pub fn gather(shared: &Shared) -> Snapshot {
         connected_clients: shared.clients.len() as u64,
         maxclients: settings.maxclients,
         watching_clients: shared.clients.watching(),
+        watching_clients_of_peers: shared.group.watched_from_elsewhere() as u64,
         used_memory_rss: host::resident_bytes(),
         anonymous_bytes: host::anonymous_bytes(),
         system_memory: host::memory_bytes().unwrap_or(0),
@@ -277,6 +280,7 @@ fn clients(s: &Snapshot, lines: &mut Lines) {
     lines.field("blocked_clients", 0);
     lines.field("tracking_clients", 0);
     lines.field("watching_clients", s.watching_clients);
+    lines.field("watching_clients_of_peers", s.watching_clients_of_peers);
     lines.field("total_watched_keys", s.watched_keys);
 }
 

@@ -10,14 +10,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use cairn_protocol::command::Spec;
 use cairn_protocol::resp::Frames;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{JoinSet, LocalSet};
 
 use super::Shared;
-use super::connection::{Connection, READ_BYTES};
+use super::connection::{Answered, Connection, READ_BYTES};
 use super::registry::Client;
 use crate::ops::config::Settings;
 use crate::ops::entropy::Seeds;
@@ -54,7 +53,7 @@ pub(super) struct Scratch {
     /// The first request whose reply is in that batch.
     pub pending_first: usize,
     /// Reads of the run that is being timed.
-    pub run: Vec<&'static Spec>,
+    pub run: Vec<Answered>,
 }
 
 impl Scratch {

@@ -274,9 +274,21 @@ impl Filter {
 pub struct Registry {
     clients: Mutex<BTreeMap<u64, Arc<Client>>>,
     last_id: AtomicU64,
+    /// Tells this life of the node from others, in which clients had the same numbers.
+    life: u32,
 }
 
 impl Registry {
+    /// That of a node which begins a life of this number, drawn at random.
+    pub fn new(life: u32) -> Registry {
+        Registry { life, ..Registry::default() }
+    }
+
+    /// This life's number.
+    pub fn life(&self) -> u32 {
+        self.life
+    }
+
     /// A number for a new client.
     pub fn next_id(&self) -> u64 {
         self.last_id.fetch_add(1, Ordering::Relaxed) + 1

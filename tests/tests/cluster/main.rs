@@ -6,6 +6,7 @@
 mod dev;
 mod faults;
 mod identity;
+mod roads;
 mod versions;
 
 use std::collections::BTreeMap;

@@ -96,15 +96,29 @@ impl Connection {
         let thread = Rc::clone(&self.thread);
         let (group, spec) = (&thread.shared.group, CommandId::Watch.spec());
         let first = self.session.watching.is_none();
+        if let Some(forgetting) = self.forgetting.take() {
+            // It must not come behind what is watched now.
+            let _ = forgetting.await;
+        }
         let after = commands::execute(&mut self.context(&thread), spec, argv, &mut scratch.out);
-        let (session, db) = (self.client.id, self.session.db);
+        let (number, db) = (self.number(), self.session.db);
         if let Some(watching) = &mut self.session.watching
             && !group.leads()
-            && !group.watch_there(session, db, argv, first).await
         {
-            watching.is_broken = true;
+            self.told_to_watch.set(true);
+            watching.is_broken |= !group.watch_there(number, db, argv, first).await;
         }
         after
+    }
+
+    /// Has the node that was told what this client watches told that it does not any more. Nobody
+    /// waits for that but the next WATCH.
+    pub(super) fn forget(&mut self) {
+        if self.told_to_watch.replace(false) {
+            let (group, number) = (Arc::clone(&self.thread.shared.group), self.number());
+            let forget = async move { group.forget_there(number).await };
+            self.forgetting = Some(tokio::task::spawn_local(forget));
+        }
     }
 
     /// Whether EXEC needs nothing but its place in the log, like any write.
@@ -143,7 +157,10 @@ impl Connection {
         }
         let executed = match queue.writes() || !self.reads_here() {
             true => self.exec_writes(scratch, &queue, watching.as_ref()).await,
-            false => self.exec_reads(&queue, watching.as_ref()).await,
+            false => match self.exec_reads(&queue, watching.as_ref()).await {
+                Some(executed) => executed,
+                None => self.exec_writes(scratch, &queue, watching.as_ref()).await,
+            },
         };
         match executed {
             Executed::Done(parts) => return self.answer_all(scratch, &queue, &parts).await,
@@ -181,6 +198,8 @@ impl Connection {
             batch.push_exec_alone(&body, &commands, watching.map(Watching::guard));
         }
         way.run().await;
+        // With its transaction the leader forgets what a client watches.
+        self.told_to_watch.set(false);
         if way.is_lost() {
             self.broken.set(true);
             return Executed::Broken;
@@ -193,50 +212,58 @@ impl Connection {
                 staging::drop_stages(&mut way, &stages).await;
                 Executed::Broken
             }
-            Some(ends) if ends.len() != commands.len() => Executed::Refused(parts.replies),
+            // One error stands for all of it.
+            Some(ends) if ends.last().copied().unwrap_or(0) != parts.replies.len() => {
+                Executed::Refused(parts.replies)
+            }
             Some(ends) => Executed::Done(Parts { ends, ..parts }),
         }
     }
 
-    async fn exec_reads(&self, queue: &Queue, watching: Option<&Watching>) -> Executed {
+    /// Executes one that only reads; None when this node has no right, or lost it, to do so alone.
+    async fn exec_reads(&self, queue: &Queue, watching: Option<&Watching>) -> Option<Executed> {
         let group = &self.thread.shared.group;
+        let right = Right::of(group, &self.session)?;
         let at = At { now_ms: group.wall_ms(), seed: self.thread.next_seed() };
         let is_broken = |now_ms| watching.is_some_and(|w| w.watch.is_broken(now_ms));
         let how = (self.session.proto, at);
-        let lease = group.lease().filter(|_| !self.session.readonly);
         let mut parts = None;
         if !queue.is_long(is_long) {
             let engine = group.read();
             let start = clock::now();
             if is_broken(at.now_ms.max(engine.store().clock_ms())) {
-                return Executed::Broken;
+                return Some(Executed::Broken);
             }
             let read =
                 Parts::read(queue.ops(), how, |op, at, w| read_under_lock(&engine, op, at, w));
             parts = Some(read).filter(|parts| !parts.deferred);
             drop(engine);
-            self.check_lease(lease);
             self.thread.stats.hold(Hold::Read, clock::nanos_since(start));
+            if !right.holds(group) {
+                return None;
+            }
         }
         if parts.is_none() {
             let pinned = group.pin(&self.thread.stats);
-            self.check_lease(lease);
             if is_broken(pinned.now_ms(&at)) {
-                return Executed::Broken;
+                return Some(Executed::Broken);
+            }
+            if !right.holds(group) {
+                return None;
             }
             let ops = queue.ops().to_vec();
             let read = move || Parts::read(&ops, how, |op, at, w| pinned.read(op, at, w));
             parts = tokio::task::spawn_blocking(read).await.ok();
         }
         let Some(parts) = parts else {
-            return Executed::Refused(FAILED_INSIDE.to_vec());
+            return Some(Executed::Refused(FAILED_INSIDE.to_vec()));
         };
         count_effects(&self.thread, &parts.effects);
         for (spec, reply) in queue.engine_commands().zip(parts.iter()) {
             note_call(&self.thread, spec, 0);
             note_failure(&self.thread, spec, reply);
         }
-        Executed::Done(parts)
+        Some(Executed::Done(parts))
     }
 
     /// Writes EXEC's reply; what the server answers is answered now.

@@ -57,6 +57,8 @@ use super::{
 
 /// How long closing waits for peers to hear of it.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Between two looks whether all is answered.
+const ANSWER_PAUSE: Duration = Duration::from_millis(1);
 /// At most one refusal is logged in this time; all are counted.
 const WARN_PAUSE: Duration = Duration::from_secs(1);
 
@@ -263,6 +265,8 @@ struct Net {
     /// Connections made by others, and those among them that have not proved themselves yet.
     connections: AtomicUsize,
     gate: Gate,
+    /// Requests that are being read, handled or answered.
+    answering: AtomicUsize,
     is_closed: AtomicBool,
     client: quinn::ClientConfig,
     main: Lane,
@@ -386,6 +390,7 @@ impl QuicTransport {
             request_ids: AtomicU64::new(0),
             connections: AtomicUsize::new(0),
             gate: Gate::default(),
+            answering: AtomicUsize::new(0),
             is_closed: AtomicBool::new(false),
             client: setup.client,
             main,
@@ -436,6 +441,16 @@ impl Net {
             Class::Heartbeat => &self.beat,
             Class::Replication | Class::Snapshot => &self.main,
         }
+    }
+
+    /// Waits until all requests are answered, or [`CLOSE_TIMEOUT`] is over.
+    async fn finish_answers(&self) {
+        let answered = async {
+            while self.answering.load(Ordering::Relaxed) > 0 {
+                time::sleep(ANSWER_PAUSE).await;
+            }
+        };
+        let _ = time::timeout(CLOSE_TIMEOUT, answered).await;
     }
 
     /// Lets go of all connections, which hold the sockets.
@@ -697,6 +712,10 @@ impl Transport for QuicTransport {
         *self.net.handler.lock() = None;
         let net = self.net.clone();
         Box::pin(async move {
+            // Where time passes, whatever the caller is run by.
+            let answering = net.clone();
+            let answered = async move { answering.finish_answers().await };
+            let _ = net.main.runtime.spawn(answered).await;
             futures_util::join!(net.main.close(), net.beat.close());
             net.let_go();
         })

@@ -36,6 +36,22 @@ impl Drop for Place {
     }
 }
 
+/// A request that is being read, handled or answered, for as long as it lives.
+struct Answering(Arc<Net>);
+
+impl Answering {
+    fn new(net: &Arc<Net>) -> Answering {
+        net.answering.fetch_add(1, Ordering::Relaxed);
+        Answering(net.clone())
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.answering.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// A place among the handshakes that are under way, for as long as it lives.
 struct Handshake {
     net: Arc<Net>,
@@ -257,6 +273,7 @@ impl Session {
         let (mut outbox, mut inbox) = (Outbox::new(send), Inbox::new(receive));
         let mut stamp = self.net.stamp(self.node, ShardId::NONE);
         stamp.request_id = 0;
+        let _answering = Answering::new(&self.net);
         // Held to the end.
         let mut room = None;
         let reply = match self.open(&mut inbox, &mut room).await {
@@ -273,6 +290,10 @@ impl Session {
         let pieces = encode(&stamp, reply.unwrap_or_else(Reply::Refused));
         // A peer that does not take its reply in time has given up, or should have.
         let _ = time::timeout(self.net.limits.message_timeout, outbox.send(pieces)).await;
+        if self.net.is_closed.load(Ordering::Relaxed) {
+            // What is not delivered by the end is lost.
+            let _ = time::timeout(self.net.limits.message_timeout, outbox.delivered()).await;
+        }
     }
 
     /// Reads and judges a request, within what may be read at once and the time it may take.
