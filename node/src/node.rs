@@ -20,6 +20,7 @@ use crate::ops::metrics::{Metrics, Shard as Stats};
 use crate::ops::telemetry::LogControl;
 use crate::ops::{clock, entropy, host, telemetry};
 use crate::raft::epoch::{Flusher, Pace};
+use crate::raft::leftovers::{self, Leftovers, drop_leftovers};
 use crate::raft::place;
 use crate::raft::recover::{self, Found};
 use crate::raft::runtime::Executor;
@@ -34,6 +35,8 @@ use crate::server::{Identity, Shared, cron};
 
 /// How long an orderly stop waits for replies that clients do not take.
 const DRAIN: Duration = Duration::from_secs(5);
+/// Ticks of the house between two looks for what was staged and is not wanted.
+const LEFTOVERS_TICKS: u64 = (leftovers::EVERY.as_millis() / expiry::EVERY.as_millis()) as u64;
 /// How long it then waits for what other nodes have forwarded.
 const FORWARDS: Duration = Duration::from_secs(2);
 /// Descriptors the node needs beside those of its clients.
@@ -226,6 +229,7 @@ impl Node {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut submission = Submission::new();
         let mut reclaimer = expiry::Reclaimer::default();
+        let mut leftovers = Leftovers::default();
         let shared = &self.shared;
         let mut last = clock::now();
         for tick in 1u64.. {
@@ -248,6 +252,10 @@ impl Node {
                     eviction::set_limit(&mut way, self.capacity_bytes).await;
                     way.batch().take_replies(&mut Vec::new());
                 }
+            }
+            if tick % LEFTOVERS_TICKS == 0 {
+                let mut way = Way::new(&shared.group, 0, &self.stats, &mut submission);
+                drop_leftovers(&mut way, &mut leftovers).await;
             }
             if tick % 10 == 0 {
                 cron::sweep(shared, &self.stats, now);

@@ -11,7 +11,8 @@
 //! [`place`] leads to a pool on a device, [`home`] is where a pool lies, [`install`] puts a peer's pool in its place.
 //! [`types`] and [`log_store`] are openraft's side of it, which more voters will use.
 //! [`epoch`] commits the pool in the background, [`scrub`] looks for damage in it, [`expiry`]
-//! proposes the reclaiming of expired keys, [`eviction`] what goes when memory is full.
+//! proposes the reclaiming of expired keys, [`eviction`] what goes when memory is full, [`leftovers`]
+//! that of pieces whose command never came.
 //!
 //! Imports `ops`, the engine, the store and the protocol; never the server.
 
@@ -27,6 +28,7 @@ mod heard;
 pub mod home;
 pub mod install;
 mod keeping;
+pub mod leftovers;
 pub mod log_store;
 pub mod long_read;
 mod network;

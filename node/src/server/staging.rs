@@ -172,7 +172,7 @@ pub(super) async fn drop_stages(way: &mut Way<'_>, staged: &[(usize, u64)]) {
     let spec = CommandId::InternalDropStages.spec();
     way.batch().push_encoded(spec, |out| encode_drop_stages(out, &ids));
     way.run().await;
-    // Should it have failed, the next start drops what is left.
+    // Should it have failed, whoever leads drops what is left after a while.
     way.batch().take_replies(&mut Vec::new());
 }
 
