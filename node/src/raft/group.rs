@@ -30,7 +30,7 @@ use std::sync::{OnceLock, Weak};
 use std::time::Duration;
 
 use cairn_engine::{Engine, Eviction};
-use cairn_protocol::cluster::message::{Refused, RefusedCode};
+use cairn_protocol::cluster::message::{AppendReply, Refused, RefusedCode};
 use cairn_protocol::cluster::{Reply, Request};
 use cairn_protocol::ids::{LogIndex, NodeId, ShardId, Term};
 use cairn_store::log::{Log, LogError, LogId};
@@ -137,6 +137,27 @@ pub struct Parts {
     pub log: Arc<Log>,
     /// What runs openraft's tasks, and whose time and chance it lives by.
     pub executor: Arc<Executor>,
+}
+
+/// The last entry that a leader says is agreed; 0 for none, or for who says nothing of it.
+fn agreed_by(request: &Request) -> u64 {
+    let commit = match request {
+        Request::Append(append) => append.commit,
+        Request::Heartbeat(heartbeat) => heartbeat.groups.iter().find_map(|beat| beat.commit),
+        _ => None,
+    };
+    commit.map_or(0, |id| id.index.0)
+}
+
+/// Whether it says that the asker is followed.
+fn is_followed(reply: &Reply) -> bool {
+    match reply {
+        Reply::Append(reply) => *reply == AppendReply::Success,
+        Reply::Heartbeat(reply) => {
+            reply.groups.iter().any(|group| group.outcome == Some(AppendReply::Success))
+        }
+        _ => false,
+    }
 }
 
 /// One shard's group.
@@ -499,15 +520,27 @@ impl Group {
             return Box::pin(Arc::clone(self).receive(request));
         }
         let shard = self.shard;
+        let agreed = agreed_by(&request);
         let task = async move { network::answer(&raft, shard, request).await };
         let answer = self.executor.within(|| self.executor.spawn(task));
         // Here and now, rather than by a thread that would have to be woken.
         self.drive();
+        let group = Arc::clone(self);
         Box::pin(async move {
-            answer.await.unwrap_or_else(|_| {
+            let reply = answer.await.unwrap_or_else(|_| {
                 Err(transport::refused(RefusedCode::Failed, "failed inside; see the node's log"))
-            })
+            });
+            if reply.as_ref().is_ok_and(is_followed) {
+                group.view.hear(group.executor.now(), agreed, group.known_applied());
+            }
+            reply
         })
+    }
+
+    /// The last entry applied, as far as openraft says.
+    fn known_applied(&self) -> u64 {
+        let applied = self.metrics.get().and_then(|metrics| metrics.borrow_watched().last_applied);
+        applied.map_or(0, |id| id.index)
     }
 
     /// Gives openraft a peer's pool that has arrived; the vote that it has then.

@@ -15,6 +15,35 @@ pub struct Lease {
     term: u64,
 }
 
+/// What a follower heard from its leader.
+#[derive(Debug, Default)]
+struct Told {
+    /// When last.
+    last: Option<Instant>,
+    /// When it had applied all that the leader had told it to be agreed by then.
+    fresh: Option<Instant>,
+    /// What was agreed at a later moment, which it may not have applied yet.
+    next: Option<(Instant, u64)>,
+}
+
+impl Told {
+    /// At `now` the leader said that all up to `agreed` is; applied is all up to `applied`.
+    fn note(&mut self, now: Instant, agreed: u64, applied: u64) {
+        self.apply(applied);
+        self.last = Some(now);
+        if self.next.is_none() {
+            self.next = Some((now, agreed));
+        }
+        self.apply(applied);
+    }
+
+    fn apply(&mut self, applied: u64) {
+        if let Some((at, _)) = self.next.take_if(|(_, agreed)| *agreed <= applied) {
+            self.fresh = Some(at);
+        }
+    }
+}
+
 /// The last look at a group's openraft.
 #[derive(Debug, Default)]
 pub struct View {
@@ -27,6 +56,8 @@ pub struct View {
     term: AtomicU64,
     /// Nanoseconds of the executor's clock; 0: there is no lease.
     lease_until: AtomicU64,
+    /// What this node heard from the leader that it follows.
+    told: Mutex<Told>,
     /// The term in which leadership was handed over, or is being: it has no lease any more.
     handed_over: Mutex<Option<u64>>,
 }
@@ -82,6 +113,20 @@ impl View {
         Some(NodeId(self.leader.load(Ordering::Acquire))).filter(|leader| leader.0 != 0)
     }
 
+    /// Takes note that the leader was heard at `now`, which says that all up to `agreed` is agreed;
+    /// applied is all up to `applied`.
+    pub fn hear(&self, now: Instant, agreed: u64, applied: u64) {
+        self.told.lock().note(now, agreed, applied);
+    }
+
+    /// How long ago the leader was heard, and how old at most what is applied is, which is all up to
+    /// `applied`. None: it was never heard, or never all applied.
+    pub fn silence(&self, now: Instant, applied: u64) -> (Option<Duration>, Option<Duration>) {
+        let mut told = self.told.lock();
+        told.apply(applied);
+        (told.last.map(|at| now - at), told.fresh.map(|at| now - at))
+    }
+
     /// For how long the lease lasts from `now` on, unless it is renewed.
     pub fn lease_left(&self, now: Instant) -> Duration {
         let until = Instant::from_nanos(self.lease_until.load(Ordering::SeqCst));
@@ -127,6 +172,22 @@ mod tests {
         assert!(view.lease(at(99)).is_some());
         view.note(false, None, 9, None);
         assert_eq!((view.lease(at(99)), view.leader(), view.leads()), (None, None, false));
+    }
+
+    #[test]
+    fn what_is_applied_is_as_old_as_the_word_that_it_is_all() {
+        let view = View::default();
+        let at = Instant::from_nanos;
+        let ago = |nanos| Some(Duration::from_nanos(nanos));
+        assert_eq!(view.silence(at(5), 9), (None, None));
+        view.hear(at(10), 7, 7);
+        assert_eq!(view.silence(at(15), 7), (ago(5), ago(5)));
+        view.hear(at(20), 9, 7);
+        view.hear(at(30), 10, 8);
+        assert_eq!(view.silence(at(40), 8), (ago(10), ago(30)), "two of three are not applied");
+        assert_eq!(view.silence(at(40), 9), (ago(10), ago(20)));
+        view.hear(at(50), 10, 10);
+        assert_eq!(view.silence(at(60), 10), (ago(10), ago(10)));
     }
 
     #[test]

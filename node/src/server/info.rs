@@ -93,6 +93,8 @@ pub struct Snapshot {
     pub stopped: String,
     pub role: Role,
     pub raft: GroupStatus,
+    /// It is one of its group, as far as it knows.
+    pub is_member: bool,
     pub members: Vec<GroupMember>,
     pub peers: Vec<PeerStatus>,
     pub peers_refused: RefusedCounts,
@@ -134,6 +136,7 @@ pub fn gather(shared: &Shared) -> Snapshot {
         stopped: shared.group.stop_reason().map(ToString::to_string).unwrap_or_default(),
         role: shared.group.role(),
         raft: shared.group.status(),
+        is_member: shared.group.is_member(),
         members: shared.group.members(),
         peers: shared.peers.as_ref().map_or_else(Vec::new, |peers| peers.peers()),
         peers_refused: shared.peers.as_ref().map(|peers| peers.refused()).unwrap_or_default(),
@@ -368,7 +371,10 @@ fn replication(s: &Snapshot, lines: &mut Lines) {
             lines.field("role", "slave");
             lines.field("master_host", host);
             lines.field("master_port", port);
-            lines.field("master_link_status", if leader.is_some() { "up" } else { "down" });
+            let is_up = leader.is_some() && s.raft.hears_leader() && s.is_member;
+            lines.field("master_link_status", if is_up { "up" } else { "down" });
+            let seconds = s.raft.heard_ms.map_or(-1, |ms| number(ms / 1000));
+            lines.field("master_last_io_seconds_ago", seconds);
             lines.field("slave_repl_offset", s.applied_index);
             lines.field("slave_read_only", 0);
             lines.field("connected_slaves", 0);
@@ -383,6 +389,13 @@ fn replication(s: &Snapshot, lines: &mut Lines) {
     lines.field("raft_term", s.raft.term.0);
     lines.field("raft_members", s.members.len());
     lines.field("raft_lease_ms", s.raft.lease_ms);
+    // One that was taken out hears of nothing any more.
+    lines.field("raft_member", u8::from(s.is_member));
+    lines.field("stale_ms", s.raft.stale_ms.map_or(-1, number));
+}
+
+fn number(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
 }
 
 /// Host and port for clients of the node whose peers reach it at `address`: the ports are 10000

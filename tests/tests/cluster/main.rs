@@ -54,7 +54,7 @@ fn three_equal_command_lines_make_one_cluster_once() {
     let role = insist(addresses[leader], &["ROLE"]);
     assert_eq!((role.items()[0].text(), role.items()[2].items().len()), ("master".into(), 2));
     let status = insist(addresses[leader], &["CAIRN.RAFT", "STATUS"]);
-    assert_eq!(status.items().len(), 24, "{status:?}");
+    assert_eq!(status.items().len(), 30, "{status:?}");
     cluster.kill9(0);
     cluster.up(0);
     assert_eq!(insist(addresses[0], &["GET", "key1"]).text(), "value");

@@ -11,7 +11,7 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::{BasicNode, ReadPolicy};
 use tokio::sync::oneshot;
 
-use super::super::consensus::Raft;
+use super::super::consensus::{ELECTION_MS, Raft};
 use super::super::types::RaftLogId;
 use super::Group;
 
@@ -46,6 +46,18 @@ pub struct GroupStatus {
     pub purged: Option<LogIndex>,
     /// Milliseconds for which it may still answer reads by itself.
     pub lease_ms: u64,
+    /// Milliseconds since its leader was heard; 0 on the leader, None for never.
+    pub heard_ms: Option<u64>,
+    /// Milliseconds since it had all that its leader said was agreed: reads here may be that old. 0 on
+    /// the leader, None for never.
+    pub stale_ms: Option<u64>,
+}
+
+impl GroupStatus {
+    /// Whether a leader is heard as often as it must be.
+    pub fn hears_leader(&self) -> bool {
+        self.heard_ms.is_some_and(|ms| ms <= ELECTION_MS.1)
+    }
 }
 
 /// Who waits for a proof that this node leads: a round begun before one asked proves nothing to it,
@@ -114,6 +126,12 @@ impl Group {
         let Some(metrics) = self.metrics.get() else { return GroupStatus::default() };
         let metrics = metrics.borrow_watched();
         let index = |id: RaftLogId| LogIndex(id.index);
+        let applied = metrics.last_applied.map_or(0, |id| id.index);
+        let (heard, fresh) = match self.view.leads() {
+            true => (Some(Duration::ZERO), Some(Duration::ZERO)),
+            false => self.view.silence(self.executor.now(), applied),
+        };
+        let ms = |silence: Duration| silence.as_millis() as u64;
         GroupStatus {
             node: metrics.id,
             term: Term(metrics.current_term),
@@ -121,19 +139,36 @@ impl Group {
             committed: metrics.local_committed.map(index),
             purged: metrics.purged.map(index),
             lease_ms: self.view.lease_left(self.executor.now()).as_millis() as u64,
+            heard_ms: heard.map(ms),
+            stale_ms: fresh.map(ms),
         }
     }
 
     /// How many other members are known to have every write that was acknowledged before this call:
-    /// on the leader those whose log has all that is agreed, elsewhere what a majority means.
+    /// on the leader those whose log has all that is applied, elsewhere what a majority means.
     pub fn replicas_in_step(&self) -> usize {
-        let members = self.members();
-        let voters = members.iter().filter(|member| member.is_voter).count();
-        if !self.leads() {
-            return voters / 2;
+        match self.leads() {
+            true => self.replicas_with(self.applied()),
+            false => self.members().iter().filter(|member| member.is_voter).count() / 2,
         }
-        let (own, upto) = (self.status().node, self.status().committed);
-        members.iter().filter(|m| m.node != own && m.matched >= upto && upto.is_some()).count()
+    }
+
+    /// The last entry applied here.
+    pub(in crate::raft) fn applied(&self) -> LogIndex {
+        self.read().store().applied().1
+    }
+
+    /// How many other members are known, to the leader, to have the entry `upto`.
+    pub(in crate::raft) fn replicas_with(&self, upto: LogIndex) -> usize {
+        let (own, members) = (self.status().node, self.members());
+        members.iter().filter(|m| m.node != own && m.matched >= Some(upto)).count()
+    }
+
+    /// Whether this node is one of the group, as far as it knows.
+    pub fn is_member(&self) -> bool {
+        let Some(metrics) = self.metrics.get() else { return true };
+        let metrics = metrics.borrow_watched();
+        metrics.membership_config.membership().get_node(&metrics.id).is_some()
     }
 
     /// Hands leadership to the member that has most of the log, and waits a moment until it has it.

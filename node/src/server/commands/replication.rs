@@ -92,7 +92,7 @@ pub(super) fn status(cx: &mut Context<'_>, w: &mut Writer<'_>) {
     let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     let index = |index: Option<cairn_protocol::ids::LogIndex>| index.map_or(-1, |i| number(i.0));
     let applied = group.applied();
-    w.map(12);
+    w.map(15);
     w.bulk(b"node");
     w.bulk(status.node.to_string().as_bytes());
     w.bulk(b"shard");
@@ -109,6 +109,9 @@ pub(super) fn status(cx: &mut Context<'_>, w: &mut Writer<'_>) {
         (b"purged_index", index(status.purged)),
         (b"snapshot_index", number(cx.shared.commits.applied_index.load(Ordering::Relaxed))),
         (b"lease_ms", number(status.lease_ms)),
+        (b"last_io_ms", status.heard_ms.map_or(-1, number)),
+        (b"stale_ms", status.stale_ms.map_or(-1, number)),
+        (b"member", group.is_member().into()),
     ];
     for (name, value) in numbers {
         w.bulk(name);
