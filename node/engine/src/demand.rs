@@ -72,10 +72,8 @@ pub fn spare_behind(command: CommandId) -> Spare {
     };
     match command {
         FlushAll | FlushDb | InternalDeny | InternalMemory | SnapshotDrop => Spare::None,
-        Del | GetDel | InternalDropStages | InternalEvict | InternalExpire
-        | InternalReclaim | Unlink => {
-            Spare::Snapshots
-        }
+        Del | GetDel | InternalDropStages | InternalEvict | InternalExpire | InternalReclaim
+        | Unlink => Spare::Snapshots,
         InternalStage => Spare::Deletes,
         _ if command.spec().flags.contains(Flags::DENYOOM) => Spare::Deletes,
         _ => Spare::AChange,
@@ -87,8 +85,8 @@ impl Engine {
     /// whatever it does, comes on top ([`Store::demand_of_snapshots`]).
     pub fn demand(&self, op: &OpRef<'_>) -> Demand {
         use CommandId::{
-            Del, FlushAll, FlushDb, InternalDeny, InternalDropStages, InternalEvict, InternalExpire,
-            InternalMemory, SnapshotDrop, Unlink,
+            Del, FlushAll, FlushDb, InternalDeny, InternalDropStages, InternalEvict,
+            InternalExpire, InternalMemory, SnapshotDrop, Unlink,
         };
         let demand = match op.command {
             InternalDeny | InternalMemory | SnapshotDrop => return Demand::default(),

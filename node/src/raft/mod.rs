@@ -53,6 +53,6 @@ mod wire;
 pub use attendant::Attendant;
 pub use group::{Group, GroupError, GroupMember, GroupStatus, Parts, Role, Standing};
 pub use long_read::{LongRead, LongReply, Pinned};
-pub use propose::{Batch, Guard, Prefetch, Submission, error_code, first_key, is_long};
+pub use propose::{Batch, Guard, Prefetch, Submission, Ticket, error_code, first_key, is_long};
 pub use road::{Way, session_of};
 pub use view::Lease;

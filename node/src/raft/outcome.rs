@@ -49,7 +49,8 @@ impl<T> Outcome<T> {
 impl<T: OptionalSend + 'static> Responder<TypeConfig, T> for Outcome<T> {
     fn on_complete(mut self, result: T) {
         match (&result as &dyn Any).downcast_ref::<ClientWriteResult<TypeConfig>>() {
-            // Not in the log, or cut from it: another leader's entries stand there.
+            // It never came into the log. (Of what is cut from it openraft says something else: there
+            // it may have been agreed on all the same, under another leader.)
             Some(Err(ClientWriteError::ForwardToLeader(_))) => self.give_up(End::NotExecuted),
             Some(Err(_)) => self.give_up(End::Unknown),
             _ => self.done = true,

@@ -17,7 +17,7 @@ use cairn_engine::{
 };
 use cairn_protocol::command::spec::Begin;
 use cairn_protocol::command::{CommandId, Spec};
-use cairn_protocol::ids::Term;
+use cairn_protocol::ids::{NodeId, Term};
 use cairn_protocol::op::{OpRef, encode_op, encode_op_staged, operations};
 use cairn_protocol::resp::{Argv, Proto, Writer};
 use cairn_store::{Db, Key};
@@ -80,8 +80,19 @@ pub struct Batch {
     failed: Vec<(&'static Spec, String)>,
     /// Reads that are still to be answered, each with the length of the replies before it.
     deferred: Vec<(usize, LongRead)>,
+    /// Where the rest of its replies is to be fetched.
+    rest: Option<Ticket>,
     effects: Effects,
     apply_nanos: u64,
+}
+
+/// For the rest of replies that another node keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    /// Which node.
+    pub node: NodeId,
+    /// Its name there.
+    pub number: u64,
 }
 
 /// Bytes of replies from which a batch's reads are put off, to be made as the client takes them.
@@ -379,6 +390,16 @@ impl Batch {
         std::mem::take(&mut self.deferred)
     }
 
+    /// Leaves the rest of its replies to [`Batch::take_rest`].
+    pub(super) fn set_rest(&mut self, rest: Option<Ticket>) {
+        self.rest = rest;
+    }
+
+    /// Where the rest of its replies is to be fetched, behind those that are there.
+    pub fn take_rest(&mut self) -> Option<Ticket> {
+        self.rest.take()
+    }
+
     /// Moves the replies behind what is in `out` and empties the batch for its next use; returns
     /// what its operations did, added up.
     pub fn take_replies(&mut self, out: &mut Vec<u8>) -> Effects {
@@ -389,7 +410,7 @@ impl Batch {
         }
         self.steps.clear();
         (self.write_count, self.inner_count, self.wide) = (0, 0, false);
-        (self.guard, self.split) = (None, None);
+        (self.guard, self.split, self.rest) = (None, None, None);
         self.commands.clear();
         self.failed.clear();
         for buffer in [&mut self.writes, &mut self.reads, &mut self.raw, &mut self.replies] {

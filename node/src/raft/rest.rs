@@ -1,10 +1,11 @@
 //! Replies that are too long for one message between nodes: the first piece goes at once, the rest is
 //! kept here until the node that forwarded the commands has fetched it piece by piece, over the
-//! connection that is for bulk, so that nothing waits behind it.
+//! connection that is for bulk, so that nothing waits behind it. Reads that were put off are made
+//! only when their piece is asked for, one at a time.
 //!
 //! What has been executed is answered by whoever executed it, whether it still leads or not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use cairn_protocol::cluster::message::{Forwarded, Refused, RefusedCode};
 use cairn_protocol::ids::NodeId;
 use parking_lot::Mutex;
 
+use super::long_read::LongRead;
 use super::propose::forward::MORE;
 use super::runtime::Instant;
 use crate::transport::refused;
@@ -19,7 +21,7 @@ use crate::transport::refused;
 /// What goes at once.
 const FIRST_BYTES: usize = 1 << 20;
 /// What goes with each further piece.
-const PIECE_BYTES: usize = 8 << 20;
+pub const PIECE_BYTES: usize = 8 << 20;
 /// What is kept for all nodes together.
 const HELD_BYTES_MAX: usize = 1 << 30;
 /// For how long nobody may ask for the next piece.
@@ -41,8 +43,62 @@ struct Held {
 
 #[derive(Debug)]
 struct Rest {
-    bytes: Bytes,
+    parts: VecDeque<Part>,
     asked: Instant,
+}
+
+/// A part of an answer.
+#[derive(Debug)]
+pub enum Part {
+    /// Its bytes.
+    Ready(Bytes),
+    /// A read whose reply stands here.
+    Read(LongRead),
+}
+
+/// An answer before it is cut.
+#[derive(Debug)]
+pub struct Answer {
+    /// Commands that ran.
+    pub count: u32,
+    /// What it says beside its replies.
+    pub flags: u32,
+    /// Its replies.
+    pub parts: VecDeque<Part>,
+}
+
+fn ready_bytes(parts: &VecDeque<Part>) -> usize {
+    let bytes = |part: &Part| match part {
+        Part::Ready(bytes) => bytes.len(),
+        Part::Read(_) => 0,
+    };
+    parts.iter().map(bytes).sum()
+}
+
+fn is_ready(parts: &VecDeque<Part>) -> bool {
+    parts.iter().all(|part| matches!(part, Part::Ready(_)))
+}
+
+/// Takes at most `len` bytes from the front, as far as they are ready.
+pub fn split_ready(parts: &mut VecDeque<Part>, len: usize) -> Bytes {
+    if let [Part::Ready(bytes)] = parts.make_contiguous()
+        && bytes.len() <= len
+    {
+        let whole = bytes.clone();
+        parts.clear();
+        return whole;
+    }
+    let mut piece = Vec::new();
+    while piece.len() < len
+        && let Some(Part::Ready(bytes)) = parts.front_mut()
+    {
+        let taken = bytes.split_to(bytes.len().min(len - piece.len()));
+        piece.extend_from_slice(&taken);
+        if bytes.is_empty() {
+            parts.pop_front();
+        }
+    }
+    Bytes::from(piece)
 }
 
 impl Rests {
@@ -50,18 +106,19 @@ impl Rests {
     ///
     /// # Errors
     /// Too much is kept already: the answer is dropped, what it speaks of has happened.
-    pub fn cut(&self, to: NodeId, answer: Forwarded, now: Instant) -> Result<Forwarded, Refused> {
-        match answer {
-            Forwarded::Done { count, flags, payload } if payload.len() > FIRST_BYTES => {
-                let mut held = self.0.lock();
-                held.forget_old(now);
-                held.last += 1;
-                let ticket = held.last;
-                let piece = held.keep((to, ticket), payload, FIRST_BYTES, now)?;
-                Ok(Forwarded::Done { count, flags: flags | MORE, payload: piece })
-            }
-            whole => Ok(whole),
+    pub fn cut(&self, to: NodeId, answer: Answer, now: Instant) -> Result<Forwarded, Refused> {
+        let Answer { count, flags, mut parts } = answer;
+        let is_whole = is_ready(&parts) && ready_bytes(&parts) <= FIRST_BYTES;
+        let piece = split_ready(&mut parts, FIRST_BYTES);
+        if is_whole {
+            return Ok(Forwarded::Done { count, flags, payload: piece });
         }
+        let mut held = self.0.lock();
+        held.forget_old(now);
+        held.last += 1;
+        let ticket = held.last;
+        let payload = held.keep((to, ticket), &piece, parts, now)?;
+        Ok(Forwarded::Done { count, flags: flags | MORE, payload })
     }
 
     /// Whether somebody may still ask for the rest of a reply.
@@ -71,46 +128,60 @@ impl Rests {
         !held.rests.is_empty()
     }
 
-    /// The next piece of what `to` holds the ticket for.
+    /// Takes what is kept for `to` under a ticket.
     ///
     /// # Errors
-    /// Nothing is kept under it (any more).
-    pub fn next(&self, to: NodeId, ticket: u64, now: Instant) -> Result<Forwarded, Refused> {
+    /// Nothing is (any more).
+    pub fn take(&self, to: NodeId, ticket: u64) -> Result<VecDeque<Part>, Refused> {
         let mut held = self.0.lock();
         let Some(rest) = held.rests.remove(&(to, ticket)) else {
             let text = "the rest of that reply is not kept any more";
             return Err(refused(RefusedCode::Failed, text));
         };
-        held.bytes -= rest.bytes.len();
-        if rest.bytes.len() <= PIECE_BYTES {
-            return Ok(Forwarded::Done { count: 0, flags: 0, payload: rest.bytes });
+        held.bytes -= ready_bytes(&rest.parts);
+        Ok(rest.parts)
+    }
+
+    /// The next piece for `to`, and under the same ticket what is left behind it.
+    ///
+    /// # Errors
+    /// Too much is kept already.
+    pub fn give(
+        &self,
+        (to, ticket): (NodeId, u64),
+        piece: Bytes,
+        left: VecDeque<Part>,
+        now: Instant,
+    ) -> Result<Forwarded, Refused> {
+        if left.is_empty() {
+            return Ok(Forwarded::Done { count: 0, flags: 0, payload: piece });
         }
-        let payload = held.keep((to, ticket), rest.bytes, PIECE_BYTES, now)?;
+        let payload = self.0.lock().keep((to, ticket), &piece, left, now)?;
         Ok(Forwarded::Done { count: 0, flags: MORE, payload })
     }
 }
 
 impl Held {
-    /// Keeps what lies behind the first `len` bytes; returns those, behind the ticket.
+    /// Keeps what is left behind a piece; returns that behind the ticket.
     fn keep(
         &mut self,
         place: (NodeId, u64),
-        mut bytes: Bytes,
-        len: usize,
+        piece: &[u8],
+        parts: VecDeque<Part>,
         now: Instant,
     ) -> Result<Bytes, Refused> {
-        let piece = [&place.1.to_le_bytes()[..], &bytes.split_to(len)].concat();
-        if self.bytes + bytes.len() > HELD_BYTES_MAX {
+        let bytes = ready_bytes(&parts);
+        if self.bytes + bytes > HELD_BYTES_MAX {
             return Err(refused(RefusedCode::Failed, "too many long replies are on their way"));
         }
-        self.bytes += bytes.len();
-        self.rests.insert(place, Rest { bytes, asked: now });
-        Ok(Bytes::from(piece))
+        self.bytes += bytes;
+        self.rests.insert(place, Rest { parts, asked: now });
+        Ok(Bytes::from([&place.1.to_le_bytes()[..], piece].concat()))
     }
 
     fn forget_old(&mut self, now: Instant) {
         self.rests.retain(|_, rest| now - rest.asked < KEPT);
-        self.bytes = self.rests.values().map(|rest| rest.bytes.len()).sum();
+        self.bytes = self.rests.values().map(|rest| ready_bytes(&rest.parts)).sum();
     }
 }
 
@@ -130,9 +201,18 @@ mod tests {
         Instant::from_nanos(1)
     }
 
-    fn answer(len: usize) -> Forwarded {
-        let payload = (0..len).map(|at| (at / 7) as u8).collect::<Vec<_>>().into();
-        Forwarded::Done { count: 9, flags: 1, payload }
+    fn bytes(len: usize) -> Bytes {
+        (0..len).map(|at| (at / 7) as u8).collect::<Vec<_>>().into()
+    }
+
+    fn answer(len: usize) -> Answer {
+        Answer { count: 9, flags: 1, parts: [Part::Ready(bytes(len))].into() }
+    }
+
+    fn next(rests: &Rests, to: NodeId, ticket: u64, now: Instant) -> Result<Forwarded, Refused> {
+        let mut left = rests.take(to, ticket)?;
+        let piece = split_ready(&mut left, PIECE_BYTES);
+        rests.give((to, ticket), piece, left, now)
     }
 
     /// All pieces of an answer, put together.
@@ -146,7 +226,7 @@ mod tests {
             }
             let (ticket, bytes) = split_ticket(&payload).expect("a ticket");
             all.extend_from_slice(bytes);
-            piece = rests.next(TO, ticket, start()).expect("the next piece");
+            piece = next(rests, TO, ticket, start()).expect("the next piece");
         }
     }
 
@@ -158,11 +238,28 @@ mod tests {
             let Forwarded::Done { count: 9, flags, payload } = &first else { panic!("{first:?}") };
             assert!(payload.len() <= FIRST_BYTES + TICKET_BYTES);
             assert_eq!((flags & 1, flags & MORE != 0), (1, len > FIRST_BYTES));
-            let Forwarded::Done { payload: whole, .. } = answer(len) else { unreachable!() };
-            assert_eq!(fetched(&rests, first), whole, "{len}");
+            assert_eq!(fetched(&rests, first), bytes(len), "{len}");
         }
         let held = rests.0.lock();
         assert_eq!((held.bytes, held.rests.len()), (0, 0));
+    }
+
+    #[test]
+    fn parts_are_put_together_up_to_a_length() {
+        let rests = Rests::default();
+        let parts = [3, 2 << 20, 0, 5].map(|len| Part::Ready(bytes(len)));
+        let answer = Answer { count: 9, flags: 1, parts: parts.into() };
+        let first = rests.cut(TO, answer, start()).expect("cut");
+        let whole = [3, 2 << 20, 0, 5].map(bytes).concat();
+        assert_eq!(fetched(&rests, first), whole);
+        let parts = [3, 4].map(|len| Part::Ready(bytes(len)));
+        let answer = Answer { count: 9, flags: 1, parts: parts.into() };
+        let Forwarded::Done { flags: 1, payload, .. } =
+            rests.cut(TO, answer, start()).expect("cut")
+        else {
+            panic!("it is short enough");
+        };
+        assert_eq!(payload, [3, 4].map(bytes).concat());
     }
 
     #[test]
@@ -172,9 +269,9 @@ mod tests {
         let first = rests.cut(TO, answer(2 << 20), start).expect("cut");
         let Forwarded::Done { payload, .. } = first else { panic!("done") };
         let (ticket, _) = split_ticket(&payload).expect("a ticket");
-        assert!(rests.next(NodeId(4), ticket, start).is_err(), "another node's");
-        assert!(rests.next(TO, ticket, start).is_ok());
-        assert!(rests.next(TO, ticket, start).is_err(), "a second time");
+        assert!(next(&rests, NodeId(4), ticket, start).is_err(), "another node's");
+        assert!(next(&rests, TO, ticket, start).is_ok());
+        assert!(next(&rests, TO, ticket, start).is_err(), "a second time");
         rests.cut(TO, answer(2 << 20), start).expect("cut");
         rests.cut(TO, answer(2 << 20), start + KEPT).expect("cut");
         assert_eq!(rests.0.lock().rests.len(), 1, "the old one is forgotten");
@@ -185,7 +282,8 @@ mod tests {
         let rests = Rests::default();
         let payload = Bytes::from(vec![0; 64 << 20]);
         let cut = |_| {
-            let answer = Forwarded::Done { count: 1, flags: 0, payload: payload.clone() };
+            let parts = [Part::Ready(payload.clone())].into();
+            let answer = Answer { count: 1, flags: 0, parts };
             rests.cut(TO, answer, start()).is_ok()
         };
         let kept = (0..40).filter(|at| cut(*at)).count();

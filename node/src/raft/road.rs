@@ -13,16 +13,16 @@ use cairn_engine::{At, Watch, Watches};
 use cairn_protocol::cluster::message::{Forward, ForwardKind, Forwarded, Refused, RefusedCode};
 use cairn_protocol::cluster::{Reply, Request};
 use cairn_protocol::command::CommandId;
-use cairn_protocol::ids::{NodeId, Term};
+use cairn_protocol::ids::{LogIndex, NodeId, Term};
 use cairn_protocol::op::{encode_op, operations};
 use cairn_protocol::resp::Argv;
 use cairn_store::Db;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::group::{Group, Role};
-use super::propose::forward::{ALONE, FORGET, GUARDED, MORE, REST, WATCH};
-use super::propose::{Batch, Guard, Outcome, Submission};
-use super::rest::split_ticket;
+use super::propose::forward::{ALONE, FORGET, GUARDED, MORE, REST, STEP, WATCH};
+use super::propose::{Batch, Guard, Outcome, Submission, Ticket};
+use super::rest::{PIECE_BYTES, Part, split_ready, split_ticket};
 use super::runtime::Place;
 use crate::ops::entropy;
 use crate::ops::metrics::Shard as Stats;
@@ -36,6 +36,8 @@ const PAUSE: Duration = Duration::from_millis(5);
 const LOOK: Duration = Duration::from_millis(20);
 /// How long one that does not lead any more has to say that it is still there.
 const FAREWELL: Duration = Duration::from_millis(300);
+/// Of a long answer so much is fetched before any of it is sent to the client.
+const WHOLE_BYTES: usize = 64 << 20;
 /// What clients of other nodes may watch here at once.
 const SESSIONS_MAX: usize = 100_000;
 
@@ -86,6 +88,8 @@ impl<'a> Way<'a> {
 
 /// Why a try ended without replies.
 enum Again {
+    /// It was not executed, and another try would end like this one.
+    Never(String),
     /// It may be tried again.
     Yes,
     /// It may have been executed.
@@ -186,6 +190,10 @@ impl Group {
                     *submission = Submission::new();
                     return Err(Lost);
                 }
+                Err(Again::Never(why)) => {
+                    submission.batch().fail(&why);
+                    return Ok(());
+                }
                 Err(Again::Yes) if self.executor().now() - start > PATIENCE => {
                     submission.batch().fail(
                         "CLUSTERDOWN no leader is known for this shard: a majority of its nodes \
@@ -258,10 +266,8 @@ impl Group {
     ) -> Result<(), Again> {
         let forward = submission.batch().pack(session);
         let is_read = forward.kind == ForwardKind::Read;
-        let failed = |error: &CallError| match error.may_be_executed() && !is_read {
-            true => Again::No,
-            false => Again::Yes,
-        };
+        let is_alone = forward.flags & ALONE != 0;
+        let failed = |error: &CallError| why_failed(error, is_read);
         let forwarded = tokio::select! {
             biased;
             forwarded = self.forward(leader, forward) => forwarded,
@@ -271,33 +277,50 @@ impl Group {
         };
         let forwarded = forwarded.map_err(|error| failed(&error))?;
         let Forwarded::Done { flags, payload, .. } = forwarded else { return Err(Again::Yes) };
-        let payload = match flags & MORE {
-            0 => payload,
+        // The replies of a transaction are told apart before any is sent.
+        let most = if is_alone { usize::MAX } else { WHOLE_BYTES };
+        let (payload, rest) = match flags & MORE {
+            0 => (payload, None),
             // It has been executed.
-            _ => self.fetch_rest(leader, payload).await.map_err(|_| match is_read {
-                true => Again::Yes,
-                false => Again::No,
-            })?,
+            _ => self.fetch(leader, payload, most).await.map_err(|error| failed(&error))?,
         };
-        let taken = submission.batch().take_answer(flags, &payload);
-        taken.map_err(|_| Again::No)
+        let mut batch = submission.batch();
+        batch.take_answer(flags, &payload).map_err(|_| Again::No)?;
+        batch.set_rest(rest);
+        Ok(())
     }
 
-    /// The whole of a long answer, of which `node` has sent the first piece.
-    async fn fetch_rest(&self, node: NodeId, first: Bytes) -> Result<Bytes, CallError> {
-        let bad = |why: &str| CallError::BadReply { to: node, why: why.to_owned() };
-        let (mut whole, mut piece, mut flags) = (Vec::new(), first, MORE);
-        while flags & MORE != 0 {
-            let (ticket, bytes) = split_ticket(&piece).ok_or_else(|| bad("no ticket"))?;
-            whole.extend_from_slice(bytes);
-            let next = self.send(node, Class::Snapshot, note(ticket, REST, Vec::new())).await?;
-            let Forwarded::Done { flags: more, payload, .. } = next else {
-                return Err(bad("no piece"));
-            };
-            (piece, flags) = (payload, more);
+    /// A long answer, of which `node` has sent the first piece: the whole of it, or about `most`
+    /// bytes and where the rest is.
+    async fn fetch(
+        &self,
+        node: NodeId,
+        first: Bytes,
+        most: usize,
+    ) -> Result<(Bytes, Option<Ticket>), CallError> {
+        let (mut bytes, mut rest) = split_piece(node, first, MORE)?;
+        let mut whole = Vec::new();
+        while let Some(ticket) = rest
+            && whole.len() + bytes.len() < most
+        {
+            whole.extend_from_slice(&bytes);
+            (bytes, rest) = self.fetch_rest(ticket).await?;
         }
-        whole.extend_from_slice(&piece);
-        Ok(whole.into())
+        whole.extend_from_slice(&bytes);
+        Ok((whole.into(), rest))
+    }
+
+    /// The next piece of what another node keeps, and where the rest is.
+    ///
+    /// # Errors
+    /// It is not to be had; what was executed has been.
+    pub async fn fetch_rest(&self, from: Ticket) -> Result<(Bytes, Option<Ticket>), CallError> {
+        let Ticket { node, number } = from;
+        let next = self.send(node, Class::Snapshot, note(number, REST, Vec::new())).await?;
+        let Forwarded::Done { flags, payload, .. } = next else {
+            return Err(CallError::BadReply { to: node, why: "no piece".into() });
+        };
+        split_piece(node, payload, flags)
     }
 
     /// Waits until another leader than `leader` is known, or none, and `leader` is not there any more:
@@ -392,7 +415,7 @@ impl Group {
             },
         };
         if forward.flags & REST != 0 {
-            return self.rests().next(from, forward.session, self.executor().now());
+            return self.next_piece((from, forward.session)).await;
         }
         if !self.leads() {
             return Ok(nobody());
@@ -400,6 +423,9 @@ impl Group {
         let session = (from, forward.session);
         if forward.flags & FORGET != 0 {
             self.sessions().0.lock().sessions.remove(&session);
+        }
+        if forward.flags & STEP != 0 {
+            return Ok(self.answer_step(&forward.payload));
         }
         if forward.flags & (WATCH | FORGET) == FORGET {
             return Ok(done());
@@ -430,13 +456,13 @@ impl Group {
         match self.run_here(&submission, &stats).await {
             Ok(()) => {}
             Err(Again::Yes) => return Ok(nobody()),
+            Err(Again::Never(why)) => return Err(refused(RefusedCode::Malformed, why)),
             Err(Again::No) => {
                 let text = "it is not known what became of it";
                 return Err(refused(RefusedCode::Failed, text));
             }
         }
-        self.answer_deferred(&submission).await;
-        let answer = submission.batch().into_answer(alone);
+        let answer = submission.batch().answer(alone);
         self.rests().cut(from, answer, self.executor().now())
     }
 
@@ -477,20 +503,90 @@ impl Group {
         }
     }
 
-    /// Answers the reads of a batch that were put off, at their places among the replies.
-    async fn answer_deferred(&self, submission: &Arc<Submission>) {
-        let deferred = submission.batch().take_deferred();
-        if deferred.is_empty() {
-            return;
+    /// The next piece of a long answer; what of it is a read that was put off is read now.
+    async fn next_piece(&self, place: (NodeId, u64)) -> Result<Forwarded, Refused> {
+        let mut left = self.rests().take(place.0, place.1)?;
+        let mut piece = Vec::new();
+        loop {
+            let more = split_ready(&mut left, PIECE_BYTES - piece.len());
+            piece.extend_from_slice(&more);
+            if piece.len() >= PIECE_BYTES {
+                break;
+            }
+            let Some(Part::Read(read)) = left.pop_front() else { break };
+            let silent = read.silent;
+            let reply = self.executor().aside(move || read.run_whole()).await;
+            let reply =
+                reply.ok_or_else(|| refused(RefusedCode::Failed, "a read failed inside"))?;
+            if !silent {
+                left.push_front(Part::Ready(reply.into()));
+            }
         }
-        let run = move || -> Vec<(usize, Vec<u8>)> {
-            let read = |(at, read): (usize, super::LongRead)| (at, read.run_whole(), read.silent);
-            let read = deferred.into_iter().map(read);
-            read.filter(|(_, _, silent)| !silent).map(|(at, reply, _)| (at, reply)).collect()
-        };
-        let answered = self.executor().aside(run).await.unwrap_or_default();
-        submission.batch().insert_replies(answered);
+        self.rests().give(place, piece.into(), left, self.executor().now())
     }
+
+    /// How many other members are known to have the entry `upto`, and which that is: without one the
+    /// last that this shard's leader has applied. None: nobody leads whom one could ask.
+    pub async fn in_step(&self, upto: Option<LogIndex>) -> Option<(usize, LogIndex)> {
+        let leader = match self.role() {
+            Role::Leader => {
+                let upto = upto.unwrap_or_else(|| self.applied());
+                return Some((self.replicas_with(upto), upto));
+            }
+            Role::Follower(leader) => leader?,
+        };
+        let payload = upto.map_or(Vec::new(), |upto| upto.0.to_le_bytes().to_vec());
+        let asked = self.forward(leader, note(0, STEP, payload));
+        let said = tokio::select! {
+            biased;
+            said = asked => said.ok()?,
+            () = self.leaves(leader) => return None,
+        };
+        let Forwarded::Done { count, payload, .. } = said else { return None };
+        let upto = payload.first_chunk().map(|bytes| LogIndex(u64::from_le_bytes(*bytes)))?;
+        Some((count as usize, upto))
+    }
+
+    fn answer_step(&self, asked: &[u8]) -> Forwarded {
+        let upto = asked.first_chunk().map(|bytes| LogIndex(u64::from_le_bytes(*bytes)));
+        let upto = upto.unwrap_or_else(|| self.applied());
+        Forwarded::Done {
+            count: u32::try_from(self.replicas_with(upto)).unwrap_or(u32::MAX),
+            flags: 0,
+            payload: upto.0.to_le_bytes().to_vec().into(),
+        }
+    }
+}
+
+/// Whether, and how, something may be asked again that failed so.
+fn why_failed(error: &CallError, is_read: bool) -> Again {
+    match error {
+        CallError::TooLong { .. } => Again::Never(
+            "ERR a command is too long to be sent on to the node that leads: split it".to_owned(),
+        ),
+        CallError::Refused { refused, .. }
+            if refused.code == RefusedCode::Malformed
+                || is_read && refused.code == RefusedCode::Failed =>
+        {
+            Again::Never(format!("ERR {}", refused.text))
+        }
+        error if error.may_be_executed() && !is_read => Again::No,
+        _ => Again::Yes,
+    }
+}
+
+/// A piece's bytes, and where the rest is.
+fn split_piece(
+    node: NodeId,
+    piece: Bytes,
+    flags: u32,
+) -> Result<(Bytes, Option<Ticket>), CallError> {
+    if flags & MORE == 0 {
+        return Ok((piece, None));
+    }
+    let no_ticket = || CallError::BadReply { to: node, why: "no ticket".into() };
+    let (number, bytes) = split_ticket(&piece).ok_or_else(no_ticket)?;
+    Ok((piece.slice_ref(bytes), Some(Ticket { node, number })))
 }
 
 /// Counts one for as long as it lives.

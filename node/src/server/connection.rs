@@ -29,6 +29,7 @@ use cairn_protocol::command::{CommandId, Flags, Place, Spec, keys, lookup_full, 
 use cairn_protocol::op::{OpRef, operations};
 use cairn_protocol::resp::{Argv, Frames, Proto, RequestDecoder, Writer};
 use cairn_store::{Db, Demand, Key, Spare};
+use futures_util::FutureExt;
 use parking_lot::{MutexGuard, RwLockReadGuard};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -45,8 +46,8 @@ use super::{parts, row, staging};
 use crate::ops::clock;
 use crate::ops::metrics::{Counter, Hold};
 use crate::raft::{
-    Batch, Group, Lease, LongRead, LongReply, Prefetch, Submission, Way, error_code, eviction,
-    first_key, is_long, session_of,
+    Batch, Group, Lease, LongRead, LongReply, Prefetch, Submission, Ticket, Way, error_code,
+    eviction, first_key, is_long, session_of,
 };
 
 /// Room for one read from a socket.
@@ -69,6 +70,14 @@ const SCARCE_ROOM_BYTES: u64 = 8 << 20;
 /// A request that came in part is moved into the connection's own buffer by swapping rather than
 /// copying when it is longer than this.
 const SWAP_BYTES: usize = READ_BYTES / 2;
+/// Between two looks at what the replicas have.
+const LOOKS: [Duration; 5] = [
+    Duration::from_millis(1),
+    Duration::from_millis(1),
+    Duration::from_millis(2),
+    Duration::from_millis(5),
+    Duration::from_millis(10),
+];
 /// With a lower threshold than this the slow log times every command on its own.
 const EXACT_BELOW_US: i64 = 1000;
 
@@ -408,6 +417,7 @@ impl Connection {
                     }
                     (scratch.out.len() >= FLUSH_BYTES).then_some(Next::Flush)
                 }
+                // It may be too long to be sent on: then it is refused alone.
                 Place::Read if scratch.pending && staging::is_needed(requests.argv(*at)) => {
                     return Next::Submit;
                 }
@@ -593,10 +603,7 @@ impl Connection {
                 tokio::time::sleep(duration).await;
                 Ok(())
             }
-            After::Wait(waiting) => {
-                self.wait_for_replicas(waiting, &mut scratch.out).await;
-                Ok(())
-            }
+            After::Wait(waiting) => self.wait_for_replicas(waiting, &mut scratch.out).await,
             After::Remove(node) => {
                 let removed = self.thread.shared.group.remove(node).await;
                 let mut w = Writer::new(&mut scratch.out, self.session.proto);
@@ -627,24 +634,40 @@ impl Connection {
     }
 
     /// Waits for what WAIT or WAITAOF asks for, and answers it.
-    async fn wait_for_replicas(&self, waiting: Waiting, out: &mut Vec<u8>) {
-        const PAUSE: Duration = Duration::from_millis(1);
+    async fn wait_for_replicas(&self, waiting: Waiting, out: &mut Vec<u8>) -> Result<(), Gone> {
         let Waiting { replicas, longest, local } = waiting;
         let (group, start) = (&self.thread.shared.group, clock::now());
         let local = match local {
             Some(wanted) => Some(!group.acknowledges_early() || wanted && group.sync_log().await),
             None => None,
         };
-        let found = loop {
-            let found = group.replicas_in_step();
-            let is_over = !longest.is_zero() && start.elapsed() >= longest;
-            // Alone there never will be more.
-            if found >= replicas || is_over || group.is_alone() || self.client.is_killed() {
-                break found;
+        // What is written from here on is not waited for.
+        let (mut found, mut upto) = (group.replicas_in_step(), None);
+        let is_over = || !longest.is_zero() && start.elapsed() >= longest;
+        for look in 0.. {
+            if let Some((now, index)) = group.in_step(upto).await {
+                (found, upto) = (now, Some(index));
             }
-            tokio::time::sleep(PAUSE).await;
-        };
+            // Alone there never will be more; and who is told to stop waits for nobody.
+            let stops = group.is_alone() || self.thread.shared.stop.why().is_some();
+            if found >= replicas || is_over() || stops {
+                break;
+            }
+            if self.has_gone() {
+                return Err(Gone);
+            }
+            let left = longest.saturating_sub(start.elapsed());
+            let pause = LOOKS[LOOKS.len().min(look + 1) - 1];
+            tokio::time::sleep(if longest.is_zero() { pause } else { pause.min(left) }).await;
+        }
         self.answer_waiting(local, found, out);
+        Ok(())
+    }
+
+    /// Whether the client has closed its end, or its connection was killed.
+    fn has_gone(&self) -> bool {
+        let read = self.stream.peek(&mut [0]).now_or_never();
+        self.client.is_killed() || matches!(read, Some(Ok(0) | Err(_)))
     }
 
     fn answer_waiting(&self, local: Option<bool>, replicas: usize, out: &mut Vec<u8>) {
@@ -853,13 +876,19 @@ impl Connection {
 
     /// Takes the replies of a batch that is done, and answers what of it was put off.
     async fn collect(&mut self, scratch: &mut Scratch, requests: Requests<'_>) -> Result<(), Gone> {
-        let deferred = scratch.submission.batch().take_deferred();
+        let (deferred, rest) = {
+            let mut batch = scratch.submission.batch();
+            (batch.take_deferred(), batch.take_rest())
+        };
         if deferred.is_empty() {
             let Scratch { submission, out, .. } = scratch;
             let (count, nanos) = take_replies(&self.thread, &mut submission.batch(), out);
             scratch.pending = false;
             self.note_slow(requests.argv(scratch.pending_first), count, nanos);
-            return Ok(());
+            return match rest {
+                Some(rest) => self.send_rest(scratch, rest).await,
+                None => Ok(()),
+            };
         }
         let (mut replies, mut from) = (Vec::new(), 0);
         take_replies(&self.thread, &mut scratch.submission.batch(), &mut replies);
@@ -882,6 +911,19 @@ impl Connection {
             answered.await?;
         }
         scratch.out.extend_from_slice(&replies[from..]);
+        Ok(())
+    }
+
+    /// Sends the client what another node keeps for it, piece by piece as it takes them.
+    async fn send_rest(&self, scratch: &mut Scratch, rest: Ticket) -> Result<(), Gone> {
+        let mut rest = Some(rest);
+        while let Some(ticket) = rest {
+            self.flush(&mut scratch.out).await?;
+            // Without it a reply would end in the middle.
+            let fetched = self.thread.shared.group.fetch_rest(ticket).await.map_err(|_| Gone)?;
+            scratch.out.extend_from_slice(&fetched.0);
+            rest = fetched.1;
+        }
         Ok(())
     }
 

@@ -1,9 +1,9 @@
-//! What clients of a node that does not lead are answered: transactions, and pipelines while
-//! nodes restart.
+//! What clients of a node that does not lead are answered: transactions, WAIT, how old a read may
+//! be, pipelines while nodes restart, replies of many megabytes.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use cairn_tests::cluster::{Cluster, insist, open};
 use cairn_tests::process;
@@ -74,6 +74,216 @@ fn what_is_no_longer_watched_aborts_nothing() {
         call(&mut conn, "WATCH a");
         assert_eq!(kept(&cluster), "1", "that of the node's former life is gone");
     }
+}
+
+#[test]
+fn an_empty_transaction_without_a_leader_has_one_reply() {
+    let scratch = Scratch::new(Medium::Memory);
+    let mut cluster = Cluster::start(scratch.path());
+    let leader = cluster.leader();
+    let left = (leader + 1) % 3;
+    let address = cluster.node(left).address();
+    insist(address, &["SET", "key", "value"]);
+    cluster.kill9(leader);
+    cluster.kill9((leader + 2) % 3);
+    // What is sent to a leader that has just died may have been executed: the connection is closed.
+    let (mut conn, reply) = (0..10)
+        .find_map(|_| {
+            let mut conn = open(address, PATIENCE).expect("a connection");
+            call(&mut conn, "MULTI");
+            let reply = conn.call(&["EXEC"]).ok()?;
+            Some((conn, reply))
+        })
+        .expect("answered");
+    assert!(!reply.is_null(), "{reply:?}");
+    assert_eq!(call(&mut conn, "PING").text(), "PONG");
+    assert!(reply.text().starts_with("CLUSTERDOWN"), "{reply:?}");
+}
+
+#[test]
+fn wait_is_answered_through_any_node_and_ends_with_its_client() {
+    let scratch = Scratch::new(Medium::Memory);
+    let mut cluster = Cluster::start(scratch.path());
+    let leader = cluster.leader();
+    for address in cluster.addresses() {
+        let mut conn = open(address, Duration::from_secs(10)).expect("a connection");
+        for _ in 0..20 {
+            call(&mut conn, "INCR counted");
+            assert_eq!(call(&mut conn, "WAIT 2 0").int(), Some(2));
+            assert_eq!(call(&mut conn, "WAITAOF 1 2 0").items()[1].int(), Some(2));
+        }
+        let since = Instant::now();
+        assert_eq!(call(&mut conn, "WAIT 3 100").int(), Some(2));
+        assert!(since.elapsed() >= Duration::from_millis(100));
+    }
+    // Who waits for ever and goes keeps no node from stopping.
+    let mut gone = open(cluster.node(leader).address(), PATIENCE).expect("a connection");
+    gone.queue(&["WAIT", "9", "0"]);
+    gone.flush().expect("sent");
+    let clients =
+        || cluster.node(leader).info("connected_clients").parse::<u32>().expect("a number");
+    assert!(process::eventually(PATIENCE, || clients() == 2));
+    drop(gone);
+    assert!(process::eventually(PATIENCE, || clients() == 1), "it waits for nobody");
+    let mut stays = open(cluster.node(leader).address(), PATIENCE).expect("a connection");
+    stays.queue(&["WAIT", "9", "0"]);
+    stays.flush().expect("sent");
+    assert!(process::eventually(PATIENCE, || clients() == 2));
+    let since = Instant::now();
+    cluster.stop(leader);
+    assert!(since.elapsed() < Duration::from_secs(3), "{:?}", since.elapsed());
+    assert_eq!(stays.receive().expect("answered").int(), Some(2));
+}
+
+/// What others write after a client's own write does not keep its WAIT.
+#[test]
+fn wait_does_not_wait_for_later_writes() {
+    let scratch = Scratch::new(Medium::Memory);
+    let cluster = Cluster::start(scratch.path());
+    let leader = cluster.node(cluster.leader()).address();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for id in 0..4 {
+            let stop = &stop;
+            scope.spawn(move || {
+                let mut conn = open(leader, PATIENCE).expect("a connection");
+                let (key, value) = (format!("steady-{id}"), "v".repeat(1000));
+                while !stop.load(Ordering::Relaxed) {
+                    (0..16).for_each(|_| conn.queue(&["SET", &key, &value]));
+                    conn.flush().expect("sent");
+                    (0..16).for_each(|_| drop(conn.receive().expect("answered")));
+                }
+            });
+        }
+        let mut conn = open(leader, PATIENCE).expect("a connection");
+        let mut fell_short = 0;
+        for _ in 0..30 {
+            call(&mut conn, "INCR counted");
+            fell_short += u32::from(call(&mut conn, "WAIT 2 300").int() != Some(2));
+        }
+        stop.store(true, Ordering::Relaxed);
+        assert_eq!(fell_short, 0, "of 30");
+    });
+}
+
+#[test]
+fn a_follower_says_how_old_its_reads_may_be() {
+    let scratch = Scratch::new(Medium::Memory);
+    let cluster = Cluster::start(scratch.path());
+    let leader = cluster.leader();
+    let left = (leader + 1) % 3;
+    let number = |field: &str| cluster.node(left).info(field).parse::<i64>().expect("a number");
+    assert_eq!(cluster.node(left).info("master_link_status"), "up");
+    assert!(number("stale_ms") < 2000, "{}", number("stale_ms"));
+    assert!(number("master_last_io_seconds_ago") < 2);
+    assert_eq!(cluster.node(leader).info("stale_ms"), "0");
+    let others = [leader, (leader + 2) % 3];
+    others.iter().for_each(|at| process::signal(cluster.node(*at).pid(), "STOP"));
+    std::thread::sleep(Duration::from_millis(2500));
+    let (link, stale) = (cluster.node(left).info("master_link_status"), number("stale_ms"));
+    let ago = number("master_last_io_seconds_ago");
+    let status = insist(cluster.node(left).address(), &["CAIRN.RAFT", "STATUS"]);
+    others.iter().for_each(|at| process::signal(cluster.node(*at).pid(), "CONT"));
+    assert_eq!(link, "down");
+    assert!((2000..20_000).contains(&stale), "{stale}");
+    assert!((2..20).contains(&ago), "{ago}");
+    let field = status.items().chunks(2).find(|pair| pair[0].text() == "stale_ms");
+    assert!(field.and_then(|pair| pair[1].int()) >= Some(stale), "{status:?}");
+    let is_fresh = || {
+        cluster.node(left).info("role") == "master"
+            || cluster.node(left).info("master_link_status") == "up" && number("stale_ms") < 2000
+    };
+    assert!(process::eventually(PATIENCE, is_fresh));
+}
+
+#[test]
+fn pieces_of_a_value_whose_set_was_cut_off_are_freed() {
+    let scratch = Scratch::new(Medium::Memory);
+    let mut plan = Cluster::plan(scratch.path());
+    plan.set("memory", "1gb");
+    let mut cluster = plan.started();
+    let leader = cluster.leader();
+    let used = |cluster: &Cluster, at: usize| {
+        cluster.node(at).info("used_memory_dataset").parse::<u64>().expect("a number")
+    };
+    let at = (leader + 1) % 3;
+    let before = used(&cluster, at);
+    let mut conn = open(cluster.node(leader).address(), PATIENCE).expect("a connection");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let value = "v".repeat(256 << 20);
+            // Its node dies.
+            let _ = conn.call(&["SET", "long", &value]);
+        });
+        let is_on_its_way = || used(&cluster, at) > before + (32 << 20);
+        assert!(process::eventually(PATIENCE, is_on_its_way), "nothing is staged");
+        cluster.kill9(leader);
+    });
+    cluster.up(leader);
+    insist(cluster.node(at).address(), &["SET", "short", "v"]);
+    for at in 0..3 {
+        let is_freed = || used(&cluster, at) < before + (4 << 20);
+        assert!(process::eventually(PATIENCE, is_freed), "{}", used(&cluster, at));
+    }
+    assert_eq!(insist(cluster.node(at).address(), &["EXISTS", "long"]).int(), Some(0));
+    cluster.assert_equal();
+}
+
+/// Many long values in one pipeline are not all made at once where the shard is led.
+#[test]
+fn a_pipeline_of_long_values_through_a_follower_needs_little_memory() {
+    let scratch = Scratch::new(Medium::Memory);
+    let mut plan = Cluster::plan(scratch.path());
+    plan.set("memory", "512mb");
+    let cluster = plan.started();
+    let leader = cluster.leader();
+    let follower = cluster.node((leader + 1) % 3);
+    let mut conn = open(follower.address(), PATIENCE).expect("opens");
+    let long = "0123456789abcdef".repeat(10 << 16);
+    assert_eq!(conn.call(&["SET", "long", &long]).expect("answered").text(), "OK");
+    let gets = 60;
+    let (most, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                let both = [cluster.node(leader), follower].map(|node| node.anonymous_bytes());
+                most.fetch_max(both[0].max(both[1]), Ordering::Relaxed);
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        });
+        for _ in 0..gets {
+            conn.queue(&["GET", "long"]);
+            conn.queue(&["GET", "none"]);
+        }
+        let answered = (|| {
+            conn.flush()?;
+            for _ in 0..gets {
+                assert!(conn.receive()?.text() == long, "another value");
+                assert!(conn.receive()?.is_null());
+            }
+            Ok::<(), std::io::Error>(())
+        })();
+        stop.store(true, Ordering::Relaxed);
+        answered.expect("answered");
+    });
+    let most = most.into_inner();
+    println!("at most {} MiB of memory of its own", most >> 20);
+    assert!(most < 300 << 20, "{most}");
+}
+
+#[test]
+fn a_read_too_long_to_be_sent_on_is_refused_at_once() {
+    let scratch = Scratch::new(Medium::Memory);
+    let cluster = Cluster::start(scratch.path());
+    let follower = cluster.node((cluster.leader() + 1) % 3);
+    let mut conn = open(follower.address(), PATIENCE).expect("opens");
+    let mut words = vec!["MGET".to_owned()];
+    words.extend((0..900_000).map(|at| format!("a-key-with-a-name-{at:08}")));
+    let since = Instant::now();
+    let reply = conn.call(&words).expect("answered");
+    assert!(reply.is_error() && !reply.text().contains("CLUSTERDOWN"), "{}", reply.text().len());
+    assert!(since.elapsed() < Duration::from_secs(8), "{:?}", since.elapsed());
+    assert_eq!(call(&mut conn, "PING").text(), "PONG");
 }
 
 /// What a client with pipelines has seen.

@@ -153,11 +153,6 @@ impl Group {
         }
     }
 
-    /// The last entry applied here.
-    pub(in crate::raft) fn applied(&self) -> LogIndex {
-        self.read().store().applied().1
-    }
-
     /// How many other members are known, to the leader, to have the entry `upto`.
     pub(in crate::raft) fn replicas_with(&self, upto: LogIndex) -> usize {
         let (own, members) = (self.status().node, self.members());

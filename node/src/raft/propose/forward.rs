@@ -5,15 +5,18 @@
 //! transaction that was pushed alone begin with how many there are (u32) and where each ends (u32).
 //! All little-endian.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 use cairn_engine::{At, Effects, Engine, Fatal, Transaction, is_wide};
-use cairn_protocol::cluster::message::{Forward, ForwardKind, Forwarded};
+use cairn_protocol::cluster::message::{Forward, ForwardKind};
 use cairn_protocol::command::{CommandId, Place};
 use cairn_protocol::op::OpRef;
 use cairn_protocol::resp::{Proto, Writer};
 
 use super::{Batch, Guard, Located, Source, Step, read, split_off};
 use crate::raft::long_read::{LongRead, Pinned};
+use crate::raft::rest::{Answer, Part};
 
 /// The batch is one transaction, whose replies are wanted one by one.
 pub const ALONE: u32 = 1;
@@ -25,6 +28,9 @@ pub const WATCH: u32 = 4;
 pub const FORGET: u32 = 8;
 /// The next piece of a long answer is asked for; the session is its ticket.
 pub const REST: u32 = 16;
+/// How many other members have an entry is asked: the payload is its index (u64), or nothing for the
+/// last that is applied; the answer's count says it, and its payload is that index.
+pub const STEP: u32 = 32;
 /// In an answer: the transaction was not proposed.
 pub const BROKEN: u32 = 1;
 /// In an answer: it is the first piece, and the ticket for the next stands before it.
@@ -202,34 +208,29 @@ impl Batch {
         self.effects = Effects::default();
     }
 
-    /// Puts replies among the others, each behind so many bytes of those that were there.
-    pub(in crate::raft) fn insert_replies(&mut self, replies: Vec<(usize, Vec<u8>)>) {
-        let mut all = Vec::new();
-        let mut from = 0;
-        for (at, reply) in replies {
-            all.extend_from_slice(&self.replies[from..at]);
-            all.extend_from_slice(&reply);
-            from = at;
-        }
-        all.extend_from_slice(&self.replies[from..]);
-        self.replies = all;
-    }
-
-    /// The answer to whoever packed the batch, once it is done and nothing of it is deferred.
-    pub fn into_answer(&mut self, alone: bool) -> Forwarded {
-        let (count, parts) = (self.commands.len(), self.take_parts());
-        let mut payload = Vec::new();
-        if let Some(ends) = &parts {
-            payload.extend_from_slice(&(ends.len() as u32).to_le_bytes());
-            ends.iter().for_each(|end| payload.extend_from_slice(&(*end as u32).to_le_bytes()));
+    /// The answer to whoever packed the batch, once it is done, with its reads that were put off.
+    pub(in crate::raft) fn answer(&mut self, alone: bool) -> Answer {
+        let (count, ends, deferred) =
+            (self.commands.len(), self.take_parts(), self.take_deferred());
+        let mut parts = VecDeque::new();
+        if let Some(ends) = &ends {
+            let mut head = (ends.len() as u32).to_le_bytes().to_vec();
+            ends.iter().for_each(|end| head.extend_from_slice(&(*end as u32).to_le_bytes()));
+            parts.push_back(Part::Ready(head.into()));
         }
         let mut replies = Vec::new();
         self.take_replies(&mut replies);
-        payload.extend_from_slice(&replies);
-        Forwarded::Done {
+        let (replies, mut from) = (Bytes::from(replies), 0);
+        for (at, read) in deferred {
+            parts.push_back(Part::Ready(replies.slice(from..at)));
+            parts.push_back(Part::Read(read));
+            from = at;
+        }
+        parts.push_back(Part::Ready(replies.slice(from..)));
+        Answer {
             count: u32::try_from(count).unwrap_or(u32::MAX),
-            flags: if alone && parts.is_none() { BROKEN } else { 0 },
-            payload: Bytes::from(payload),
+            flags: if alone && ends.is_none() { BROKEN } else { 0 },
+            parts,
         }
     }
 
@@ -270,6 +271,7 @@ mod tests {
     use cairn_protocol::resp::Argv;
 
     use super::*;
+    use crate::raft::rest::split_ready;
 
     fn push(batch: &mut Batch, command: &str) {
         let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
@@ -334,9 +336,8 @@ mod tests {
             replies: b"+OK\r\n:1\r\n".to_vec(),
             ..Batch::default()
         };
-        let Forwarded::Done { flags, payload, .. } = there.into_answer(true) else {
-            panic!("it is done");
-        };
+        let Answer { flags, mut parts, .. } = there.answer(true);
+        let payload = split_ready(&mut parts, usize::MAX);
         asked.take_answer(flags, &payload).expect("it reads back");
         assert_eq!(asked.take_parts(), Some(vec![5, 9]));
         let mut broken = Batch { split: Some(Vec::new()), ..Batch::default() };
