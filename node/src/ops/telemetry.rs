@@ -65,18 +65,15 @@ impl LogControl {
 }
 
 /// What is logged at `level`. What libraries tell at INFO is of use to whoever works on them: that
-/// is Redis's "verbose". openraft warns of each of its attempts to reach a member that is away, ten
-/// a second: the transport says it once.
+/// is Redis's "verbose". So are most of their warnings: each attempt to reach a member that is away
+/// is one, and there are ten a second, of which the transport tells the first.
 fn filter(level: LogLevel) -> EnvFilter {
-    let ours = ["cairn=info", "openraft=error"];
-    match level {
-        LogLevel::Notice => ours
-            .into_iter()
-            .filter_map(|directive| directive.parse().ok())
-            .fold(EnvFilter::default().add_directive(LevelFilter::WARN.into()), |all, one| {
-                all.add_directive(one)
-            }),
-        _ => EnvFilter::default().add_directive(level.filter().into()),
+    let filter = EnvFilter::default();
+    match (level, "cairn=info".parse()) {
+        (LogLevel::Notice, Ok(ours)) => {
+            filter.add_directive(LevelFilter::ERROR.into()).add_directive(ours)
+        }
+        _ => filter.add_directive(level.filter().into()),
     }
 }
 

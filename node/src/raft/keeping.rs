@@ -143,11 +143,13 @@ impl State {
         }
         let until = tries.last + CATCH_UP;
         tries.is_withdrawn |= now >= until;
-        let is_done = tries.has_arrived && tries.wanting.is_empty() && tries.under_way == 0;
-        if is_done && !tries.is_withdrawn {
+        let is_wanted = !tries.wanting.is_empty() || tries.under_way > 0;
+        if tries.has_arrived && !is_wanted && !tries.is_withdrawn {
             self.places.push(Place { kept: offer.kept, until });
         }
-        if is_done || tries.is_withdrawn {
+        // openraft asks for a pool at its start, and looks no further at it than what it is called.
+        let is_asked_for = Arc::strong_count(offer) > 1 && !tries.has_arrived;
+        if tries.is_withdrawn || !is_wanted && !is_asked_for {
             drop(tries);
             self.offer = None;
         }
@@ -279,6 +281,15 @@ mod tests {
         bench.sleep(SHORT);
         assert!(bench.keeps(), "it will ask for the entries behind it");
         assert!(!Arc::ptr_eq(&bench.offer(0), &offer), "nobody needs that one any more");
+    }
+
+    #[test]
+    fn nothing_is_kept_that_nobody_has_begun_with() {
+        let bench = Bench::new();
+        let offer = bench.offer(0);
+        assert!(bench.keeps(), "it may be about to be sent");
+        drop(offer);
+        assert!(!bench.keeps());
     }
 
     #[test]

@@ -64,6 +64,8 @@ pub trait Member: Send + Sync {
     /// # Errors
     /// It cannot be applied, and nothing after it may be.
     fn apply(&self, entry: Entry) -> Result<Option<Aside>, GroupError>;
+    /// Whether this node leads, as far as it knows.
+    fn leads(&self) -> bool;
     /// Whether an entry is being applied aside: who then asks for the engine waits for it.
     fn is_set_aside(&self) -> bool;
     /// Up to where the log may be purged.
@@ -162,6 +164,13 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<GroupSnapshot>> {
         let group = self.group()?;
+        if !group.leads() {
+            // Nobody is sent it. openraft asks at its start, for what it is called: to hold it would
+            // hold all that dies meanwhile.
+            let meta = meta_of(group.engine().store().export().head());
+            let named = |meta| Some(Snapshot { meta, snapshot: SnapshotData::Committed });
+            return meta.map_or_else(|| snapshot(&*group), |meta| Ok(named(meta)));
+        }
         let offer = group.offer();
         let Some(meta) = meta_of(offer.head()) else { return snapshot(&*group) };
         let snapshot = SnapshotData::Sending(offer, self.group.clone());

@@ -454,7 +454,8 @@ pub static OPTIONS: &[OptionRow] = &[
         group: Group::Cluster,
         value_name: "BYTES",
         default: "128mb",
-        help: "Entries that the log keeps for nodes that were away; one that was away for longer gets \
+        help: "Entries that the log keeps for nodes that were away (more of them while a pool is on its \
+               way to one, up to the size of that or eight times this); one that was away for longer gets \
                the whole pool",
         change: Change::AtStart,
         several: false,

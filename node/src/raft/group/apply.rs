@@ -214,6 +214,10 @@ impl Member for Group {
         self.apply_payload(store_id(entry.log_id), entry.payload)
     }
 
+    fn leads(&self) -> bool {
+        Group::leads(self)
+    }
+
     fn is_set_aside(&self) -> bool {
         self.set_aside.load(Ordering::SeqCst)
     }

@@ -217,11 +217,12 @@ impl Store {
 
     /// Whether dropped trees or snapshots wait to be freed.
     pub fn has_dropped(&self) -> bool {
-        self.has_sortable_garbage() || !self.none_dropped().unwrap_or(true) || self.has_unlinking()
+        self.has_sortable_garbage() || !self.none_dropped().unwrap_or(true)
     }
 
+    /// Whether snapshots that were dropped have left something that can be dealt with.
     fn has_sortable_garbage(&self) -> bool {
-        !self.is_garbage_stuck && self.has_garbage()
+        !self.is_garbage_stuck && (self.has_garbage() || self.has_unlinking())
     }
 
     /// Frees up to `budget` nodes of dropped trees and snapshots; says whether there is more to do
@@ -260,7 +261,11 @@ impl Store {
             }
         }
         if self.has_sortable_garbage() {
-            match self.sort_garbage() {
+            let sorted = match self.has_garbage() {
+                true => self.sort_garbage(),
+                false => self.unlink_dropped(),
+            };
+            match sorted {
                 Err(StoreError::Corrupt(damage)) => {
                     // What leads to the rest is damaged: all of it stays where it is.
                     self.heap.alloc.leaked.note(damage.offset);
@@ -268,8 +273,6 @@ impl Store {
                 }
                 sorted => sorted?,
             }
-        } else if self.has_unlinking() {
-            self.unlink_dropped()?;
         } else if waits {
             return Err(StoreError::Full);
         } else {
