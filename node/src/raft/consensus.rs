@@ -20,10 +20,10 @@ pub type Raft = openraft::Raft<TypeConfig, StateMachine>;
 pub const HEARTBEAT: Duration = Duration::from_millis(100);
 /// How long one may take until it is answered, in milliseconds: members that are farther apart elect
 /// nobody for long. To openraft it is the time between heartbeats, which are sent without its doing.
-const HEARTBEAT_LIMIT_MS: u64 = 200;
+const HEARTBEAT_LIMIT_MS: u64 = 160;
 /// A follower grants no vote for the longer of these after it has heard from its leader, and
-/// campaigns between the shorter and the longer after that: a dead leader is missed within 700 ms.
-pub const ELECTION_MS: (u64, u64) = (250, 350);
+/// campaigns between the shorter and the longer after that: a dead leader is missed within 620 ms.
+pub const ELECTION_MS: (u64, u64) = (220, 310);
 /// From the sending of what a majority has answered: for so long no other leader is elected, with a
 /// fifth of it taken off for clocks that run at different speeds.
 pub const LEASE: Duration = Duration::from_millis(ELECTION_MS.1 * 4 / 5);
