@@ -124,6 +124,9 @@ const EVACUATION_SLICES: u32 = 4;
 /// Commits in a row after which evacuation still has no room, and is given up.
 const EVACUATION_WAITS: u32 = 4;
 
+/// Between two tries to shorten a file that is too long for its limit, when one has gained nothing.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
 /// Extents swept of an interrupted commit's records between two commits.
 const SWEEP_EXTENTS: u64 = 16;
 
@@ -145,7 +148,8 @@ impl Flusher {
         let stats = Arc::clone(&commits.stats);
         let (asked, pass) = (Arc::clone(&bell), Evacuation::default());
         let told = Told::default();
-        let mut worker = Worker { group, commits, pace, bell: asked, pass, told };
+        let look_again = clock::now();
+        let mut worker = Worker { group, commits, pace, bell: asked, pass, look_again, told };
         let thread = std::thread::Builder::new().name("cairn-epochs".into());
         let handle = thread.spawn(move || worker.run())?;
         Ok(Flusher { bell, stats, handle })
@@ -177,6 +181,8 @@ struct Worker {
     pace: Pace,
     bell: Arc<Bell>,
     pass: Evacuation,
+    /// When evacuation tries again what gained nothing.
+    look_again: Instant,
     told: Told,
 }
 
@@ -245,7 +251,12 @@ impl Worker {
     fn wait(&mut self) -> bool {
         let commit_us = self.commits.stats.last_us.load(Ordering::Relaxed);
         let every = self.pace.every(Duration::from_micros(commit_us));
-        let until = clock::now() + every;
+        let now = clock::now();
+        let until = now + every;
+        if now >= self.look_again {
+            self.look_again = now + LOOK_AGAIN;
+            self.group.look_again();
+        }
         let mut slices = 0;
         loop {
             // Before the first look at the clock: where writers are never idle the word to commit has

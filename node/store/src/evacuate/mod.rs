@@ -114,6 +114,14 @@ impl Store {
         !self.fruitless.is_some_and(|was| are_alike(was, state)) && self.is_wasteful()
     }
 
+    /// Has the next look at what there is to gain forget that a pass gained nothing, while the file is
+    /// longer than the limit allows: what stood in its way then may be gone.
+    pub fn look_again(&mut self) {
+        if self.heap.alloc.extents() > self.heap.alloc.extents_allowed() {
+            self.fruitless = None;
+        }
+    }
+
     /// What decides whether there is something to gain.
     fn evacuation_state(&self) -> Standing {
         let usage = self.usage();
