@@ -12,7 +12,7 @@ use cairn_protocol::op::{OpRef, Ops, operations};
 use cairn_store::{Db, Record, Store, StoreError, Type, admitted_bytes};
 
 use crate::apply::Engine;
-use crate::commands::internal::encode_evict;
+use crate::commands::internal::{encode_evict, runs_of_names};
 use crate::expiry::has_passed;
 use crate::recency::RecencyPolicy;
 use crate::seed::Draws;
@@ -99,9 +99,8 @@ pub struct Victims {
     bytes: u64,
 }
 
-/// Keys of one operation, and bytes of their names: some hundred microseconds under the lock.
+/// Keys of one operation: some hundred microseconds under the lock.
 const KEYS_AT_ONCE: usize = 64;
-const NAME_BYTES_AT_ONCE: usize = 64 << 10;
 /// Keys of one choice: some ten milliseconds.
 const KEYS_MAX: usize = 8192;
 /// Keys that one round of sampling is to find.
@@ -130,20 +129,8 @@ impl Victims {
 
     /// Calls `push` with each operation that deletes some of them.
     pub fn encode(&self, mut push: impl FnMut(&dyn Fn(&mut Vec<u8>))) {
-        let mut rest = self.names.as_slice();
-        while let Some((db, _)) = rest.first() {
-            let mut bytes = 0;
-            let fits = |(other, name): &&(Db, Vec<u8>)| {
-                bytes += name.len();
-                other == db && bytes <= NAME_BYTES_AT_ONCE
-            };
-            let count = rest.iter().take(KEYS_AT_ONCE).take_while(fits).count().max(1);
-            let (now, later) = rest.split_at(count);
-            rest = later;
-            push(&|out| {
-                let names = now.iter().map(|(_, name)| name.as_slice());
-                encode_evict(out, *db, self.only_expiring, names);
-            });
+        for (db, names) in runs_of_names(&self.names, KEYS_AT_ONCE) {
+            push(&|out| encode_evict(out, db, self.only_expiring, names.clone()));
         }
     }
 

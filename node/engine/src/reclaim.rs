@@ -7,10 +7,7 @@
 use cairn_store::{Db, StoreError};
 
 use crate::apply::Engine;
-use crate::commands::internal::encode_expire;
-
-/// Bytes of names in one operation.
-const NAME_BYTES_AT_ONCE: usize = 64 << 10;
+use crate::commands::internal::{encode_expire, runs_of_names};
 
 /// How many deadlines of each database, from the first on, belong to keys that cannot be read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -43,17 +40,8 @@ impl Expired {
 
     /// Calls `push` with each operation that deletes some of them.
     pub fn encode(&self, mut push: impl FnMut(&dyn Fn(&mut Vec<u8>))) {
-        let mut rest = self.names.as_slice();
-        while let Some((db, _)) = rest.first() {
-            let mut bytes = 0;
-            let fits = |(other, name): &&(Db, Vec<u8>)| {
-                bytes += name.len();
-                other == db && bytes <= NAME_BYTES_AT_ONCE
-            };
-            let count = rest.iter().take_while(fits).count().max(1);
-            let (now, later) = rest.split_at(count);
-            rest = later;
-            push(&|out| encode_expire(out, *db, now.iter().map(|(_, name)| name.as_slice())));
+        for (db, names) in runs_of_names(&self.names, usize::MAX) {
+            push(&|out| encode_expire(out, db, names.clone()));
         }
     }
 

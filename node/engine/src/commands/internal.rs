@@ -36,6 +36,30 @@ pub fn encode_drop_stages(out: &mut Vec<u8>, ids: &[u64]) {
     encode_op(out, CommandId::InternalDropStages, Db::STAGE.0, Argv::from(&argv[..]));
 }
 
+/// Bytes of names in one operation.
+const NAME_BYTES_AT_ONCE: usize = 64 << 10;
+
+/// Cuts named keys into runs, each of one database, of `most` names and 64 KiB at most (or of a
+/// single name): what one operation may hold.
+pub(crate) fn runs_of_names(
+    names: &[(Db, Vec<u8>)],
+    most: usize,
+) -> impl Iterator<Item = (Db, impl Iterator<Item = &[u8]> + Clone)> {
+    let mut rest = names;
+    std::iter::from_fn(move || {
+        let (db, _) = rest.first()?;
+        let mut bytes = 0;
+        let fits = |(other, name): &&(Db, Vec<u8>)| {
+            bytes += name.len();
+            other == db && bytes <= NAME_BYTES_AT_ONCE
+        };
+        let count = rest.iter().take(most).take_while(fits).count().max(1);
+        let (now, later) = rest.split_at(count);
+        rest = later;
+        Some((*db, now.iter().map(|(_, name)| name.as_slice())))
+    })
+}
+
 /// Appends the operation that deletes those of the keys `names` of `db` whose deadline has passed.
 /// The reply, and [`Effects::expired`](crate::Effects::expired), count them.
 pub fn encode_expire<'a>(out: &mut Vec<u8>, db: Db, names: impl IntoIterator<Item = &'a [u8]>) {
