@@ -124,9 +124,6 @@ const EVACUATION_SLICES: u32 = 4;
 /// Commits in a row after which evacuation still has no room, and is given up.
 const EVACUATION_WAITS: u32 = 4;
 
-/// Between two tries to shorten a file that is too long for its limit, when one has gained nothing.
-const LOOK_AGAIN: Duration = Duration::from_secs(5);
-
 /// Extents swept of an interrupted commit's records between two commits.
 const SWEEP_EXTENTS: u64 = 16;
 
@@ -148,8 +145,7 @@ impl Flusher {
         let stats = Arc::clone(&commits.stats);
         let (asked, pass) = (Arc::clone(&bell), Evacuation::default());
         let told = Told::default();
-        let look_again = clock::now();
-        let mut worker = Worker { group, commits, pace, bell: asked, pass, look_again, told };
+        let mut worker = Worker { group, commits, pace, bell: asked, pass, told };
         let thread = std::thread::Builder::new().name("cairn-epochs".into());
         let handle = thread.spawn(move || worker.run())?;
         Ok(Flusher { bell, stats, handle })
@@ -181,8 +177,6 @@ struct Worker {
     pace: Pace,
     bell: Arc<Bell>,
     pass: Evacuation,
-    /// When evacuation tries again what gained nothing.
-    look_again: Instant,
     told: Told,
 }
 
@@ -251,12 +245,7 @@ impl Worker {
     fn wait(&mut self) -> bool {
         let commit_us = self.commits.stats.last_us.load(Ordering::Relaxed);
         let every = self.pace.every(Duration::from_micros(commit_us));
-        let now = clock::now();
-        let until = now + every;
-        if now >= self.look_again {
-            self.look_again = now + LOOK_AGAIN;
-            self.group.look_again();
-        }
+        let until = clock::now() + every;
         let mut slices = 0;
         loop {
             // Before the first look at the clock: where writers are never idle the word to commit has
@@ -289,7 +278,7 @@ impl Worker {
 
     /// A slice of evacuation, if it is worth its while; says whether more can be done at once.
     fn evacuate_some(&mut self) -> bool {
-        if !self.pass.is_running() && !self.group.read().store().should_evacuate() {
+        if !self.pass.is_running() && !self.group.read().store().should_evacuate(false) {
             return false;
         }
         let progress = self.evacuate(false);
@@ -315,7 +304,8 @@ impl Worker {
             && waits < EVACUATION_WAITS
             && self.group.stop_reason().is_none()
         {
-            let can_help = self.pass.is_running() || self.group.read().store().should_evacuate();
+            let can_help =
+                self.pass.is_running() || self.group.read().store().should_evacuate(true);
             if !can_help {
                 return Ok(());
             }

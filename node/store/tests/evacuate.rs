@@ -53,17 +53,22 @@ impl Pool {
     /// Passes until none is worth its while; what they did.
     fn evacuate(&mut self, pass: &mut Evacuation) -> u64 {
         let mut passes = 0;
-        while self.store.should_evacuate() {
-            self.one_pass(pass, &mut |_| {});
+        while self.store.should_evacuate(false) {
+            self.one_pass(pass, false, &mut |_| {});
             passes += 1;
             assert!(passes < 10, "passes come to an end");
         }
         passes
     }
 
-    fn one_pass(&mut self, pass: &mut Evacuation, between: &mut dyn FnMut(&mut Store)) {
+    fn one_pass(
+        &mut self,
+        pass: &mut Evacuation,
+        last_resort: bool,
+        between: &mut dyn FnMut(&mut Store),
+    ) {
         loop {
-            match self.store.evacuate(pass, 300, false).unwrap() {
+            match self.store.evacuate(pass, 300, last_resort).unwrap() {
                 Progress::More => between(&mut self.store),
                 Progress::Waits => self.commit(),
                 Progress::Done => break,
@@ -230,7 +235,7 @@ fn a_quiet_pass_reaches_blocks_of_every_kind() {
         pool.commit();
         let live = pool.store.usage().live_bytes;
         let mut pass = Evacuation::of_everything();
-        pool.one_pass(&mut pass, &mut |_| {});
+        pool.one_pass(&mut pass, false, &mut |_| {});
         let done = pass.done();
         assert_eq!((done.missed_slabs, done.damaged, done.passes), (0, 0, 1), "{done:?}");
         assert_eq!(pool.store.usage().live_bytes, live);
@@ -246,21 +251,35 @@ fn what_a_snapshot_sees_is_left_where_it_is() {
     pool.store.take_snapshot(b"all", 1).unwrap();
     pool.commit();
     let mut pass = Evacuation::of_everything();
-    pool.one_pass(&mut pass, &mut |_| {});
+    pool.one_pass(&mut pass, false, &mut |_| {});
     assert_eq!(pass.done().blocks, 0, "{:?}", pass.done());
     pool.assert_sound();
 }
 
 /// Keys that fill many extents, of which one in twenty is kept.
 fn thin_out(pool: &mut Pool) {
-    for n in 0..20_000u64 {
-        let key = n.to_string();
-        pool.store.put(DB, &pool.store.key(key.as_bytes()), TEXT, &fill(n, 2000)).unwrap();
-    }
+    keep_one_in(20, 20_000, pool);
+}
+
+/// Of `keys` keys every `part`th is kept.
+fn keep_one_in(part: u64, keys: u64, pool: &mut Pool) {
+    (0..keys).for_each(|n| put(pool, n));
     pool.commit();
-    for n in (0..20_000u64).filter(|n| n % 20 > 0) {
+    remove_others(part, keys, pool);
+}
+
+fn put(pool: &mut Pool, n: u64) {
+    let key = n.to_string();
+    pool.store.put(DB, &pool.store.key(key.as_bytes()), TEXT, &fill(n, 2000)).unwrap();
+}
+
+fn remove_others(part: u64, keys: u64, pool: &mut Pool) {
+    for n in (0..keys).filter(|n| n % part > 0) {
         let key = n.to_string();
         assert!(pool.store.remove(DB, &pool.store.key(key.as_bytes())).unwrap());
+        if n % 1000 == 1 {
+            pool.commit();
+        }
     }
     (0..3).for_each(|_| pool.commit());
 }
@@ -272,6 +291,55 @@ fn assert_thinned(pool: &Pool) {
         let record = pool.store.get(DB, &pool.store.key(key.as_bytes())).unwrap().unwrap();
         assert_eq!(record.value().to_vec().unwrap(), fill(n, 2000));
     }
+}
+
+/// A limit lowered below the length of a file all of whose slabs hold something: hardly a slab is
+/// free then, and what is moved finds its place in those that stay.
+#[test]
+fn a_limit_below_a_file_without_free_slabs_is_reached() {
+    let mut pool = Pool::new(256 << 20);
+    keep_one_in(4, 60_000, &mut pool);
+    let before = pool.store.usage();
+    let limit = 48 << 20;
+    assert!(before.used_bytes > 2 * limit && before.live_bytes < limit, "{before:?}");
+    pool.store.set_capacity_bytes(limit);
+    pool.evacuate(&mut Evacuation::default());
+    (0..3).for_each(|_| pool.commit());
+    let after = pool.store.usage();
+    assert!(after.extents_bytes <= limit, "{after:?} after {before:?}");
+    assert_compact(&after, before);
+    assert_eq!(pool.store.len(DB), 15_000);
+    pool.assert_sound();
+}
+
+/// A full pool all of whose slabs hold a little: a pass that leaves the last slabs to writers gets
+/// nowhere, and that keeps none from one that writers wait for.
+#[test]
+fn a_full_pool_is_packed_once_writers_wait() {
+    let mut pool = Pool::new(64 << 20);
+    let left = |pool: &Pool| pool.store.usage().capacity_bytes - pool.store.usage().used_bytes;
+    let mut keys = 0;
+    while left(&pool) > 4 << 20 {
+        put(&mut pool, keys);
+        keys += 1;
+        if keys % 1000 == 0 {
+            pool.commit();
+        }
+    }
+    remove_others(4, keys, &mut pool);
+    let before = pool.store.usage();
+    assert!(before.used_bytes > 3 * before.live_bytes, "{before:?}");
+    let mut pass = Evacuation::default();
+    pool.evacuate(&mut pass);
+    assert_eq!(pool.store.usage().used_bytes, before.used_bytes);
+    let mut passes = 0;
+    while pool.store.should_evacuate(true) {
+        pool.one_pass(&mut pass, true, &mut |_| {});
+        passes += 1;
+        assert!(passes < 10, "passes come to an end");
+    }
+    assert_compact(&pool.store.usage(), before);
+    pool.assert_sound();
 }
 
 /// Damage to one superblock leads to the epoch before, which the file must be long enough for.

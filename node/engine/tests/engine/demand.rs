@@ -78,7 +78,7 @@ impl Node {
         (0..2).for_each(|_| self.commit());
         for _ in 0..3 {
             let store = self.engine.store_mut();
-            if !self.pass.is_running() && !store.should_evacuate() {
+            if !self.pass.is_running() && !store.should_evacuate(true) {
                 break;
             }
             while store.evacuate(&mut self.pass, 1000, true).expect("a sound pool")

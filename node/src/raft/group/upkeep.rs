@@ -160,11 +160,6 @@ impl Group {
         self.engine.write().store_mut().abandon_evacuation(pass);
     }
 
-    /// Has evacuation try again what gained nothing before, where the limit wants it.
-    pub(in crate::raft) fn look_again(&self) {
-        self.engine.write().store_mut().look_again();
-    }
-
     /// Gives some of the free end of the pool's file back; says whether there is more.
     pub(in crate::raft) fn shrink(&self) -> Result<bool, StoreError> {
         let mut engine = self.engine.write();

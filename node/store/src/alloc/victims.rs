@@ -3,6 +3,11 @@
 //! A survey counts how full the slabs of each class are, some extents at a time; from that a choice
 //! is made: the emptiest slabs, as many as it takes, and all that lie behind the place where the
 //! file could end. What is chosen takes no more blocks. Nothing here moves any.
+//!
+//! What is moved out of the emptiest finds its places in those that stay: where slabs are all about
+//! as full as each other, some of them stay for that. New slabs would gain no more, and a slab is
+//! free again only when its last block has left: a pass that needs new ones runs out of them half
+//! way where it matters, in a pool that is full.
 
 use super::{Alloc, NO_CLASS, SLABS_A_CHANGE, Slab, record, slab_at, slab_of};
 use crate::error::Result;
@@ -34,6 +39,8 @@ pub(crate) struct Survey {
     /// What those have room for, by class.
     stuck_room: Vec<u64>,
     slabs: u64,
+    /// Slabs that hold something, by extent.
+    in_use: Vec<u8>,
     /// The last extent with a slab that cannot be emptied, and one.
     stuck_upto: u64,
 }
@@ -45,6 +52,7 @@ impl Default for Survey {
             tallies: vec![[Tally::default(); DEGREES]; CLASS_BYTES.len()],
             stuck_room: vec![0; CLASS_BYTES.len()],
             slabs: 0,
+            in_use: Vec::new(),
             stuck_upto: 0,
         }
     }
@@ -54,6 +62,8 @@ impl Default for Survey {
 pub(crate) struct Choice {
     /// Up to which fullness, by class; none at 0.
     below: Vec<usize>,
+    /// How many of the fullest of those stay, by class.
+    stay: Vec<u64>,
     /// All from this extent on.
     cut: u64,
 }
@@ -74,7 +84,16 @@ fn degree(slab: &Slab) -> usize {
 impl Choice {
     /// All slabs that can be emptied.
     pub(crate) fn everything() -> Choice {
-        Choice { below: vec![DEGREES; CLASS_BYTES.len()], cut: u64::MAX }
+        let classes = CLASS_BYTES.len();
+        Choice { below: vec![DEGREES; classes], stay: vec![0; classes], cut: u64::MAX }
+    }
+
+    /// Whether the next of the slabs, from the first extent on, is chosen.
+    fn takes(&mut self, slab: &Slab, extent: u64) -> bool {
+        let (class, fullest) = (slab.class as usize, degree(slab) + 1);
+        let stays = fullest == self.below[class] && self.stay[class] > 0;
+        self.stay[class] -= u64::from(stays);
+        extent >= self.cut || (fullest <= self.below[class] && !stays)
     }
 }
 
@@ -93,9 +112,9 @@ impl Survey {
         tally.room += room;
     }
 
-    /// Slabs that emptying those of a class below `limit` frees, new ones for their blocks taken
-    /// off.
-    fn gain(&self, class: usize, limit: usize) -> u64 {
+    /// Of the slabs of a class below `limit`: how many there are, and how many have to stay so that
+    /// the blocks of the others find a place.
+    fn emptied(&self, class: usize, limit: usize) -> (u64, u64) {
         let sum = |tallies: &[Tally]| {
             tallies.iter().fold(Tally::default(), |sum, more| Tally {
                 slabs: sum.slabs + more.slabs,
@@ -106,30 +125,66 @@ impl Survey {
         let (emptied, rest) = self.tallies[class].split_at(limit);
         let (emptied, rest) = (sum(emptied), sum(rest));
         let homeless = emptied.blocks.saturating_sub(rest.room + self.stuck_room[class]);
-        let new = homeless.div_ceil(record::capacity(class as u8) as u64);
-        emptied.slabs.saturating_sub(new)
+        // One that stays takes its own blocks off them and has room for others: a slab's worth.
+        let stay = homeless.div_ceil(record::capacity(class as u8) as u64);
+        (emptied.slabs, stay.min(emptied.slabs))
     }
 
-    /// The best limit of a class that is not above `most`, and its gain.
-    fn best(&self, class: usize, most: usize) -> (usize, u64) {
-        let all = (1..=most).map(|limit| (limit, self.gain(class, limit)));
-        // Of equals the lowest: it moves least.
-        all.fold((0, 0), |best, next| if next.1 > best.1 { next } else { best })
+    /// The best limit of a class that is not above `most`, how many below it stay, and how many are
+    /// gained.
+    fn best(&self, class: usize, most: usize) -> Best {
+        let all = (1..=most).map(|limit| {
+            let (slabs, stay) = self.emptied(class, limit);
+            Best { limit, stay, gain: slabs - stay }
+        });
+        // Of equals the lowest: it moves least, and those that stay are all of its last degree.
+        all.fold(Best::default(), |best, next| if next.gain > best.gain { next } else { best })
     }
 
     /// The emptiest slabs of all classes that free at least `wanted`, or as many as can be.
-    fn emptiest(&self, wanted: u64) -> (Vec<usize>, u64) {
-        let mut chosen = (vec![0; self.tallies.len()], 0);
+    fn emptiest(&self, wanted: u64) -> Vec<Best> {
+        let classes = 0..self.tallies.len();
+        let mut chosen = vec![Best::default(); classes.len()];
         for most in 1..=DEGREES {
-            if chosen.1 >= wanted {
+            if gain(&chosen) >= wanted {
                 break;
             }
-            let best = (0..self.tallies.len()).map(|class| self.best(class, most));
-            let (below, gains): (Vec<usize>, Vec<u64>) = best.unzip();
-            chosen = (below, gains.iter().sum());
+            chosen = classes.clone().map(|class| self.best(class, most)).collect();
         }
         chosen
     }
+
+    /// The first extent that what lies behind it may leave, not before `fit`: the slabs before it
+    /// have room for that, and `spare` slabs are left.
+    fn cut(&self, fit: u64, extents: u64, spare: u64) -> u64 {
+        let in_use = |extent: u64| {
+            let counted = self.in_use.get(extent as usize);
+            counted.map_or(SLABS_PER_EXTENT, |&slabs| u64::from(slabs))
+        };
+        let mut free: u64 = (0..extents).map(|extent| SLABS_PER_EXTENT - in_use(extent)).sum();
+        let (all, mut behind, mut cut) = (free, 0, extents);
+        while cut > fit {
+            behind += in_use(cut - 1);
+            free -= SLABS_PER_EXTENT - in_use(cut - 1);
+            if behind > free || behind + spare > all {
+                break;
+            }
+            cut -= 1;
+        }
+        cut
+    }
+}
+
+/// What is best emptied of a class.
+#[derive(Clone, Copy, Default)]
+struct Best {
+    limit: usize,
+    stay: u64,
+    gain: u64,
+}
+
+fn gain(chosen: &[Best]) -> u64 {
+    chosen.iter().map(|best| best.gain).sum()
 }
 
 impl Alloc {
@@ -158,7 +213,11 @@ impl Alloc {
 
     /// Whether there is so little room for new slabs that it should be left to writers.
     pub(crate) fn is_scarce(&self) -> bool {
-        self.free_slab_bytes() < 2 * SLABS_A_CHANGE as u64 * SLAB + self.promised_bytes
+        self.free_slab_bytes() < self.scarce_slabs() * SLAB
+    }
+
+    fn scarce_slabs(&self) -> u64 {
+        2 * SLABS_A_CHANGE as u64 + self.promised_bytes.div_ceil(SLAB)
     }
 
     /// Whether there is room for deletes beside what is kept for the dropping of snapshots.
@@ -188,6 +247,7 @@ impl Alloc {
                 return Ok(false);
             }
             survey.next += 1;
+            survey.in_use.push(SLABS_PER_EXTENT as u8);
             let loads = self.extents[extent as usize].is_none();
             if let Err(error) = self.load(extent as usize) {
                 survey.stuck_upto = extent + 1;
@@ -214,6 +274,8 @@ impl Alloc {
                 if self.slab(slab).damaged {
                     survey.slabs += 1;
                     survey.stuck_upto = extent + 1;
+                } else {
+                    survey.in_use[extent as usize] -= 1;
                 }
                 continue;
             }
@@ -252,11 +314,13 @@ impl Alloc {
     /// Chooses what to empty, so that the slabs come to `wanted_slabs` at most, or to as few as
     /// can be, and the file could end soon behind them. `None` when nothing would be gained.
     pub(crate) fn choose(&self, survey: &Survey, wanted_slabs: u64) -> Option<Choice> {
-        let (below, gained) = survey.emptiest(survey.slabs.saturating_sub(wanted_slabs));
+        let chosen = survey.emptiest(survey.slabs.saturating_sub(wanted_slabs));
+        let (gained, extents) = (gain(&chosen), self.extents());
         let fit = Alloc::extents_for(survey.slabs - gained).max(survey.stuck_upto);
-        let shorter = self.is_long(fit) || self.extents() > self.extents_allowed();
-        let cut = if shorter { fit.min(self.extents()) } else { self.extents() };
-        (gained > 0 || cut < self.extents()).then_some(Choice { below, cut })
+        let shorter = self.is_long(fit) || extents > self.extents_allowed();
+        let cut = if shorter { survey.cut(fit, extents, self.scarce_slabs()) } else { extents };
+        let (below, stay) = chosen.iter().map(|best| (best.limit, best.stay)).unzip();
+        (gained > 0 || cut < extents).then_some(Choice { below, stay, cut })
     }
 
     /// Whether the file is so much longer than `extents` that it is worth to make it shorter.
@@ -300,8 +364,8 @@ impl Alloc {
         self.unloaded = self.unloaded.min(self.extents.len());
     }
 
-    /// Closes the slabs of an extent that are chosen.
-    pub(crate) fn close(&mut self, choice: &Choice, extent: u64) {
+    /// Closes the slabs of an extent that are chosen; to be called for one after another.
+    pub(crate) fn close(&mut self, choice: &mut Choice, extent: u64) {
         if extent >= self.extents() || self.extents[extent as usize].is_none() {
             return;
         }
@@ -310,7 +374,7 @@ impl Alloc {
             if state.class == NO_CLASS || state.stuck || state.leaving {
                 continue;
             }
-            if extent >= choice.cut || degree(state) < choice.below[state.class as usize] {
+            if choice.takes(state, extent) {
                 self.close_slab(slab);
             }
         }

@@ -71,6 +71,8 @@ pub struct Evacuation {
     pool: [u8; 16],
     /// What was there when the pass began.
     began: Standing,
+    /// It was over before its end, for the sake of writers.
+    gave_way: bool,
 }
 
 #[derive(Default)]
@@ -108,18 +110,13 @@ fn reopen(extents: u64) -> Stage {
 }
 
 impl Store {
-    /// Whether a pass would be worth its while, as far as can be told at once.
-    pub fn should_evacuate(&self) -> bool {
+    /// Whether a pass would be worth its while, as far as can be told at once; with `last_resort`
+    /// one that gets further than those which give way to writers.
+    pub fn should_evacuate(&self, last_resort: bool) -> bool {
         let state = self.evacuation_state();
-        !self.fruitless.is_some_and(|was| are_alike(was, state)) && self.is_wasteful()
-    }
-
-    /// Has the next look at what there is to gain forget that a pass gained nothing, while the file is
-    /// longer than the limit allows: what stood in its way then may be gone.
-    pub fn look_again(&mut self) {
-        if self.heap.alloc.extents() > self.heap.alloc.extents_allowed() {
-            self.fruitless = None;
-        }
+        let in_vain =
+            |was: Fruitless| are_alike(was.standing, state) && !(last_resort && was.gave_way);
+        !self.fruitless.is_some_and(in_vain) && self.is_wasteful()
     }
 
     /// What decides whether there is something to gain.
@@ -188,6 +185,7 @@ impl Store {
         self.cut_tail();
         if pass.everything || self.is_wasteful() {
             pass.began = self.evacuation_state();
+            pass.gave_way = false;
             pass.stage = Stage::Surveys(Survey::default());
         }
     }
@@ -206,7 +204,11 @@ impl Store {
     /// has changed.
     pub fn abandon_evacuation(&mut self, pass: &mut Evacuation) {
         self.stop_evacuation(pass);
-        self.fruitless = Some(self.evacuation_state());
+        self.note_fruitless(false);
+    }
+
+    fn note_fruitless(&mut self, gave_way: bool) {
+        self.fruitless = Some(Fruitless { standing: self.evacuation_state(), gave_way });
     }
 
     fn survey_some(&mut self, pass: &mut Evacuation, mut survey: Survey) {
@@ -233,9 +235,9 @@ impl Store {
         }
     }
 
-    fn close_some(&mut self, pass: &mut Evacuation, choice: Choice, next: u64) {
+    fn close_some(&mut self, pass: &mut Evacuation, mut choice: Choice, next: u64) {
         let end = (next + EXTENTS_A_STEP).min(self.heap.alloc.extents());
-        (next..end).for_each(|extent| self.heap.alloc.close(&choice, extent));
+        (next..end).for_each(|extent| self.heap.alloc.close(&mut choice, extent));
         pass.stage = if end < self.heap.alloc.extents() {
             Stage::Closes(choice, end)
         } else if self.heap.alloc.has_leaving() {
@@ -249,7 +251,7 @@ impl Store {
     /// Ends a pass that has nothing to move.
     fn gain_nothing(&mut self) {
         self.cut_tail();
-        self.fruitless = Some(self.evacuation_state());
+        self.note_fruitless(false);
     }
 
     fn walk_some(
@@ -268,6 +270,7 @@ impl Store {
         while left > 0 {
             let is_scarce = self.heap.alloc.is_scarce();
             if is_scarce && (!last_resort || !self.heap.alloc.has_slabs_for_deletes()) {
+                pass.gave_way |= !last_resort;
                 return Ok(self.wait_for_room(pass, cursor));
             }
             match self.evacuate_next(&mut cursor, &mut pass.done, &mut left) {
@@ -328,8 +331,10 @@ impl Store {
             return;
         }
         self.cut_tail();
-        let state = self.evacuation_state();
-        self.fruitless = are_alike(pass.began, state).then_some(state);
+        self.fruitless = None;
+        if are_alike(pass.began, self.evacuation_state()) {
+            self.note_fruitless(pass.gave_way);
+        }
     }
 }
 
@@ -341,6 +346,14 @@ pub(crate) struct Standing {
     bytes: [u64; 4],
     /// What snapshots and pins see does not move, however little they alone keep.
     keep_upto: u64,
+}
+
+/// What a pass left that gained nothing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fruitless {
+    standing: Standing,
+    /// It left the room to writers that more of it would have taken.
+    gave_way: bool,
 }
 
 fn are_alike(was: Standing, is: Standing) -> bool {

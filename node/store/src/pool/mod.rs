@@ -18,7 +18,7 @@ use crate::alloc::record::Committed;
 use crate::alloc::{Alloc, Usage};
 use crate::blob::{LongValue, Value};
 use crate::error::{Corrupt, Result, StoreError};
-use crate::evacuate::Standing;
+use crate::evacuate::Fruitless;
 use crate::heap::Heap;
 use crate::keyspace::{View, check_root};
 use crate::layout::pool::{
@@ -103,7 +103,7 @@ pub struct Store {
     /// Reclaiming waits for what has died to be free.
     pub(crate) reclaim_waits: bool,
     /// What was there when evacuation had gained nothing: until that changes there is no other pass.
-    pub(crate) fruitless: Option<Standing>,
+    pub(crate) fruitless: Option<Fruitless>,
 }
 
 /// Epochs that readers hold.
@@ -369,7 +369,7 @@ impl Store {
     /// Whether so little is left that a commit should be waited for, to get the dead back, or
     /// evacuation.
     pub fn is_tight(&self) -> bool {
-        self.is_dead_needed() || self.is_cramped() && self.should_evacuate()
+        self.is_dead_needed() || self.is_cramped() && self.should_evacuate(true)
     }
 
     /// Whether there are hardly any slabs left for blocks of another size.

@@ -134,7 +134,7 @@ fn shrunk() -> Story {
         life.put("small", &[n; 20]);
         life.commit();
         while life.store.recycle_dead(10_000) {}
-        while life.store.should_evacuate()
+        while life.store.should_evacuate(false)
             && life.store.evacuate(&mut pass, 100, false).unwrap() == Progress::More
         {}
         while life.store.shrink_some().unwrap() {}
@@ -158,7 +158,7 @@ fn regrown() -> Story {
         life.put("small", &[n; 20]);
         life.commit();
         while life.store.recycle_dead(10_000) {}
-        while life.store.should_evacuate()
+        while life.store.should_evacuate(false)
             && life.store.evacuate(&mut pass, 100, false).unwrap() == Progress::More
         {}
         life.store.usage().extents_bytes < long
