@@ -11,13 +11,14 @@ use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cairn_protocol::ids::{ClusterId, NodeId};
 
 use crate::ops::config::{PEER_PORT_OFFSET, Reads, Settings};
 use crate::ops::metrics::Shard as Stats;
 use crate::raft::recover::{POOL_FILE, boot_id};
-use crate::raft::{Group, Standing};
+use crate::raft::{Distance, Group, Standing};
 use crate::transport::SharedTransport;
 use crate::transport::quic::{Limits, Options, QuicTransport};
 use crate::transport::tls::{self, Identity as TlsIdentity};
@@ -32,6 +33,7 @@ pub struct Peers {
     birth: Arc<Birth>,
     keep_bytes: u64,
     reads: Reads,
+    distance: Distance,
 }
 
 impl Peers {
@@ -74,7 +76,8 @@ impl Peers {
         let service = Service::new(Arc::clone(&birth), Arc::clone(&transport), stats);
         transport.serve(Arc::clone(&service) as _);
         let (keep_bytes, reads) = (settings.log_keep_bytes, settings.reads);
-        let peers = Peers { transport, service, birth, keep_bytes, reads };
+        let distance = Distance::of(Duration::from_millis(settings.peer_rtt_ms));
+        let peers = Peers { transport, service, birth, keep_bytes, reads, distance };
         if peers.birth.identity().cluster.is_none() {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let runtime = runtime.map_err(|error| format!("cannot start a runtime: {error}"))?;
@@ -94,6 +97,7 @@ impl Peers {
             has_voted: identity.has_voted,
             keep_bytes: self.keep_bytes,
             reads: self.reads,
+            distance: self.distance,
         }
     }
 

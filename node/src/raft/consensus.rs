@@ -8,6 +8,7 @@ use cairn_protocol::ids::NodeId;
 use openraft::async_runtime::WatchReceiver;
 use openraft::{BasicNode, ChangeMembers, Config, SnapshotPolicy};
 
+use super::distance::Distance;
 use super::log_store::LogStore;
 use super::network::Network;
 use super::state_machine::StateMachine;
@@ -18,29 +19,29 @@ pub type Raft = openraft::Raft<TypeConfig, StateMachine>;
 
 /// Between heartbeats.
 pub const HEARTBEAT: Duration = Duration::from_millis(100);
-/// How long one may take until it is answered, in milliseconds: members that are farther apart elect
-/// nobody for long. To openraft it is the time between heartbeats, which are sent without its doing.
-const HEARTBEAT_LIMIT_MS: u64 = 160;
-/// A follower grants no vote for the longer of these after it has heard from its leader, and
-/// campaigns between the shorter and the longer after that: a dead leader is missed within 620 ms.
-pub const ELECTION_MS: (u64, u64) = (220, 310);
+/// For so long at least a member that has heard from its leader gives nobody else its vote, however
+/// near the others are.
+const FAITHFUL_MS: u64 = 310;
 /// From the sending of what a majority has answered: for so long no other leader is elected, with a
 /// fifth of it taken off for clocks that run at different speeds.
-pub const LEASE: Duration = Duration::from_millis(ELECTION_MS.1 * 4 / 5);
+pub const LEASE: Duration = Duration::from_millis(FAITHFUL_MS * 4 / 5);
 /// For so long after its start a member gives no vote.
-pub const ABSTAIN: Duration = Duration::from_millis(ELECTION_MS.1 * 6 / 5);
+pub const ABSTAIN: Duration = Duration::from_millis(FAITHFUL_MS * 6 / 5);
 const SNAPSHOT_MS: u64 = 24 * 3600 * 1000;
 /// How long a start may take to make this node the leader of a group of one: a vote and an entry,
 /// each synced.
 const LEAD_WITHIN: Duration = Duration::from_secs(30);
 
-fn config() -> Result<Arc<Config>, String> {
+fn config(distance: Distance) -> Result<Arc<Config>, String> {
+    let (election_timeout_min, election_timeout_max) = distance.election_ms();
     let config = Config {
         cluster_name: "cairn".to_owned(),
-        heartbeat_interval: HEARTBEAT_LIMIT_MS,
+        // Those are sent without openraft's doing: to it this is the time within which they are to be
+        // answered.
+        heartbeat_interval: distance.heartbeat_limit_ms(),
         enable_heartbeat: false,
-        election_timeout_min: ELECTION_MS.0,
-        election_timeout_max: ELECTION_MS.1,
+        election_timeout_min,
+        election_timeout_max,
         // The committed epoch is the snapshot: there is nothing to build, and whoever commits says
         // when there is a new one.
         snapshot_policy: SnapshotPolicy::Never,
@@ -63,11 +64,12 @@ fn config() -> Result<Arc<Config>, String> {
 /// What lies there cannot be read.
 pub async fn start(
     id: NodeId,
+    distance: Distance,
     network: Network,
     log: LogStore,
     machine: StateMachine,
 ) -> Result<Raft, String> {
-    let raft = Raft::new(id, config()?, network, log, machine).await;
+    let raft = Raft::new(id, config(distance)?, network, log, machine).await;
     raft.map_err(|error| format!("the group cannot start: {error}"))
 }
 

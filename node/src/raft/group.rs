@@ -45,6 +45,7 @@ pub use self::members::{GroupMember, GroupStatus};
 use self::stamp::{Driver, InFlight};
 use self::upkeep::Pace;
 use super::consensus::{self, Raft};
+use super::distance::Distance;
 use super::heard::Heard;
 use super::home::Home;
 use super::keeping::Keeping;
@@ -103,7 +104,18 @@ pub enum Standing {
         keep_bytes: u64,
         /// How it makes sure that it still leads when it answers a read.
         reads: Reads,
+        /// How far apart the members are.
+        distance: Distance,
     },
+}
+
+impl Standing {
+    fn distance(&self) -> Distance {
+        match self {
+            Standing::Alone => Distance::default(),
+            Standing::Member { distance, .. } => *distance,
+        }
+    }
 }
 
 /// Who leads a shard, as far as this node knows.
@@ -187,6 +199,7 @@ pub struct Group {
     view: View,
     /// Whether a majority answers this leader.
     heard: Arc<Heard>,
+    distance: Distance,
     /// The way to the other members.
     transport: OnceLock<SharedTransport>,
     sessions: Sessions,
@@ -270,7 +283,8 @@ impl Group {
             vote::check_kept(*has_voted && is_new, vote, boot_id, log.is_lazy())?;
         }
         let has_voted = vote.is_some();
-        let group = Group::new(parts, stats, on_stop);
+        let distance = standing.distance();
+        let group = Group::new(parts, distance, stats, on_stop);
         group.hear_the_bell();
         let weak = Arc::downgrade(&group);
         let on_error = Arc::new(move |what: &str, error: &LogError| {
@@ -300,8 +314,8 @@ impl Group {
                 // It is set here alone.
                 let _ = group.transport.set(Arc::clone(transport));
             }
-            let network = Network::new(shard, transport, Arc::clone(&group.heard));
-            let raft = consensus::start(node, network, log, machine).await?;
+            let network = Network::new(shard, transport, Arc::clone(&group.heard), distance);
+            let raft = consensus::start(node, distance, network, log, machine).await?;
             if alone {
                 consensus::lead_alone(&raft).await?;
                 group.view.lead_for_ever();
@@ -575,7 +589,7 @@ impl Group {
         on_stop: Box<dyn Fn(&GroupError) + Send + Sync>,
         reason: String,
     ) -> Arc<Group> {
-        let group = Group::new(parts, stats, on_stop);
+        let group = Group::new(parts, Distance::default(), stats, on_stop);
         group.view.lead_for_ever();
         group.halt(reason);
         group
@@ -583,6 +597,7 @@ impl Group {
 
     fn new(
         parts: Parts,
+        distance: Distance,
         [stats, upkeep]: [Arc<Stats>; 2],
         on_stop: Box<dyn Fn(&GroupError) + Send + Sync>,
     ) -> Arc<Group> {
@@ -609,7 +624,8 @@ impl Group {
             raft: OnceLock::new(),
             metrics: OnceLock::new(),
             view: View::default(),
-            heard: Arc::default(),
+            heard: Arc::new(Heard::new(distance)),
+            distance,
             transport: OnceLock::new(),
             sessions: Sessions::default(),
             served: AtomicUsize::new(0),

@@ -8,23 +8,28 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::consensus::ELECTION_MS;
+use super::distance::Distance;
 use super::runtime::Instant;
 
-/// For so long a leader speaks to members that do not answer: twice what they wait for it.
-const SPEAK: Duration = Duration::from_millis(2 * ELECTION_MS.1);
-/// For so long it keeps still then: they miss it, ask each other and elect.
-const KEEP_STILL: Duration = Duration::from_millis(3 * ELECTION_MS.1);
-
 /// When a leader was last heard.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Heard {
+    /// For so long a leader speaks to members that do not answer: twice what they wait for it.
+    speak: Duration,
+    /// For so long it keeps still then: they miss it, ask each other and elect.
+    keep_still: Duration,
     /// Nanoseconds of the executor's clock at which it began to lead, or at which it sent what a
     /// majority has answered; 0 while it does not lead.
     at: AtomicU64,
 }
 
 impl Heard {
+    /// By members so far apart.
+    pub fn new(distance: Distance) -> Heard {
+        let [speak, keep_still] = [2, 3].map(|times| times * distance.election());
+        Heard { speak, keep_still, at: AtomicU64::new(0) }
+    }
+
     /// Takes note of whether this node leads, and of when it sent the newest of what a majority has
     /// answered.
     pub fn note(&self, leads: bool, acked: Option<Instant>, now: impl FnOnce() -> Instant) {
@@ -41,7 +46,7 @@ impl Heard {
     pub fn may_speak(&self, now: Instant) -> bool {
         let at = self.at.load(Ordering::Relaxed);
         let unheard = now.nanos().saturating_sub(at);
-        let [speak, keep_still] = [SPEAK, KEEP_STILL].map(|part| part.as_nanos() as u64);
+        let [speak, keep_still] = [self.speak, self.keep_still].map(|part| part.as_nanos() as u64);
         at == 0 || unheard % (speak + keep_still) < speak
     }
 }
@@ -56,10 +61,11 @@ mod tests {
 
     #[test]
     fn who_is_not_answered_speaks_and_keeps_still_by_turns() {
-        let heard = Heard::default();
+        let heard = Heard::new(Distance::default());
         assert!(heard.may_speak(at(5000)), "no leader: nothing is held back");
         heard.note(true, None, || at(10_000));
-        let [speak, keep_still] = [SPEAK, KEEP_STILL].map(|part| part.as_millis() as u64);
+        let [speak, keep_still] =
+            [heard.speak, heard.keep_still].map(|part| part.as_millis() as u64);
         let mut turn = 10_000;
         for _ in 0..3 {
             assert!(heard.may_speak(at(turn)) && heard.may_speak(at(turn + speak - 1)));
@@ -75,7 +81,7 @@ mod tests {
 
     #[test]
     fn answers_of_an_earlier_term_do_not_make_a_new_leader_unheard() {
-        let heard = Heard::default();
+        let heard = Heard::new(Distance::default());
         heard.note(true, Some(at(1)), || at(9000));
         assert!(heard.may_speak(at(9001)));
         heard.note(true, Some(at(1)), || at(9100));

@@ -20,6 +20,7 @@ mod attendant;
 mod clocks;
 pub mod commits;
 mod consensus;
+mod distance;
 pub mod epoch;
 pub mod eviction;
 pub mod expiry;
@@ -51,6 +52,7 @@ pub mod vote;
 mod wire;
 
 pub use attendant::Attendant;
+pub use distance::Distance;
 pub use group::{Group, GroupError, GroupMember, GroupStatus, Parts, Role, Standing};
 pub use long_read::{LongRead, LongReply, Pinned};
 pub use propose::{Batch, Guard, Prefetch, Submission, Ticket, error_code, first_key, is_long};

@@ -27,6 +27,7 @@ use openraft::type_config::TypeConfigExt;
 use openraft::{BasicNode, OptionalSend};
 
 use super::consensus::Raft;
+use super::distance::Distance;
 use super::heard::Heard;
 use super::runtime;
 use super::state_machine::{GroupSnapshot, SnapshotData};
@@ -43,10 +44,6 @@ const COMMIT_WAIT: Duration = Duration::from_millis(2);
 /// started anew is soon in step again. (While it tries, it purges nothing of the log.)
 const BACKOFF_MS: [u64; 4] = [20, 50, 100, 200];
 
-/// How long an append may take, at least and at most: one that a dead member does not answer keeps
-/// openraft from purging, and one that is given up too soon for a far member is never answered.
-const PATIENCE: (Duration, Duration) = (Duration::from_millis(75), Duration::from_millis(600));
-
 /// Bytes a microsecond that the slowest link carries which is waited for: long entries have so much
 /// longer to arrive.
 const SLOWEST_LINK: u64 = 1;
@@ -62,12 +59,19 @@ pub struct Network {
     shard: ShardId,
     transport: Option<SharedTransport>,
     heard: Arc<Heard>,
+    distance: Distance,
 }
 
 impl Network {
-    /// Over `transport`, for `shard`; what only a leader says is sent while `heard` allows it.
-    pub fn new(shard: ShardId, transport: Option<SharedTransport>, heard: Arc<Heard>) -> Network {
-        Network { shard, transport, heard }
+    /// Over `transport`, for `shard`, whose members are so far apart; what only a leader says is sent
+    /// while `heard` allows it.
+    pub fn new(
+        shard: ShardId,
+        transport: Option<SharedTransport>,
+        heard: Arc<Heard>,
+        distance: Distance,
+    ) -> Network {
+        Network { shard, transport, heard, distance }
     }
 
     fn client(&self, to: NodeId, node: &BasicNode, class: Class) -> Peer {
@@ -81,7 +85,8 @@ impl Network {
             to,
             class,
             beats: 0,
-            patience: PATIENCE.0,
+            limits: self.distance.append(),
+            patience: self.distance.append().0,
             is_away: false,
         }
     }
@@ -112,6 +117,8 @@ pub struct Peer {
     heard: Arc<Heard>,
     /// Heartbeats sent.
     beats: u64,
+    /// How long an append may take, at least and at most.
+    limits: (Duration, Duration),
     /// How long the next append may take, apart from the time that its bytes need.
     patience: Duration,
     /// There was no way to the member the last time.
@@ -144,7 +151,7 @@ impl Peer {
         let executor = runtime::current();
         let len_bytes: usize = append.entries.iter().map(|entry| entry.payload.len()).sum();
         let deadline = match self.is_away {
-            true => PATIENCE.0,
+            true => self.limits.0,
             false => self.patience + Duration::from_micros(len_bytes as u64 / SLOWEST_LINK),
         };
         let start = executor.now();
@@ -152,9 +159,9 @@ impl Peer {
         let took = executor.now() - start;
         self.is_away = matches!(reply, Err(CallError::Unreachable { .. }));
         match &reply {
-            Ok(_) => self.patience = (took * 4).clamp(PATIENCE.0, PATIENCE.1),
+            Ok(_) => self.patience = (took * 4).clamp(self.limits.0, self.limits.1),
             Err(CallError::Timeout { .. }) => {
-                self.patience = (self.patience * 2).min(PATIENCE.1);
+                self.patience = (self.patience * 2).min(self.limits.1);
             }
             Err(_) => {}
         }

@@ -10,7 +10,7 @@ use cairn_node::ops::host;
 use cairn_node::ops::metrics::Metrics;
 use cairn_node::raft::recover::{self, Options as Recovering};
 use cairn_node::raft::runtime::Executor;
-use cairn_node::raft::{Attendant, Group, Parts, Standing};
+use cairn_node::raft::{Attendant, Distance, Group, Parts, Standing};
 use cairn_node::transport::quic::{Limits, Options, QuicTransport};
 use cairn_node::transport::tls::Identity;
 use cairn_node::transport::{BoxFuture, Handler, Incoming, SharedTransport, Transport, refused};
@@ -79,6 +79,7 @@ fn member(
         has_voted: false,
         keep_bytes: 1 << 20,
         reads: Reads::Lease,
+        distance: Distance::default(),
     };
     let stats = [metrics.shard(), metrics.shard()];
     Group::start(parts, standing, stats, Box::new(|_| ())).expect("the group starts")

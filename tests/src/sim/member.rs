@@ -11,7 +11,7 @@ use cairn_node::ops::metrics::{Metrics, Shard as Stats};
 use cairn_node::raft::commits::Commits;
 use cairn_node::raft::recover::{self, Options, Pair};
 use cairn_node::raft::runtime::{self, Executor, Place};
-use cairn_node::raft::{Group, Standing, start};
+use cairn_node::raft::{Distance, Group, Standing, start};
 use cairn_node::transport::mem::MemTransport;
 use cairn_node::transport::{BoxFuture, Handler, Incoming, SharedTransport, Transport};
 use cairn_protocol::cluster::message::Refused;
@@ -90,7 +90,9 @@ impl Member {
         let shared: SharedTransport = Arc::new(transport.clone());
         let keep_bytes = world.plan().keep_bytes;
         let (has_voted, reads) = (false, world.plan().reads);
-        let standing = Standing::Member { transport: shared, first, has_voted, keep_bytes, reads };
+        let distance = Distance::default();
+        let standing =
+            Standing::Member { transport: shared, first, has_voted, keep_bytes, reads, distance };
         let metrics = Metrics::new(0);
         let stats = [metrics.shard(), metrics.shard()];
         let (runs, on_stop) = (Arc::clone(&executor), Box::new(|_: &_| ()));

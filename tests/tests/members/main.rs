@@ -11,7 +11,9 @@ use cairn_node::ops::metrics::Metrics;
 use cairn_node::raft::epoch::{Flusher, Pace};
 use cairn_node::raft::recover::{self, Options};
 use cairn_node::raft::runtime::Executor;
-use cairn_node::raft::{Attendant, Group, GroupError, Role, Standing, Submission, Way, start};
+use cairn_node::raft::{
+    Attendant, Distance, Group, GroupError, Role, Standing, Submission, Way, start,
+};
 use cairn_node::transport::mem::{Fate, Flight, MemNetwork, Scheduler};
 use cairn_node::transport::{BoxFuture, Handler, Incoming, SharedTransport, Transport};
 use cairn_protocol::cluster::message::Refused;
@@ -111,6 +113,7 @@ impl MemberNode {
             has_voted: false,
             keep_bytes: 0,
             reads: Reads::Lease,
+            distance: Distance::default(),
         };
         let stops = Arc::<Mutex<Vec<String>>>::default();
         let told = Arc::clone(&stops);

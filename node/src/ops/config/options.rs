@@ -449,6 +449,23 @@ pub static OPTIONS: &[OptionRow] = &[
         get: |s| s.reads.name().into(),
     },
     OptionRow {
+        name: "peer-rtt-ms",
+        config_name: "peer-rtt-ms",
+        group: Group::Cluster,
+        value_name: "MS",
+        default: "100",
+        help: "The longest round trip between two nodes, in milliseconds; the same on all of them. Above \
+               100 they wait longer for each other before they elect another leader, so that nodes far \
+               apart stay with the one they have",
+        change: Change::AtStart,
+        several: false,
+        set: |s, text| {
+            s.peer_rtt_ms = integer(text, 1, 5000)?;
+            Ok(())
+        },
+        get: |s| s.peer_rtt_ms.to_string(),
+    },
+    OptionRow {
         name: "log-keep",
         config_name: "repl-backlog-size",
         group: Group::Cluster,

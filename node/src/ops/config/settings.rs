@@ -98,6 +98,8 @@ pub struct Settings {
     pub peer_cert: Option<PathBuf>,
     pub peer_key: Option<PathBuf>,
     pub reads: Reads,
+    /// The longest round trip between two nodes.
+    pub peer_rtt_ms: u64,
     pub log_keep_bytes: u64,
     pub requirepass: String,
     pub protected_mode: bool,
@@ -155,6 +157,7 @@ impl Settings {
             peer_cert: None,
             peer_key: None,
             reads: Reads::default(),
+            peer_rtt_ms: 100,
             log_keep_bytes: 0,
             requirepass: String::new(),
             protected_mode: true,

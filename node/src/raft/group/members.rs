@@ -11,7 +11,7 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::{BasicNode, ReadPolicy};
 use tokio::sync::oneshot;
 
-use super::super::consensus::{ELECTION_MS, Raft};
+use super::super::consensus::Raft;
 use super::super::types::RaftLogId;
 use super::Group;
 
@@ -46,6 +46,8 @@ pub struct GroupStatus {
     pub purged: Option<LogIndex>,
     /// Milliseconds for which it may still answer reads by itself.
     pub lease_ms: u64,
+    /// Milliseconds after which a leader that is not heard is missed.
+    pub election_ms: u64,
     /// Milliseconds since its leader was heard; 0 on the leader, None for never.
     pub heard_ms: Option<u64>,
     /// Milliseconds since it had all that its leader said was agreed: reads here may be that old. 0 on
@@ -56,7 +58,7 @@ pub struct GroupStatus {
 impl GroupStatus {
     /// Whether a leader is heard as often as it must be.
     pub fn hears_leader(&self) -> bool {
-        self.heard_ms.is_some_and(|ms| ms <= ELECTION_MS.1)
+        self.heard_ms.is_some_and(|ms| ms <= self.election_ms)
     }
 }
 
@@ -139,6 +141,7 @@ impl Group {
             committed: metrics.local_committed.map(index),
             purged: metrics.purged.map(index),
             lease_ms: self.view.lease_left(self.executor.now()).as_millis() as u64,
+            election_ms: self.distance.election_ms().1,
             heard_ms: heard.map(ms),
             stale_ms: fresh.map(ms),
         }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Fault, USUAL};
+use crate::process;
 use crate::rig::scene::Scene;
 use crate::rig::switch::Link;
 
@@ -13,6 +14,12 @@ pub(super) static FAULTS: &[Fault] = &[
     Fault { name: "delay 10-20 ms", round: |s, _| with(s, slow(10, 10)), ..NETWORK },
     Fault { name: "delay 50-150 ms", round: |s, _| with(s, slow(50, 100)), ..NETWORK },
     Fault { name: "loss, delay, doubles", round: |s, _| with(s, all_at_once()), ..NETWORK },
+    Fault {
+        name: "400 ms there and back",
+        adapt: |_, options| options.set("peer-rtt-ms", "400"),
+        round: far_apart,
+        ..NETWORK
+    },
     Fault { name: "40 Mbit/s, 4 MiB values", round: long_values, ..NETWORK },
     Fault { name: "loss 5 %, leader killed", rounds: 10, round: lossy_kill, ..NETWORK },
 ];
@@ -45,6 +52,24 @@ fn long_values(scene: &mut Scene, _: u64) {
             scene.note(format!("4 MiB through node {at} took {:?}", start.elapsed()));
         }
     }
+    scene.switch.heal();
+    scene.steady();
+}
+
+/// Nodes on different continents stay with the leader they have, and elect another when it dies.
+fn far_apart(scene: &mut Scene, _: u64) {
+    let leader = scene.leader();
+    with(scene, slow(150, 50));
+    assert_eq!(scene.leader(), leader, "nobody was gone");
+    scene.switch.set_all(slow(150, 50));
+    scene.measured(|scene| {
+        scene.cluster.kill9(leader);
+        let rest = (0..3).find(|at| *at != leader).expect("two are left");
+        let is_done =
+            || scene.call(rest, &["SET", "far", "x"]).is_ok_and(|reply| reply.text() == "OK");
+        assert!(process::eventually(Duration::from_secs(10), is_done));
+    });
+    scene.cluster.up(leader);
     scene.switch.heal();
     scene.steady();
 }
