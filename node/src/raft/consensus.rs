@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cairn_protocol::ids::NodeId;
 use openraft::async_runtime::WatchReceiver;
-use openraft::{BasicNode, ChangeMembers, Config, SnapshotPolicy};
+use openraft::{BasicNode, ChangeMembers, Config, RaftMetrics, SnapshotPolicy};
 
 use super::distance::Distance;
 use super::log_store::LogStore;
@@ -28,6 +28,8 @@ pub const LEASE: Duration = Duration::from_millis(FAITHFUL_MS * 4 / 5);
 /// For so long after its start a member gives no vote.
 pub const ABSTAIN: Duration = Duration::from_millis(FAITHFUL_MS * 6 / 5);
 const SNAPSHOT_MS: u64 = 24 * 3600 * 1000;
+/// How long a member that is taken out has to hear of it.
+const HEAR_WITHIN: Duration = Duration::from_millis(500);
 /// How long a start may take to make this node the leader of a group of one: a vote and an entry,
 /// each synced.
 const LEAD_WITHIN: Duration = Duration::from_secs(30);
@@ -114,21 +116,39 @@ pub async fn let_vote(raft: &Raft, node: NodeId, gone: &BTreeSet<NodeId>) -> Res
     Ok(())
 }
 
-/// Takes `node` out, voter or learner.
+/// Takes `node` out, voter or learner. A voter only listens at first, so that it hears of it; not so
+/// one that takes itself out, who leads no longer once it does not vote.
 ///
 /// # Errors
 /// This node does not lead, or no majority agreed.
 pub async fn remove(raft: &Raft, node: NodeId) -> Result<(), String> {
-    let membership = raft.metrics().borrow_watched().membership_config.membership().clone();
-    let voters: BTreeSet<NodeId> = membership.voter_ids().filter(|voter| *voter != node).collect();
-    let changed = match membership.voter_ids().any(|voter| voter == node) {
-        true => raft.change_membership(voters, false).await,
-        false => {
-            let gone = ChangeMembers::RemoveNodes(BTreeSet::from([node]));
-            raft.change_membership(gone, false).await
-        }
+    let (own, membership) = {
+        let metrics = raft.metrics();
+        let metrics = metrics.borrow_watched();
+        (metrics.id, metrics.membership_config.membership().clone())
     };
+    if membership.voter_ids().any(|voter| voter == node) {
+        let voters: BTreeSet<_> = membership.voter_ids().filter(|voter| *voter != node).collect();
+        let changed = raft.change_membership(voters, node != own).await;
+        let agreed = changed.map_err(|error| error.to_string())?;
+        if node == own {
+            return Ok(());
+        }
+        wait_to_hear(raft, node, agreed.log_id.index).await;
+    }
+    let gone = ChangeMembers::RemoveNodes(BTreeSet::from([node]));
+    let changed = raft.change_membership(gone, false).await;
     changed.map(drop).map_err(|error| error.to_string())
+}
+
+/// Waits a moment until `node` has the entry `upto`, if it is there at all.
+async fn wait_to_hear(raft: &Raft, node: NodeId, upto: u64) {
+    let has_it = |metrics: &RaftMetrics<TypeConfig>| {
+        let matched = metrics.replication.as_ref().and_then(|at| at.get(&node));
+        matched.is_none_or(|at| at.as_ref().is_some_and(|id| id.index >= upto))
+    };
+    // Who does not hear of it in time is taken out all the same.
+    let _ = raft.wait(Some(HEAR_WITHIN)).metrics(has_it, "a member has heard that it is out").await;
 }
 
 /// Has those alone vote who do so by the newest of several agreed sets of voters.

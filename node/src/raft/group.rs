@@ -212,6 +212,10 @@ pub struct Group {
     pub(super) arriving: Mutex<Option<Arriving>>,
     /// When it was last said why a peer's pool is not taken, and why.
     pub(super) refused_pool: Mutex<Option<(Instant, String)>>,
+    /// It has been a voter.
+    has_voted: AtomicBool,
+    /// It was taken out of the group.
+    taken_out: AtomicBool,
     /// Until then no vote is given: one given before this start may still bind.
     votes_from: OnceLock<Instant>,
     /// Who said last that it leads, and when, to a member that has stopped.
@@ -303,7 +307,8 @@ impl Group {
         group.executor.block_on(async {
             let (transport, first) = match standing {
                 Standing::Alone => (None, None),
-                Standing::Member { transport, first, keep_bytes, reads, .. } => {
+                Standing::Member { transport, first, has_voted, keep_bytes, reads, .. } => {
+                    group.has_voted.store(has_voted, Ordering::Relaxed);
                     group.keep_bytes.store(keep_bytes, Ordering::Relaxed);
                     group.view.allow_lease(reads == Reads::Lease);
                     (Some(transport), first)
@@ -401,6 +406,7 @@ impl Group {
             let nodes = metrics.membership_config.membership().nodes();
             let others = nodes.filter(|(node, _)| Some(**node) != own);
             others.for_each(|(node, at)| transport.set_peer(*node, &at.addr));
+            self.note_membership(metrics.id, metrics.membership_config.membership());
         }
         let leads = metrics.state.is_leader();
         // Only what this term has committed says that all of earlier terms is applied too.
@@ -410,6 +416,16 @@ impl Group {
         let until = acked.filter(|_| is_armed).map(|at| at + consensus::LEASE);
         // One that led, and does not any more, is nobody to send anything to.
         let leader = metrics.current_leader.filter(|leader| leads || Some(*leader) != own);
+        if leader.is_some()
+            && (leader, metrics.current_term) != (self.view.leader(), self.view.term())
+        {
+            let who = if leads { "this node" } else { "node" };
+            tracing::info!(
+                "{who} {} leads in term {}",
+                leader.unwrap_or_default(),
+                metrics.current_term
+            );
+        }
         self.view.note(leads, leader, metrics.current_term, until);
     }
 
@@ -635,6 +651,8 @@ impl Group {
             arriving: Mutex::default(),
             refused_pool: Mutex::default(),
             votes_from: OnceLock::new(),
+            has_voted: AtomicBool::new(false),
+            taken_out: AtomicBool::new(false),
             claimed: Mutex::default(),
             named_for: AtomicU64::new(0),
             purge_upto: Mutex::default(),

@@ -172,6 +172,13 @@ impl Group {
         }
         let start = self.executor().now();
         loop {
+            if self.is_taken_out() {
+                submission.batch().fail(
+                    "CLUSTERDOWN this node was taken out of its cluster: ask another, or start this \
+                     one with an empty --dir to have it join again",
+                );
+                return Ok(());
+            }
             let tried = match (self.role(), self.stop_reason()) {
                 (Role::Leader, _) => self.run_here(submission, stats).await,
                 (Role::Follower(Some(leader)), _) => {

@@ -352,12 +352,17 @@ fn replication(s: &Snapshot, lines: &mut Lines) {
     match &s.role {
         Role::Leader => {
             lines.field("role", "master");
-            lines.field("connected_slaves", others.len());
+            let there = others.iter().filter(|member| member.is_there());
+            lines.field("connected_slaves", there.count());
             for (number, member) in others.iter().enumerate() {
                 let (host, port) = client_address(&member.address);
                 let offset = member.matched.map_or(0, |index| index.0);
                 let lag = s.raft.last.map_or(0, |last| last.0.saturating_sub(offset));
-                let state = if member.matched.is_some() { "online" } else { "wait_bgsave" };
+                let state = match (member.is_there(), member.matched) {
+                    (false, _) => "offline",
+                    (true, Some(_)) => "online",
+                    (true, None) => "wait_bgsave",
+                };
                 let text =
                     format_args!("ip={host},port={port},state={state},offset={offset},lag={lag}")
                         .to_string();

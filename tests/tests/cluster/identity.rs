@@ -129,6 +129,39 @@ fn a_member_is_taken_out_and_a_new_one_comes_in() {
     cluster.assert_equal();
 }
 
+/// One that runs on takes no commands any more, now and after a restart, until it joins anew.
+#[test]
+fn who_was_taken_out_says_so() {
+    let scratch = Scratch::new(Medium::Memory);
+    let mut cluster = Cluster::start(scratch.path());
+    let leader = cluster.leader();
+    let gone = (leader + 1) % 3;
+    let id = insist(cluster.node(gone).address(), &["CAIRN.RAFT", "STATUS"]);
+    let id = field(&id, "node").text();
+    let mut conn = cluster.node(leader).connect();
+    // Not before both have answered this leader.
+    let mut take_out =
+        || conn.call(&["CAIRN.RAFT", "REMOVE", &id]).expect("answered").text() == "OK";
+    assert!(process::eventually(PATIENCE, &mut take_out));
+    let is_out = |cluster: &Cluster| {
+        let reply = cluster.node(gone).connect().call(&["SET", "key", "1"]).expect("answered");
+        reply.text().starts_with("CLUSTERDOWN this node was taken out")
+            && cluster.node(gone).info("raft_member") == "0"
+    };
+    let log = || cluster.node(gone).log();
+    assert!(process::eventually(PATIENCE, || is_out(&cluster)), "{}", log());
+    assert!(log().contains("was taken out of its cluster"), "{}", log());
+    cluster.kill9(gone);
+    cluster.up(gone);
+    assert!(process::eventually(PATIENCE, || is_out(&cluster)), "{}", cluster.node(gone).log());
+    assert_eq!(voters(&cluster, leader).len(), 2);
+    cluster.kill9(gone);
+    cluster.wipe(gone);
+    cluster.up(gone);
+    assert!(process::eventually(PATIENCE, || voters(&cluster, leader).len() == 3));
+    cluster.assert_equal();
+}
+
 /// What it answers meanwhile is another's to say: its lease ends before it is out.
 #[test]
 fn a_leader_takes_itself_out() {

@@ -162,7 +162,11 @@ impl Group {
                 )),
             }
         });
-        asked.await.unwrap_or_else(|| Err("the group has stopped".to_owned()))
+        let removed = asked.await.unwrap_or_else(|| Err("the group has stopped".to_owned()));
+        if removed.is_ok() {
+            tracing::info!("node {node} was taken out");
+        }
+        removed
     }
 
     /// Whether a majority of the voters that would stay without `node` is there: only they can agree

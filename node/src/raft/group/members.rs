@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -12,11 +13,14 @@ use openraft::{BasicNode, ReadPolicy};
 use tokio::sync::oneshot;
 
 use super::super::consensus::Raft;
-use super::super::types::RaftLogId;
+use super::super::types::{Membership, RaftLogId};
 use super::Group;
 
 /// How long handing leadership over may take.
 const HAND_OVER: Duration = Duration::from_secs(1);
+
+/// Who has not answered its leader for so long is not there.
+const IS_THERE: Duration = Duration::from_secs(1);
 
 /// One of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +33,15 @@ pub struct GroupMember {
     pub is_voter: bool,
     /// The last entry that its leader knows it to have; None elsewhere.
     pub matched: Option<LogIndex>,
+    /// Milliseconds since it answered its leader, or 0 for that; None elsewhere, and for never.
+    pub seen_ms: Option<u64>,
+}
+
+impl GroupMember {
+    /// Whether it has answered its leader a moment ago, or is the leader. To be asked there.
+    pub fn is_there(&self) -> bool {
+        self.seen_ms.is_some_and(|ms| ms < IS_THERE.as_millis() as u64)
+    }
 }
 
 /// How a group stands, as far as this node knows.
@@ -114,11 +127,17 @@ impl Group {
             let upto = replication.iter().find(|(id, _)| *id == node)?.1;
             upto.as_ref().map(|id| LogIndex(id.index))
         };
+        let seen_ms = |node: &NodeId| {
+            let acked = (*metrics.heartbeat.as_ref()?.get(node)?)?;
+            Some((self.executor.now() - acked.into_inner()).as_millis() as u64)
+        };
+        let leads = metrics.state.is_leader();
         let member = |(node, at): (&NodeId, &BasicNode)| GroupMember {
             node: *node,
             address: at.addr.clone(),
             is_voter: voters.contains(node),
             matched: matched(node),
+            seen_ms: if leads && *node == metrics.id { Some(0) } else { seen_ms(node) },
         };
         membership.nodes().map(member).collect()
     }
@@ -164,9 +183,31 @@ impl Group {
 
     /// Whether this node is one of the group, as far as it knows.
     pub fn is_member(&self) -> bool {
+        if self.is_taken_out() {
+            return false;
+        }
         let Some(metrics) = self.metrics.get() else { return true };
         let metrics = metrics.borrow_watched();
         metrics.membership_config.membership().get_node(&metrics.id).is_some()
+    }
+
+    /// Whether this node was taken out of the group, as far as it knows.
+    pub fn is_taken_out(&self) -> bool {
+        self.taken_out.load(Ordering::Relaxed)
+    }
+
+    /// Takes note of who is in the group: who has voted and does not any more was taken out. (It
+    /// listens until it knows that.)
+    pub(super) fn note_membership(&self, own: NodeId, membership: &Membership) {
+        let votes = membership.get_joint_config().last().is_some_and(|last| last.contains(&own));
+        let is_out = self.has_voted.fetch_or(votes, Ordering::Relaxed) && !votes;
+        if is_out && !self.taken_out.load(Ordering::Relaxed) {
+            tracing::warn!(
+                "this node was taken out of its cluster: it takes no commands any more. To have it \
+                 join again, start it with an empty --dir"
+            );
+        }
+        self.taken_out.store(is_out, Ordering::Relaxed);
     }
 
     /// Hands leadership to the member that has most of the log, and waits a moment until it has it.

@@ -121,7 +121,7 @@ pub(super) fn status(cx: &mut Context<'_>, w: &mut Writer<'_>) {
     w.array(members.len());
     for member in &members {
         let lag = member.matched.zip(status.last).map(|(at, last)| last.0.saturating_sub(at.0));
-        w.map(5);
+        w.map(6);
         w.bulk(b"node");
         w.bulk(member.node.to_string().as_bytes());
         w.bulk(b"address");
@@ -132,5 +132,7 @@ pub(super) fn status(cx: &mut Context<'_>, w: &mut Writer<'_>) {
         w.int(index(member.matched));
         w.bulk(b"lag");
         w.int(lag.map_or(-1, number));
+        w.bulk(b"last_ack_ms");
+        w.int(member.seen_ms.map_or(-1, number));
     }
 }
