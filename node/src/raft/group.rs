@@ -18,6 +18,8 @@
 mod apply;
 mod change;
 mod members;
+#[cfg(test)]
+mod of_three;
 mod room;
 mod stamp;
 mod upkeep;

@@ -439,7 +439,8 @@ impl Group {
         }
         if forward.flags & WATCH != 0 {
             self.stand_by().await;
-            return self.watch_for(session, &forward.payload).map(|()| done());
+            let first = forward.flags & FORGET != 0;
+            return self.watch_for(session, &forward.payload, first).map(|()| done());
         }
         let submission = Submission::new();
         let alone = forward.flags & ALONE != 0;
@@ -473,15 +474,21 @@ impl Group {
         self.rests().cut(from, answer, self.executor().now())
     }
 
-    fn watch_for(&self, session: (NodeId, u64), ops: &[u8]) -> Result<(), Refused> {
+    /// Watches what `ops` name for a client of another node, `first` of all or besides what is watched
+    /// for it already.
+    fn watch_for(&self, place: (NodeId, u64), ops: &[u8], first: bool) -> Result<(), Refused> {
         let mut watchers = self.sessions().0.lock();
         let engine = self.read();
         let term = self.term();
-        watchers.make_place(session, term)?;
-        let session = watchers.sessions.entry(session).or_insert_with(|| Session {
-            watches: Arc::clone(engine.watches()),
-            guard: Guard { watch: Arc::<Watch>::default(), term },
-        });
+        watchers.make_place(place, term)?;
+        if first {
+            let watches = Arc::clone(engine.watches());
+            let guard = Guard { watch: Arc::<Watch>::default(), term };
+            watchers.sessions.insert(place, Session { watches, guard });
+        }
+        // What it watched under another leader may have changed, and nobody here would know.
+        let not_known = || refused(RefusedCode::Unavailable, "what it watched is not known here");
+        let session = watchers.sessions.get(&place).ok_or_else(not_known)?;
         let now_ms = self.executor().wall_ms().max(engine.store().clock_ms());
         for op in operations(ops) {
             let op = op.map_err(|error| refused(RefusedCode::Malformed, error.to_string()))?;

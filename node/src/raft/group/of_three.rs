@@ -1,0 +1,281 @@
+//! A member of a group whose other members a test plays: what they answer, and when, is said by
+//! hand, and time passes by hand.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use cairn_engine::{ENGINE_VERSION, Watch};
+use cairn_protocol::cluster::message::{
+    AppendEntries, AppendReply, BeatAnswer, Entry, EntryKind, Forward, ForwardKind, HeartbeatReply,
+    LogId as WireId, TransferReply, Vote as WireVote, VoteReply, VoteRequest,
+};
+use cairn_protocol::command::CommandId;
+use cairn_protocol::ids::ClusterId;
+use cairn_protocol::op::{EntryHeader, encode_entry_header, encode_op};
+use cairn_protocol::resp::Argv;
+use cairn_store::Db;
+
+use super::super::propose::Guard;
+use super::super::propose::forward::{FORGET, WATCH};
+use super::super::recover::{self, Options};
+use super::super::start;
+use super::*;
+use crate::ops::config::Durability;
+use crate::ops::metrics::Metrics as Counts;
+use crate::transport::{
+    BoxFuture, Call, CallError, Handler, PeerStatus, RefusedCounts, Transport, refused,
+};
+
+const SELF: NodeId = NodeId(1);
+const OTHERS: [NodeId; 2] = [NodeId(2), NodeId(3)];
+
+/// The others, as the test has them answer.
+#[derive(Debug, Default)]
+struct Others(Mutex<Manners>);
+
+#[derive(Debug, Default)]
+struct Manners {
+    /// They do not answer at all.
+    gone: BTreeSet<NodeId>,
+    /// They have no room for entries, nor for a pool.
+    full: BTreeSet<NodeId>,
+    /// Who was told to lead.
+    told_to_lead: Vec<NodeId>,
+}
+
+impl Manners {
+    fn answer(&mut self, to: NodeId, request: Request) -> Result<Reply, CallError> {
+        if self.gone.contains(&to) {
+            return Err(CallError::Unreachable { to, why: "it is gone".into() });
+        }
+        let granted =
+            |asked: VoteRequest| VoteReply { vote: asked.vote, granted: true, last: None };
+        match request {
+            Request::PreVote(asked) => Ok(Reply::PreVote(granted(asked))),
+            Request::Vote(asked) => Ok(Reply::Vote(granted(asked))),
+            Request::Heartbeat(heartbeat) => {
+                let followed = |shard| BeatAnswer { shard, outcome: Some(AppendReply::Success) };
+                let groups = heartbeat.groups.iter().map(|beat| followed(beat.shard)).collect();
+                let (sequence, now_ms) = (heartbeat.sequence, heartbeat.now_ms);
+                Ok(Reply::Heartbeat(HeartbeatReply { sequence, now_ms, groups }))
+            }
+            Request::Append(append) if append.entries.is_empty() || !self.full.contains(&to) => {
+                Ok(Reply::Append(AppendReply::Success))
+            }
+            Request::TransferLeader(asked) => {
+                self.told_to_lead.push(asked.to);
+                Ok(Reply::TransferLeader(TransferReply::Accepted))
+            }
+            _ => Err(CallError::Refused { to, refused: refused(RefusedCode::Failed, "no room") }),
+        }
+    }
+}
+
+impl Transport for Others {
+    fn node(&self) -> NodeId {
+        SELF
+    }
+
+    fn call(&self, call: Call) -> BoxFuture<Result<Reply, CallError>> {
+        Box::pin(std::future::ready(self.0.lock().answer(call.to, call.request)))
+    }
+
+    fn ask_address(
+        &self,
+        _: &str,
+        _: Request,
+        _: Duration,
+    ) -> BoxFuture<Result<(NodeId, Reply), CallError>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn close(&self) -> BoxFuture<()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    fn serve(&self, _: Arc<dyn Handler>) {}
+    fn set_cluster(&self, _: ClusterId) {}
+    fn set_peer(&self, _: NodeId, _: &str) {}
+    fn remove_peer(&self, _: NodeId) {}
+
+    fn peers(&self) -> Vec<PeerStatus> {
+        Vec::new()
+    }
+
+    fn refused(&self) -> RefusedCounts {
+        RefusedCounts::default()
+    }
+}
+
+/// The member, and the world around it.
+struct Scene {
+    group: Arc<Group>,
+    others: Arc<Others>,
+    clock: Arc<AtomicU64>,
+    stats: Arc<Stats>,
+    _dir: tempfile::TempDir,
+}
+
+/// What a member finds at its start, and how it is to stand.
+fn recovered(dir: &std::path::Path, others: &Arc<Others>) -> (recover::Recovery, Standing) {
+    let capacity_bytes = 64 << 20;
+    let member = Some([3, 5]);
+    let options = Options { dir, durability: Durability::Always, capacity_bytes, member };
+    let address = |node: NodeId| (node, format!("peer:{node}"));
+    let standing = Standing::Member {
+        transport: Arc::clone(others) as SharedTransport,
+        first: Some([SELF].into_iter().chain(OTHERS).map(address).collect()),
+        has_voted: false,
+        keep_bytes: 1 << 20,
+        reads: Reads::Lease,
+    };
+    (recover::recover(options).expect("recovers"), standing)
+}
+
+impl Scene {
+    fn new() -> Scene {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (others, clock) = (Arc::<Others>::default(), Arc::<AtomicU64>::default());
+        clock.store(1_000_000_000, Ordering::Relaxed);
+        let (recovery, standing) = recovered(dir.path(), &others);
+        let counts = Counts::new(0);
+        let stats = [counts.shard(), counts.shard()];
+        let (executor, on_stop) =
+            (Executor::simulated(Arc::clone(&clock), 7), Box::new(|_: &_| ()));
+        let started = start::start(recovery, executor, standing, 64 << 20, stats, on_stop);
+        let group = started.expect("starts").0;
+        Scene { group, others, clock, stats: counts.shard(), _dir: dir }
+    }
+
+    fn manners(&self) -> parking_lot::MutexGuard<'_, Manners> {
+        self.others.0.lock()
+    }
+
+    /// A moment passes.
+    fn tick(&self) {
+        self.clock.fetch_add(2_000_000, Ordering::Relaxed);
+        self.group.attend(Duration::ZERO);
+        // The log's thread lives by another clock.
+        std::thread::sleep(Duration::from_micros(100));
+    }
+
+    /// Whether it comes to that within `longest`.
+    fn comes_to(&self, longest: Duration, is_so: impl Fn() -> bool) -> bool {
+        let until = self.group.executor.now() + longest;
+        while !is_so() && self.group.executor.now() < until {
+            self.tick();
+        }
+        is_so()
+    }
+
+    fn pass(&self, duration: Duration) {
+        self.comes_to(duration, || false);
+    }
+
+    /// What comes of `future` within `longest`.
+    fn wait<T>(&self, longest: Duration, future: impl Future<Output = T>) -> Option<T> {
+        let (mut future, mut done) = (pin!(future), None);
+        let until = self.group.executor.now() + longest;
+        while done.is_none() && self.group.executor.now() < until {
+            self.tick();
+            let polled: Poll<T> =
+                Pin::as_mut(&mut future).poll(&mut Context::from_waker(Waker::noop()));
+            if let Poll::Ready(value) = polled {
+                done = Some(value);
+            }
+        }
+        done
+    }
+
+    fn lead(&self) {
+        assert!(self.comes_to(SOON, || self.group.leads()), "nobody else campaigns");
+    }
+
+    /// It leads, and has applied all that there was before.
+    fn is_in_office(&self) -> bool {
+        self.group.leads() && self.group.term() == self.group.status().term
+    }
+
+    /// What the leader of `term` sends.
+    fn follow(&self, term: u64, prev: Option<WireId>, commit: u64, entries: Vec<Entry>) {
+        let vote = WireVote { term: Term(term), node: Some(OTHERS[0]), committed: true };
+        let commit = Some(id(term, commit)).filter(|id| id.index.0 > 0);
+        let append = Request::Append(AppendEntries { vote, prev, commit, entries });
+        let reply = self.wait(SOON, self.group.answer(append)).expect("answered");
+        assert_eq!(reply.expect("taken"), Reply::Append(AppendReply::Success));
+    }
+
+    fn value(&self, key: &str) -> Vec<u8> {
+        let submission = Submission::new();
+        submission.batch().push_read(
+            CommandId::Get.spec(),
+            0,
+            Argv::from(&[&b"GET"[..], key.as_bytes()]),
+            false,
+        );
+        let mut submission = submission;
+        let run = self.group.run(&mut submission, 0, &self.stats);
+        self.wait(LATER, run).expect("it ends").expect("reads are never lost");
+        let mut reply = Vec::new();
+        submission.batch().take_replies(&mut reply);
+        reply
+    }
+}
+
+const SOON: Duration = Duration::from_secs(3);
+const LATER: Duration = Duration::from_secs(15);
+
+fn id(term: u64, index: u64) -> WireId {
+    WireId { term: Term(term), index: LogIndex(index) }
+}
+
+fn set(term: u64, index: u64, value: &str) -> Entry {
+    let mut payload = Vec::new();
+    let header = EntryHeader {
+        engine_version: ENGINE_VERSION,
+        count: 1,
+        now_ms: 1_700_000_000_000,
+        seed: 9,
+    };
+    encode_entry_header(&mut payload, &header);
+    let argv = [&b"SET"[..], b"k", value.as_bytes()];
+    encode_op(&mut payload, CommandId::Set, 0, Argv::from(&argv));
+    Entry { id: id(term, index), kind: EntryKind::Operations, payload: payload.into() }
+}
+
+fn blank(term: u64, index: u64) -> Entry {
+    Entry { id: id(term, index), kind: EntryKind::Blank, payload: Bytes::new() }
+}
+
+/// Whoever watches more keys has watched others under a leader that knew of them: another one does
+/// not, and must not let the transaction pass for having been told of the last keys.
+#[test]
+fn another_leader_does_not_watch_the_rest_of_the_keys_alone() {
+    let scene = Scene::new();
+    scene.lead();
+    assert!(scene.comes_to(SOON, || scene.is_in_office()));
+    let mut payload = Vec::new();
+    encode_op(&mut payload, CommandId::Watch, 0, Argv::from(&[&b"WATCH"[..], b"b"]));
+    let watch = |flags| {
+        let note = Forward {
+            kind: ForwardKind::Write,
+            session: 17,
+            sequence: 0,
+            resp: 2,
+            flags,
+            count: 1,
+            payload: payload.clone().into(),
+        };
+        let group = Arc::clone(&scene.group);
+        let told = group.serve(OTHERS[1], note, Arc::clone(&scene.stats));
+        scene.wait(SOON, told).expect("it ends")
+    };
+    let more = watch(WATCH);
+    assert!(more.is_err(), "of what came before nothing is known: {more:?}");
+    assert_eq!(scene.group.watched_from_elsewhere(), 0);
+    watch(WATCH | FORGET).expect("the first keys");
+    watch(WATCH).expect("and more");
+}
