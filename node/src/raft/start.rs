@@ -37,6 +37,9 @@ pub fn start(
     let Recovery { engine, home, mut committer, log, found, .. } = recovery;
     let node = match &standing {
         Standing::Alone => LONE_NODE,
+        Standing::Member { .. } if found.halted.is_some() => {
+            return Err(found.halted.as_deref().map(leave_to_the_others).unwrap_or_default());
+        }
         Standing::Member { transport, .. } => transport.node(),
     };
     let parts = Parts { shard: SHARD, node, boot_id: boot_id(), engine, home, log, executor };
@@ -55,6 +58,17 @@ pub fn start(
         }
     }
     Ok((group, committer, found))
+}
+
+/// Why a member does not start on what may only be read, and what to do: it would neither follow nor
+/// vote, and what it answered would grow old, while the others have it all.
+fn leave_to_the_others(reason: &str) -> String {
+    format!(
+        "{reason}. On a lone node, that is: a member of a cluster would answer what has grown old, so \
+         it does not start. Move its --dir aside and start it with an empty --dir: it joins again as \
+         a new member, and the others fill it. Should no other have the data any more, start what was \
+         moved aside alone, without --join and without the file node.json: it serves what can be read"
+    )
 }
 
 /// Has the log say what the operator's memory limit is from here on: it decides what writes are

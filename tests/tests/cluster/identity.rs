@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use cairn_tests::cluster::{Cluster, insist};
+use cairn_tests::node::NodeOptions;
 use cairn_tests::process;
 use cairn_tests::resp::Reply;
 use cairn_tests::scratch::{Medium, Scratch};
@@ -102,6 +103,44 @@ fn a_voter_whose_pool_and_log_are_gone_does_not_come_back_under_its_id() {
     let is_in = || voters(&cluster, 1).len() == 3;
     assert!(process::eventually(PATIENCE, is_in), "{}", cluster.node(1).log());
     cluster.assert_equal();
+}
+
+/// It could only be read, and would answer what has grown old: the others fill it, and if there were
+/// none, its data could still be read.
+#[test]
+fn a_member_whose_snapshots_cannot_be_read_leaves_the_answers_to_the_others() {
+    let scratch = Scratch::new(Medium::Memory);
+    let mut cluster = Cluster::start(scratch.path());
+    let at = (cluster.leader() + 1) % 3;
+    let name = "name-of-the-snapshot";
+    insist(cluster.node(at).address(), &["SET", "key", "old"]);
+    insist(cluster.node(at).address(), &["CAIRN.SNAPSHOT", "CREATE", name]);
+    let dir = cluster.node(at).dir().to_owned();
+    wait_until_it_votes(&dir);
+    let applied = |at: usize| cluster.node(at).info("master_repl_offset");
+    assert!(process::eventually(PATIENCE, || applied(0) == applied(1) && applied(1) == applied(2)));
+    cluster.stop(at);
+    let pool = dir.join("shard-0.pool");
+    let mut bytes = std::fs::read(&pool).expect("a pool");
+    let place = bytes.windows(name.len()).position(|window| window == name.as_bytes());
+    bytes[place.expect("the name is in the pool") + 3] ^= 4;
+    std::fs::write(&pool, bytes).expect("the pool is writable");
+    insist(cluster.node((at + 1) % 3).address(), &["SET", "key", "new"]);
+    let refusal = cluster.options(at).try_start().expect_err("it is refused");
+    for part in ["shard-0.pool", "the snapshots cannot be read", "an empty --dir", "node.json"] {
+        assert!(refusal.text.contains(part), "{part}: {}", refusal.text);
+    }
+    let aside = scratch.path().join("aside");
+    std::fs::rename(&dir, &aside).expect("moved");
+    cluster.up(at);
+    let is_in = || voters(&cluster, at).len() == 3;
+    assert!(process::eventually(PATIENCE, is_in), "{}", cluster.node(at).log());
+    assert_eq!(insist(cluster.node(at).address(), &["GET", "key"]).text(), "new");
+    std::fs::remove_file(aside.join("node.json")).expect("removed");
+    let lone = NodeOptions::new(&aside).damaged().start();
+    let mut conn = lone.connect();
+    assert_eq!(conn.call(&["GET", "key"]).expect("answered").text(), "old");
+    assert!(conn.call(&["SET", "key", "v"]).expect("answered").text().starts_with("MISCONF"));
 }
 
 #[test]

@@ -279,3 +279,19 @@ fn another_leader_does_not_watch_the_rest_of_the_keys_alone() {
     watch(WATCH | FORGET).expect("the first keys");
     watch(WATCH).expect("and more");
 }
+
+/// A lone node serves what it can of a damaged pool; a member has others that can do better, and
+/// would answer what is old.
+#[test]
+fn a_member_does_not_serve_what_may_only_be_read() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (mut recovery, standing) = recovered(dir.path(), &Arc::default());
+    recovery.found.halted = Some("the catalogue of snapshots is damaged".into());
+    let counts = Counts::new(0);
+    let stats = [counts.shard(), counts.shard()];
+    let on_stop = Box::new(|_: &_| ());
+    let started = start::start(recovery, Executor::new(), standing, 64 << 20, stats, on_stop);
+    let refusal = started.err().expect("it does not start");
+    assert!(refusal.contains("the catalogue of snapshots is damaged"), "{refusal}");
+    assert!(refusal.contains("empty --dir"), "{refusal}");
+}
