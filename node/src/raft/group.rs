@@ -749,6 +749,21 @@ impl Group {
         LogIndex(self.applied.load(Ordering::Acquire))
     }
 
+    /// Whether this node leads and has yet to apply what earlier leaders left: perhaps what they
+    /// acknowledged.
+    fn has_inherited(&self) -> bool {
+        !self.is_alone() && self.leads() && self.view.term() != self.term()
+    }
+
+    /// All that was acknowledged lies up to here, on a leader.
+    pub(super) fn acknowledged(&self) -> LogIndex {
+        let applied = self.applied();
+        match self.has_inherited() {
+            true => self.status().last.unwrap_or_default().max(applied),
+            false => applied,
+        }
+    }
+
     fn itself(&self) -> Arc<Group> {
         // Whoever calls holds one.
         self.itself.upgrade().expect("it is in use")

@@ -540,11 +540,11 @@ impl Group {
     }
 
     /// How many other members are known to have the entry `upto`, and which that is: without one the
-    /// last that this shard's leader has applied. None: nobody leads whom one could ask.
+    /// last that this shard's leader may have acknowledged. None: nobody leads whom one could ask.
     pub async fn in_step(&self, upto: Option<LogIndex>) -> Option<(usize, LogIndex)> {
         let leader = match self.role() {
             Role::Leader => {
-                let upto = upto.unwrap_or_else(|| self.applied());
+                let upto = upto.unwrap_or_else(|| self.acknowledged());
                 return Some((self.replicas_with(upto), upto));
             }
             Role::Follower(leader) => leader?,
@@ -563,7 +563,7 @@ impl Group {
 
     fn answer_step(&self, asked: &[u8]) -> Forwarded {
         let upto = asked.first_chunk().map(|bytes| LogIndex(u64::from_le_bytes(*bytes)));
-        let upto = upto.unwrap_or_else(|| self.applied());
+        let upto = upto.unwrap_or_else(|| self.acknowledged());
         Forwarded::Done {
             count: u32::try_from(self.replicas_with(upto)).unwrap_or(u32::MAX),
             flags: 0,

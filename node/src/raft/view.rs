@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use cairn_protocol::ids::NodeId;
+use cairn_protocol::ids::{NodeId, Term};
 use parking_lot::Mutex;
 
 use super::runtime::Instant;
@@ -106,6 +106,11 @@ impl View {
     #[inline]
     pub fn leads(&self) -> bool {
         self.leads.load(Ordering::Acquire)
+    }
+
+    /// The term it was in at that look.
+    pub fn term(&self) -> Term {
+        Term(self.term.load(Ordering::SeqCst))
     }
 
     /// Who leads, if that is known.

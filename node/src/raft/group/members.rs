@@ -170,7 +170,7 @@ impl Group {
     /// on the leader those whose log has all that is applied, elsewhere what a majority means.
     pub fn replicas_in_step(&self) -> usize {
         match self.leads() {
-            true => self.replicas_with(self.applied()),
+            true => self.replicas_with(self.acknowledged()),
             false => self.members().iter().filter(|member| member.is_voter).count() / 2,
         }
     }

@@ -250,6 +250,39 @@ fn blank(term: u64, index: u64) -> Entry {
     Entry { id: id(term, index), kind: EntryKind::Blank, payload: Bytes::new() }
 }
 
+/// A leader's last write is acknowledged and here, but nobody has said so yet when it dies: who
+/// watched its key and leads next must not write over it.
+#[test]
+fn a_transaction_waits_for_what_an_earlier_leader_left() {
+    let scene = Scene::new();
+    let (group, born) = (&scene.group, id(0, 0));
+    scene.follow(5, Some(born), 2, vec![blank(5, 1), set(5, 2, "old")]);
+    assert!(scene.comes_to(SOON, || group.applied() == LogIndex(2)));
+    let watch = Arc::<Watch>::default();
+    let engine = group.read();
+    let now_ms = engine.store().clock_ms();
+    engine.watch(&watch, Db(0), b"k", now_ms).expect("watched");
+    drop(engine);
+    let guard = Guard { watch, term: group.term() };
+    scene.follow(5, Some(id(5, 2)), 2, vec![set(5, 3, "acknowledged")]);
+    scene.manners().full = BTreeSet::from(OTHERS);
+    scene.lead();
+    assert_eq!((group.applied(), group.term()), (LogIndex(2), Term(5)));
+    let (_, upto) = scene.wait(SOON, group.in_step(None)).flatten().expect("it leads");
+    assert!(upto >= LogIndex(3), "WAIT counts who has the entry {upto}, another was acknowledged");
+    let mut submission = Submission::new();
+    let mut body = Vec::new();
+    encode_op(&mut body, CommandId::Set, 0, Argv::from(&[&b"SET"[..], b"k", b"over it"]));
+    submission.batch().push_exec_alone(&body, &[CommandId::Set.spec()], Some(guard));
+    let mut run = Box::pin(group.run(&mut submission, 0, &scene.stats));
+    let ran = scene.wait(Duration::from_millis(100), &mut run);
+    scene.manners().full.clear();
+    ran.or_else(|| scene.wait(SOON, &mut run)).expect("it ends").expect("and is not lost");
+    drop(run);
+    assert_eq!(submission.batch().take_parts(), None, "it was proposed");
+    assert_eq!(scene.value("k"), b"$12\r\nacknowledged\r\n");
+}
+
 /// Whoever watches more keys has watched others under a leader that knew of them: another one does
 /// not, and must not let the transaction pass for having been told of the last keys.
 #[test]

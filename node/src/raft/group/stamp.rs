@@ -2,6 +2,7 @@
 //! holds, giving it time and seed.
 
 use std::collections::VecDeque;
+use std::future::IntoFuture;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
@@ -95,9 +96,12 @@ impl Group {
     }
 
     /// Whether nothing may be proposed for now: the pool is to be committed first, or an entry is
-    /// applied aside, and proposing takes a look at what that changes.
+    /// applied aside, or what earlier leaders left is not all applied yet, and proposing takes a look
+    /// at what that changes.
     fn holds_back(&self) -> bool {
-        self.paused.load(Ordering::SeqCst) || self.set_aside.load(Ordering::SeqCst)
+        self.paused.load(Ordering::SeqCst)
+            || self.set_aside.load(Ordering::SeqCst)
+            || self.has_inherited()
     }
 
     /// Makes entries of all that is queued and gives them to openraft.
@@ -224,7 +228,14 @@ impl Group {
             // What finds no room in the channel is given up as it is dropped, like all that has no
             // other end.
             let batch = Batch(Bytes::from(payload));
-            let _ = raft.client_write_ff(batch, Some(outcome)).now_or_never();
+            let _ = match self.is_alone() {
+                true => raft.client_write_ff(batch, Some(outcome)).now_or_never(),
+                false => {
+                    // What was found to hold does so in this term alone.
+                    let write = raft.write(batch).responder(outcome);
+                    write.with_leader(self.view.term().0).into_future().now_or_never()
+                }
+            };
         }
     }
 
@@ -234,12 +245,14 @@ impl Group {
         in_flight.remove(at)
     }
 
-    /// Whether what a transaction watched was changed, or may be by what is on its way before it.
+    /// Whether what a transaction watched was changed, or may be by what is on its way before it. Of
+    /// what other leaders did, or left to be applied, nothing is known here.
     fn is_broken(&self, guard: &Guard, driver: &Driver, ahead: &[Arc<Submission>]) -> bool {
         let in_flight = self.in_flight.lock();
         let in_flight = in_flight.iter().flat_map(|entry| &entry.submissions);
         let mut before = in_flight.chain(ahead);
         guard.term != self.term()
+            || !self.is_alone() && guard.term != self.view.term()
             || guard.watch.is_broken(driver.last_ms)
             || before.any(|submission| submission.batch().may_touch(&guard.watch))
     }
