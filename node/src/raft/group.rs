@@ -952,6 +952,42 @@ mod tests {
         assert!(reply.starts_with(b"-MISCONF log entry"), "{}", reply.escape_ascii());
     }
 
+    /// Those of its submissions that were applied are answered, the others refused: nobody waits.
+    #[test]
+    fn an_entry_that_fails_half_way_leaves_nobody_waiting() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let group = group(dir.path());
+        let set = |key: &[u8]| {
+            let submission = Submission::new();
+            let argv = [&b"SET"[..], key, b"v"];
+            submission.batch().push_write(CommandId::Set.spec(), 0, Argv::from(&argv), false);
+            submission.start();
+            submission
+        };
+        let unreadable = Submission::new();
+        unreadable.batch().push_exec(b"no operations", &[], false);
+        unreadable.start();
+        let submissions = vec![set(b"a"), unreadable, set(b"b")];
+        let entry = InFlight {
+            now_ms: 1_700_000_000_000,
+            seed: 1,
+            submissions: submissions.clone(),
+            foreseen: Default::default(),
+            may_take_long: false,
+        };
+        let id = LogId::new(Term(1), LogIndex(group.applied().0 + 1));
+        group.apply_own(id, &entry).expect_err("what it holds cannot be read");
+        let reply = |submission: &Arc<Submission>| {
+            assert!(submission.is_done(), "its client waits for ever");
+            let mut reply = Vec::new();
+            submission.batch().take_replies(&mut reply);
+            reply
+        };
+        let replies: Vec<_> = submissions.iter().map(reply).collect();
+        assert_eq!(replies[0], b"+OK\r\n");
+        assert!(replies[1..].iter().all(|reply| reply.starts_with(b"-MISCONF")), "{replies:?}");
+    }
+
     #[test]
     fn nothing_is_sealed_of_an_entry_that_failed_half_way() {
         let dir = tempfile::tempdir().expect("a directory");

@@ -79,13 +79,17 @@ impl Group {
     fn apply_aside(&self, id: LogId, payload: Bytes, own: Option<InFlight>) -> Aside {
         let group = self.itself();
         let demand = own.as_ref().map(|own| own.foreseen.demand).unwrap_or_default();
+        let submissions = own.as_ref().map(|own| own.submissions.clone()).unwrap_or_default();
         *group.aside_demand.lock() = demand;
         group.set_aside.store(true, Ordering::SeqCst);
         Box::pin(async move {
             let applying = Arc::clone(&group);
             let applied = group.executor.aside(move || applying.apply_blocking(id, &payload, own));
             let applied = applied.await.unwrap_or_else(|| {
-                Err(group.halted_at(id.index.0, &"it failed inside; see the node's log"))
+                let halted = group.halted_at(id.index.0, &"it failed inside; see the node's log");
+                let left = submissions.iter().filter(|submission| !submission.is_done());
+                left.for_each(|submission| group.leave(submission));
+                Err(halted)
             });
             *group.aside_demand.lock() = Demand::default();
             group.set_aside.store(false, Ordering::SeqCst);
@@ -171,7 +175,7 @@ impl Group {
     }
 
     /// Applies an entry that was proposed here, and answers it.
-    fn apply_own(&self, id: LogId, entry: &InFlight) -> Result<(), GroupError> {
+    pub(super) fn apply_own(&self, id: LogId, entry: &InFlight) -> Result<(), GroupError> {
         let (mut seed, mut bytes, mut ops) = (entry.seed, 0, 0);
         let mut turn = Turn::begin(&self.engine, &self.half_applied, &self.stats);
         for (at, submission) in entry.submissions.iter().enumerate() {
@@ -180,7 +184,10 @@ impl Group {
                 drop(batch);
                 drop(turn);
                 let halted = self.halted_at(id.index.0, &fatal);
-                entry.submissions[at..].iter().for_each(|left| self.leave(left));
+                let (done, left) = entry.submissions.split_at(at);
+                // Theirs is in the log and was applied.
+                done.iter().for_each(|submission| submission.finish());
+                left.iter().for_each(|submission| self.leave(submission));
                 return Err(halted);
             }
             seed = seed.wrapping_add(batch.write_count().into());
