@@ -3,21 +3,27 @@
 
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use cairn_protocol::ids::{LogIndex, NodeId, Term};
+use futures_util::future::{Either, select};
 use openraft::async_runtime::WatchReceiver;
+use openraft::type_config::TypeConfigExt;
 use openraft::{BasicNode, ReadPolicy};
 use tokio::sync::oneshot;
 
 use super::super::consensus::Raft;
-use super::super::types::{Membership, RaftLogId};
+use super::super::types::{Membership, RaftLogId, TypeConfig};
 use super::Group;
 
 /// How long handing leadership over may take.
 const HAND_OVER: Duration = Duration::from_secs(1);
+/// How long a round to the peers may take, what is being applied meanwhile not counted: a leader that
+/// can agree on nothing never gets to its end.
+const ROUND: Duration = Duration::from_secs(1);
 
 /// Who has not answered its leader for so long is not there.
 const IS_THERE: Duration = Duration::from_secs(1);
@@ -107,11 +113,25 @@ async fn confirm_all(group: Weak<Group>, raft: Raft) {
         if waiting.is_empty() {
             return;
         }
-        let leads = raft.ensure_linearizable(ReadPolicy::ReadIndex).await.is_ok();
+        let proof = pin!(raft.ensure_linearizable(ReadPolicy::ReadIndex));
+        let leads = match select(proof, pin!(takes_too_long(&group))).await {
+            Either::Left((proof, _)) => proof.is_ok(),
+            Either::Right(_) => false,
+        };
         for answer in waiting {
             // Who has gone needs no answer.
             let _ = answer.send(leads);
         }
+    }
+}
+
+/// Ends when a round has taken too long.
+async fn takes_too_long(group: &Weak<Group>) {
+    let is_applying =
+        || group.upgrade().is_some_and(|group| group.set_aside.load(Ordering::SeqCst));
+    TypeConfig::sleep(ROUND).await;
+    while is_applying() {
+        TypeConfig::sleep(ROUND).await;
     }
 }
 

@@ -313,6 +313,21 @@ fn another_leader_does_not_watch_the_rest_of_the_keys_alone() {
     watch(WATCH).expect("and more");
 }
 
+/// A leader whose followers are there and take nothing cannot tell what is agreed.
+#[test]
+fn reads_of_a_leader_that_cannot_agree_end() {
+    let scene = Scene::new();
+    scene.manners().full = BTreeSet::from(OTHERS);
+    scene.lead();
+    let start = scene.group.executor.now();
+    let reply = scene.value("k");
+    assert!(reply.starts_with(b"-CLUSTERDOWN"), "{}", reply.escape_ascii());
+    let took = scene.group.executor.now() - start;
+    assert!(took < Duration::from_secs(12), "{took:?}");
+    scene.manners().full.clear();
+    assert_eq!(scene.value("k"), b"$-1\r\n");
+}
+
 /// A lone node serves what it can of a damaged pool; a member has others that can do better, and
 /// would answer what is old.
 #[test]
