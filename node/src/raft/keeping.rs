@@ -7,7 +7,7 @@
 //! What is kept is bounded: once more has been written than it costs to send a pool anew, the offer
 //! is withdrawn.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -65,6 +65,8 @@ struct Tries {
     /// Who has begun with it and does not have it yet.
     wanting: BTreeSet<NodeId>,
     under_way: usize,
+    /// How far each has ever got with it, and when it got there.
+    furthest: BTreeMap<NodeId, (u64, Instant)>,
     /// When it was made, or a member last said how far it has got.
     last: Instant,
     has_arrived: bool,
@@ -107,6 +109,7 @@ impl Keeping {
         let tries = Tries {
             wanting: BTreeSet::new(),
             under_way: 0,
+            furthest: BTreeMap::new(),
             last: now,
             has_arrived: false,
             is_withdrawn: false,
@@ -123,6 +126,15 @@ impl Keeping {
         state.prune(now(&self.executor), applied_bytes);
         let offered = state.offer.iter().map(|offer| offer.kept.behind);
         state.places.iter().map(|place| place.kept.behind).chain(offered).min()
+    }
+}
+
+impl Keeping {
+    /// When a member last got further than ever with the pool that is offered now.
+    pub fn got_further(&self, node: NodeId) -> Option<Instant> {
+        let state = self.state.lock();
+        let tries = state.offer.as_ref()?.tries.lock();
+        tries.furthest.get(&node).map(|(_, at)| *at)
     }
 }
 
@@ -185,11 +197,16 @@ impl Offer {
 }
 
 impl Try<'_> {
-    /// The member says how far it has got. One that is not there is waited for no longer.
-    pub fn goes_on(&self) {
+    /// The member says how far it has got, in `steps`. One that is not there is waited for no longer.
+    pub fn goes_on(&self, steps: u64) {
+        let now = now(&self.offer.executor);
         let mut tries = self.offer.tries.lock();
         tries.wanting.insert(self.to);
-        tries.last = now(&self.offer.executor);
+        tries.last = now;
+        let furthest = tries.furthest.entry(self.to).or_insert((steps, now));
+        if furthest.0 < steps {
+            *furthest = (steps, now);
+        }
     }
 
     /// The member has it.
@@ -262,12 +279,12 @@ mod tests {
         let bench = Bench::new();
         assert!(!bench.keeps());
         let offer = bench.offer(0);
-        offer.begin(NodeId(1)).goes_on();
+        offer.begin(NodeId(1)).goes_on(0);
         bench.sleep(SHORT);
         assert!(Arc::ptr_eq(&bench.offer(0), &offer), "for the next try");
         let (first, second) = (offer.begin(NodeId(1)), offer.begin(NodeId(2)));
         for sending in [&first, &second, &first] {
-            sending.goes_on();
+            sending.goes_on(0);
             bench.sleep(SHORT);
             assert!(Arc::ptr_eq(&bench.offer(0), &offer), "it is on its way");
         }
@@ -275,7 +292,7 @@ mod tests {
         drop((first, second));
         assert!(Arc::ptr_eq(&bench.offer(0), &offer), "the other has begun with it");
         let second = offer.begin(NodeId(2));
-        second.goes_on();
+        second.goes_on(0);
         second.arrived();
         drop(second);
         bench.sleep(SHORT);
@@ -296,7 +313,7 @@ mod tests {
     fn who_is_silent_for_long_is_waited_for_no_more() {
         let bench = Bench::new();
         let offer = bench.offer(0);
-        offer.begin(NodeId(1)).goes_on();
+        offer.begin(NodeId(1)).goes_on(0);
         bench.sleep(SHORT);
         // Tries that reach nobody.
         let sending = offer.begin(NodeId(1));
@@ -309,6 +326,19 @@ mod tests {
         assert!(bench.keeps());
         bench.sleep(LONG);
         assert!(!bench.keeps());
+    }
+
+    #[test]
+    fn who_begins_again_and_again_does_not_get_further() {
+        let bench = Bench::new();
+        let (offer, node) = (bench.offer(0), NodeId(1));
+        assert_eq!(bench.keeping.got_further(node), None);
+        let begin = || now(&offer.executor);
+        for (steps, gets_further) in [(0, true), (1, true), (1, false), (0, false), (2, true)] {
+            bench.sleep(SHORT);
+            offer.begin(node).goes_on(steps);
+            assert_eq!(bench.keeping.got_further(node) == Some(begin()), gets_further, "{steps}");
+        }
     }
 
     #[test]

@@ -72,8 +72,8 @@ pub async fn send(
         head: Bytes::from(encoded),
     };
     let mut progress = ask(peer, Request::SnapshotBegin(begin), PIECE).await?;
-    sending.goes_on();
     let (from, chunks) = (progress.next_chunk, head.chunks());
+    sending.goes_on(from);
     tracing::info!("sending the pool to node {to}, from chunk {from} of {chunks}");
     while progress.next_chunk < head.chunks() {
         if wire::from_vote(progress.vote) > wire::from_vote(vote) {
@@ -96,10 +96,10 @@ pub async fn send(
             return Err(broken(format!("node {to} does not get beyond chunk {chunk}")));
         }
         progress = next;
-        sending.goes_on();
+        sending.goes_on(progress.next_chunk);
     }
     let end = SnapshotEnd { id, vote, chunks: head.chunks() };
-    let mut was_silent = false;
+    let (mut was_silent, mut steps) = (false, chunks);
     loop {
         match ask(peer, Request::SnapshotEnd(end), PIECE).await {
             Ok(progress) if progress.installed => {
@@ -108,7 +108,8 @@ pub async fn send(
             }
             // It takes as long as it takes.
             Ok(_) => {
-                sending.goes_on();
+                steps += 1;
+                sending.goes_on(steps);
                 was_silent = false;
             }
             // The first answer comes when all is done; whoever asks again is answered at once.

@@ -1,9 +1,9 @@
 //! Changing who agrees: taking a node in, taking one out, and bringing to its end what an earlier
 //! leader began.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use cairn_protocol::ids::NodeId;
@@ -11,6 +11,7 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::type_config::TypeConfigExt;
 
 use super::super::consensus::{self, Raft};
+use super::super::runtime::Instant;
 use super::super::types::TypeConfig;
 use super::{Group, GroupMember};
 
@@ -20,6 +21,9 @@ const RETRY: Duration = Duration::from_millis(100);
 const CAUGHT_UP: u64 = 1000;
 /// A newcomer that has not answered for so long is given up.
 const LOST_AFTER: Duration = Duration::from_secs(10);
+/// A newcomer that has answered and taken nothing for so long is given up too (it has no room, say),
+/// and others go first for as long again.
+const STUCK_AFTER: Duration = Duration::from_secs(30);
 /// Whoever has answered within this is there.
 const IS_THERE: Duration = Duration::from_secs(1);
 /// How long taking a member out may take.
@@ -27,7 +31,16 @@ const REMOVE: Duration = Duration::from_secs(10);
 
 /// The one change of members that is under way.
 #[derive(Debug, Default)]
-pub(super) struct Changing(parking_lot::Mutex<Option<Arc<Newcomer>>>);
+pub(super) struct Changing(parking_lot::Mutex<Changes>);
+
+#[derive(Debug, Default)]
+struct Changes {
+    under_way: Option<Arc<Newcomer>>,
+    /// Who took nothing, and when it was given up.
+    stuck: BTreeMap<NodeId, Instant>,
+    /// Who asks meanwhile, and was told of in the log.
+    waiting: BTreeSet<NodeId>,
+}
 
 /// Who is being taken in; nobody in particular while another change is brought to its end.
 #[derive(Debug, Default)]
@@ -39,22 +52,47 @@ struct Newcomer {
 }
 
 impl Changing {
-    /// Begins a change; None while another is under way, which is told if this one replaces it.
-    fn begin(&self, node: NodeId, address: &str) -> Option<Arc<Newcomer>> {
-        let mut changing = self.0.lock();
-        if let Some(other) = &*changing {
+    /// Begins a change; None while another is under way, which is told if this one replaces it, or
+    /// for who was given up not long before `now`.
+    fn begin(&self, node: NodeId, address: &str, now: Instant) -> Option<Arc<Newcomer>> {
+        let mut changes = self.0.lock();
+        if let Some(other) = changes.under_way.clone() {
             let is_replaced = !address.is_empty() && other.address == address && other.node != node;
             other.is_replaced.fetch_or(is_replaced, Ordering::Relaxed);
+            let is_news = !address.is_empty() && other.node != node && changes.waiting.insert(node);
+            if is_news {
+                tracing::info!("node {node} waits to be taken in: {other} first");
+            }
+            return None;
+        }
+        changes.stuck.retain(|_, at| now - *at < STUCK_AFTER);
+        if changes.stuck.contains_key(&node) {
             return None;
         }
         let newcomer =
             Arc::new(Newcomer { node, address: address.to_owned(), ..Newcomer::default() });
-        *changing = Some(Arc::clone(&newcomer));
+        changes.under_way = Some(Arc::clone(&newcomer));
         Some(newcomer)
     }
 
     fn end(&self) {
-        *self.0.lock() = None;
+        let mut changes = self.0.lock();
+        changes.under_way = None;
+        changes.waiting.clear();
+    }
+
+    /// Others go first for a while.
+    fn note_stuck(&self, node: NodeId, now: Instant) {
+        self.0.lock().stuck.insert(node, now);
+    }
+}
+
+impl std::fmt::Display for Newcomer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.address.is_empty() {
+            true => f.write_str("an earlier change of members is brought to its end"),
+            false => write!(f, "node {} is taken in", self.node),
+        }
     }
 }
 
@@ -62,9 +100,11 @@ impl Newcomer {
     /// Waits until the learner has caught up.
     ///
     /// # Errors
-    /// Why it will not: it is gone, or replaced, or this node does not lead any more.
-    async fn catch_up(&self, raft: &Raft) -> Result<(), String> {
+    /// Why it will not: it is gone, or takes nothing, or is replaced, or this node does not lead any
+    /// more.
+    async fn catch_up(&self, raft: &Raft, group: &Weak<Group>) -> Result<(), String> {
         let mut seen = TypeConfig::now();
+        let (mut moved, mut had) = (seen, None);
         loop {
             let metrics = raft.metrics().borrow_watched().clone();
             let (Some(replication), Some(acked)) = (&metrics.replication, &metrics.heartbeat)
@@ -74,6 +114,11 @@ impl Newcomer {
             let answered = acked.get(&self.node).copied().flatten();
             seen = answered.map_or(seen, |at| seen.max(at.into_inner()));
             let matched = replication.get(&self.node).copied().flatten();
+            if matched != had {
+                (moved, had) = (TypeConfig::now(), matched);
+            }
+            let Some(group) = group.upgrade() else { return Err("the group is gone".to_owned()) };
+            moved = moved.max(group.keeping.got_further(self.node).unwrap_or(moved));
             let last = metrics.last_log_index.unwrap_or(0);
             if matched.is_some_and(|id| id.index + CAUGHT_UP >= last) {
                 return Ok(());
@@ -84,15 +129,26 @@ impl Newcomer {
             if TypeConfig::now() - seen > LOST_AFTER {
                 return Err(format!("it has not answered for {} s", LOST_AFTER.as_secs()));
             }
+            if TypeConfig::now() - moved > STUCK_AFTER {
+                group.changing.note_stuck(self.node, group.executor.now());
+                let s = STUCK_AFTER.as_secs();
+                return Err(format!("it has taken nothing for {s} s: its own log says why"));
+            }
+            drop(group);
             TypeConfig::sleep(RETRY).await;
         }
     }
 
     /// Takes the node in: as a learner until it has caught up, then as a voter, in the place of
     /// `gone`.
-    async fn admit(&self, raft: &Raft, gone: &BTreeSet<NodeId>) -> Result<(), String> {
+    async fn admit(
+        &self,
+        raft: &Raft,
+        group: &Weak<Group>,
+        gone: &BTreeSet<NodeId>,
+    ) -> Result<(), String> {
         consensus::add_learner(raft, self.node, &self.address).await?;
-        match self.catch_up(raft).await {
+        match self.catch_up(raft, group).await {
             Ok(()) => consensus::let_vote(raft, self.node, gone).await,
             Err(why) => {
                 // A learner that is gone would be waited for in vain ever after.
@@ -113,7 +169,8 @@ impl Group {
         if members.iter().any(|member| member.node == node && member.is_voter) {
             return;
         }
-        let Some(newcomer) = self.changing.begin(node, address) else { return };
+        let now = self.executor.now();
+        let Some(newcomer) = self.changing.begin(node, address, now) else { return };
         let gone: BTreeSet<NodeId> = members
             .iter()
             .filter(|m| m.address == address && m.node != node)
@@ -121,7 +178,7 @@ impl Group {
             .collect();
         let weak = Arc::downgrade(self);
         drop(self.ask(move |raft| async move {
-            let admitted = newcomer.admit(&raft, &gone).await;
+            let admitted = newcomer.admit(&raft, &weak, &gone).await;
             if let Some(group) = weak.upgrade() {
                 group.changing.end();
             }
@@ -195,7 +252,7 @@ impl Group {
     }
 
     /// Whether a member has answered this leader a moment ago, or is this node.
-    fn is_there(&self, node: NodeId) -> bool {
+    pub(super) fn is_there(&self, node: NodeId) -> bool {
         let Some(metrics) = self.metrics.get() else { return false };
         let metrics = metrics.borrow_watched();
         let acked = metrics.heartbeat.as_ref().and_then(|acked| *acked.get(&node)?);
@@ -210,7 +267,7 @@ impl Group {
         if self.is_alone() || !self.leads() || !self.is_change_agreed_half_way() {
             return;
         }
-        if self.changing.begin(NodeId::default(), "").is_none() {
+        if self.changing.begin(NodeId::default(), "", self.executor.now()).is_none() {
             return;
         }
         let weak = Arc::downgrade(self);

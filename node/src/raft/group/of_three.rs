@@ -328,6 +328,30 @@ fn reads_of_a_leader_that_cannot_agree_end() {
     assert_eq!(scene.value("k"), b"$-1\r\n");
 }
 
+/// One that has no room for the pool does not keep others from joining.
+#[test]
+fn a_newcomer_that_takes_nothing_is_given_up() {
+    let scene = Scene::new();
+    scene.lead();
+    assert!(scene.comes_to(SOON, || scene.is_in_office()));
+    let is_voter =
+        |node| scene.group.members().iter().any(|m| m.node == NodeId(node) && m.is_voter);
+    scene.manners().full.insert(NodeId(4));
+    scene.group.admit(NodeId(4), "peer:4");
+    assert!(scene.comes_to(SOON, || scene.group.members().len() == 4));
+    // Both ask again and again, as whoever wants to be in does.
+    let long = Duration::from_millis(500);
+    for _ in 0..100 {
+        scene.group.admit(NodeId(4), "peer:4");
+        scene.group.admit(NodeId(5), "peer:5");
+        scene.pass(long);
+        if is_voter(5) {
+            break;
+        }
+    }
+    assert!(is_voter(5) && !is_voter(4), "{:?}", scene.group.members());
+}
+
 /// A lone node serves what it can of a damaged pool; a member has others that can do better, and
 /// would answer what is old.
 #[test]
