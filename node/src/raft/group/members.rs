@@ -230,8 +230,8 @@ impl Group {
         self.taken_out.store(is_out, Ordering::Relaxed);
     }
 
-    /// Hands leadership to the member that has most of the log, and waits a moment until it has it.
-    /// Nothing to do for who does not lead or is alone.
+    /// Hands leadership to the member that has most of the log, of those that are there, and waits a
+    /// moment until it has it. Nothing to do for who does not lead or is alone.
     pub async fn hand_over(self: &Arc<Self>) {
         if self.is_alone() || !self.leads() {
             return;
@@ -239,6 +239,7 @@ impl Group {
         let own = self.transport().map(|transport| transport.node());
         let others = self.members().into_iter();
         let others = others.filter(|member| member.is_voter && Some(member.node) != own);
+        let others = others.filter(GroupMember::is_there);
         let Some(best) = others.max_by_key(|member| member.matched) else { return };
         // No read is answered by this node alone from here on: the other may lead at any moment.
         self.view.hand_over();

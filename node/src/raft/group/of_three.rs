@@ -352,6 +352,22 @@ fn a_newcomer_that_takes_nothing_is_given_up() {
     assert!(is_voter(5) && !is_voter(4), "{:?}", scene.group.members());
 }
 
+/// On an idle cluster all have the same log, also those that have died since.
+#[test]
+fn leadership_is_handed_to_one_that_is_there() {
+    for gone in OTHERS {
+        let scene = Scene::new();
+        scene.lead();
+        assert!(scene.comes_to(SOON, || scene.group.replicas_in_step() == 2));
+        scene.manners().gone.insert(gone);
+        scene.pass(Duration::from_secs(2));
+        assert!(scene.group.leads());
+        scene.wait(SOON, scene.group.hand_over()).expect("it ends");
+        let told = &scene.manners().told_to_lead;
+        assert!(!told.is_empty() && !told.contains(&gone), "{told:?}, gone is {gone}");
+    }
+}
+
 /// A lone node serves what it can of a damaged pool; a member has others that can do better, and
 /// would answer what is old.
 #[test]
