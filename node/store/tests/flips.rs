@@ -3,6 +3,7 @@
 //! `CAIRN_SEEDS=N` makes N flips anywhere, and N times as many in each structure: with 2 or more in
 //! every bit of its header, from 512 on in every byte of it.
 
+use cairn_protocol::ids::{LogIndex, Term};
 use cairn_store::check::check;
 use cairn_store::layout::pool as layout;
 use cairn_store::media::{HeapMedia, Pages};
@@ -203,6 +204,18 @@ fn word(bytes: &[u8], at: u64) -> u64 {
 /// A structure: what it is, where, and its bytes.
 type Place = (String, u64, usize);
 
+/// Slabs that have a record, and where the newer copy of it lies.
+fn records_in_use(bytes: &[u8]) -> Vec<(u64, u64)> {
+    let fits = |extent: u64| layout::file_bytes(extent + 1) <= bytes.len() as u64;
+    let extents = (0u64..).take_while(|&extent| fits(extent)).count() as u64;
+    let newest = |slab: u64| {
+        let copies = [0, 1].map(|copy| layout::record_at(slab, copy));
+        copies.into_iter().max_by_key(|at| word(bytes, *at)).unwrap()
+    };
+    let slabs = 0..extents * layout::SLABS_PER_EXTENT;
+    slabs.map(|slab| (slab, newest(slab))).filter(|&(_, at)| word(bytes, at) != 0).collect()
+}
+
 /// Both superblocks, the records of slabs in use, and of each kind of block two that are needed.
 fn structures(bytes: &[u8], is_needed: impl Fn(&(u64, usize)) -> bool) -> Vec<Place> {
     let mut found: Vec<Place> = Vec::new();
@@ -210,16 +223,8 @@ fn structures(bytes: &[u8], is_needed: impl Fn(&(u64, usize)) -> bool) -> Vec<Pl
         found.push((format!("superblock {copy}"), at, layout::SUPERBLOCK));
     }
     let mut blocks: BTreeMap<u8, Vec<(u64, usize)>> = BTreeMap::new();
-    for slab in 0.. {
+    for (slab, newest) in records_in_use(bytes) {
         let extent = slab / layout::SLABS_PER_EXTENT;
-        if layout::file_bytes(extent + 1) > bytes.len() as u64 {
-            break;
-        }
-        let records = [0, 1].map(|copy| layout::record_at(slab, copy));
-        let newest = records.into_iter().max_by_key(|at| word(bytes, *at)).unwrap();
-        if word(bytes, newest) == 0 {
-            continue;
-        }
         found.push((format!("record of slab {slab}"), newest, layout::RECORD));
         let class = bytes[newest as usize + layout::record::CLASS];
         let len = u64::from(layout::CLASS_BYTES[class as usize]);
@@ -566,15 +571,59 @@ fn damaged_snapshots_leave_the_data_readable() {
 fn a_damaged_record_is_not_wiped_with_those_of_an_interrupted_commit() {
     use cairn_store::alloc::record::{Committed, no_bits, read, wipe_void, write};
     let len = layout::file_bytes(1) as usize;
-    let mem = Arc::new(Mem::new(Box::new(HeapMedia::with_bytes(&vec![0; len], CAPACITY))));
-    write(&mem, 0, 0, 5, 1, &no_bits(1)).unwrap();
-    write(&mem, 0, 1, 7, 1, &no_bits(1)).unwrap();
-    let mut bytes = mem.bytes(0, len).unwrap().to_vec();
-    bytes[layout::record_at(0, 1) as usize + layout::record::EPOCH] ^= 0x10;
-    let mem = Arc::new(Mem::new(Box::new(HeapMedia::with_bytes(&bytes, CAPACITY))));
-    let committed = Committed { epoch: 10, voids: vec![(10, 1000)], is_fallback: false };
-    assert!(read(&mem, 0, &committed).is_err());
-    wipe_void(&mem, 0, &committed).unwrap();
-    let later = Committed { epoch: 2000, ..Committed::default() };
-    assert!(read(&mem, 0, &later).is_err(), "what counts is lost, and must not seem to be there");
+    // The epochs of both copies; the later one is the damaged one. The pool was opened at 10, and is
+    // at 2000 when it is swept.
+    for (older, newer) in [(5, 7), (5, 10), (10, 1500), (1400, 1500)] {
+        for copy in [0, 1] {
+            let mem = Arc::new(Mem::new(Box::new(HeapMedia::with_bytes(&vec![0; len], CAPACITY))));
+            write(&mem, 0, 1 - copy, older, 1, &no_bits(1)).unwrap();
+            write(&mem, 0, copy, newer, 1, &no_bits(1)).unwrap();
+            let mut bytes = mem.bytes(0, len).unwrap().to_vec();
+            let at = layout::record_at(0, copy) as usize + layout::record::EPOCH;
+            bytes[at..at + 8].copy_from_slice(&500u64.to_le_bytes());
+            let mem = Arc::new(Mem::new(Box::new(HeapMedia::with_bytes(&bytes, CAPACITY))));
+            let voids = vec![(10, 1000)];
+            let committed = Committed { epoch: 2000, voids: voids.clone(), is_fallback: false };
+            assert!(read(&mem, 0, &committed).is_err());
+            assert!(wipe_void(&mem, 0, &committed, 10).unwrap());
+            let later = Committed { epoch: 3000, ..Committed::default() };
+            let why = format!("{older} and {newer}: what counts is lost, and must not seem there");
+            assert!(read(&mem, 0, &later).is_err(), "{why}");
+            // A slab that was written since the open is not loaded again.
+            let at_open = Committed { epoch: 10, voids, is_fallback: false };
+            assert!(newer > 10 || read(&mem, 0, &at_open).is_err(), "{why}");
+        }
+    }
+}
+
+/// The same while the run that finds it goes on: it has opened the pool at an earlier epoch than the
+/// sweep comes at.
+#[test]
+fn a_damaged_record_that_a_sweep_meets_stays_damaged_for_the_run_that_swept() {
+    let (mem, store, committer) = fill();
+    let wanted = read_all(&store).unwrap();
+    // A crash: the epochs that the run had set aside are void.
+    drop((store, committer));
+    let bytes = mem.bytes(0, mem.media().len() as usize).unwrap().to_vec();
+    let records = records_in_use(&bytes);
+    assert!(records.len() > 5);
+    for (slab, at) in records {
+        let mut pages = Pages::of(&bytes);
+        let byte = at + layout::record::EPOCH as u64 + 2;
+        pages.write(byte, &[bytes[byte as usize] ^ 1]);
+        let (mut store, mut committer) = opened(&pages).unwrap();
+        // A commit of nothing: no record is looked at before the sweep.
+        store.set_applied(Term(1), LogIndex(1), 0);
+        commit(&mut store, &mut committer).unwrap();
+        assert!(!committer.sweep(u64::MAX).unwrap());
+        for n in 0..2000u32 {
+            let key = format!("more:{n}").into_bytes();
+            store.put(Db(3), &store.key(&key), meta(Type::String), &[7; 3000]).unwrap();
+            let key = format!("small:{n}").into_bytes();
+            store.put(Db(3), &store.key(&key), meta(Type::String), &[7; 60]).unwrap();
+        }
+        commit(&mut store, &mut committer).unwrap();
+        let found = read_all(&store);
+        assert!(found.is_ok_and(|found| found == wanted), "slab {slab} is written over");
+    }
 }

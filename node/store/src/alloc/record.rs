@@ -169,11 +169,17 @@ pub fn write(
 /// Wipes copies that an interrupted commit left in `slab`; `true` when there was one.
 ///
 /// A record that is damaged is to be found damaged ever after: wiped, it would give way to the copy
-/// beside it, or to none, and what lies in the slab would seem free.
+/// beside it, or to none, and what lies in the slab would seem free. `opened_epoch` is the root's that
+/// the pool was opened at: whoever loads slabs in this run takes no later record for committed.
 ///
 /// # Errors
 /// None that is expected.
-pub fn wipe_void(mem: &Arc<Mem>, slab: u64, committed: &Committed) -> Result<bool> {
+pub fn wipe_void(
+    mem: &Arc<Mem>,
+    slab: u64,
+    committed: &Committed,
+    opened_epoch: u64,
+) -> Result<bool> {
     let _records = mem.records.lock();
     let mut wiped = false;
     let mut is_damaged = None;
@@ -188,7 +194,14 @@ pub fn wipe_void(mem: &Arc<Mem>, slab: u64, committed: &Committed) -> Result<boo
             let is_damaged = *is_damaged.get_or_insert_with(|| {
                 !committed.is_fallback && read_held(mem, slab, committed).is_err()
             });
-            let bytes = if is_damaged { condemned(committed.epoch) } else { [0; RECORD] };
+            let bytes = if is_damaged {
+                let beside = committed.newest_of(stamp(mem, slab, 1 - copy)?);
+                // A slab that this run has written is loaded: only a later one will read its records.
+                let is_of_this_run = beside >= opened_epoch;
+                condemned(if is_of_this_run { committed.epoch } else { opened_epoch })
+            } else {
+                [0; RECORD]
+            };
             mem.store(at, &bytes)?;
             mem.flush(at, RECORD as u64);
             wiped = true;

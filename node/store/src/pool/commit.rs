@@ -130,7 +130,7 @@ impl Committer {
             self.unswept -= 1;
             for within in 0..SLABS_PER_EXTENT {
                 let slab = self.unswept * SLABS_PER_EXTENT + within;
-                record::wipe_void(&self.mem, slab, &committed)?;
+                record::wipe_void(&self.mem, slab, &committed, self.committed.epoch)?;
             }
         }
         // Whoever commits next may be another thread.
