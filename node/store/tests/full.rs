@@ -5,12 +5,14 @@ mod common;
 
 use cairn_protocol::ids::{LogIndex, Term};
 use cairn_store::check::check;
-use cairn_store::media::HeapMedia;
+use cairn_store::media::{HeapMedia, Media, Medium};
 use cairn_store::persist::Mem;
 use cairn_store::{Committer, Db, Encoding, Key, Meta, PoolOptions, Store, StoreError, Type};
 use common::Rng;
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const CAPACITY: u64 = 9 << 20;
 const DB: Db = Db(0);
@@ -211,6 +213,76 @@ fn room_in_extents_that_were_not_looked_at_yet_is_found_after_an_open() {
     drop((store, committer));
     let (mut store, _, _) = Store::open(mem, &options).unwrap();
     store.put(DB, &store.key(b"another"), TEXT, &value).unwrap();
+}
+
+/// A medium whose disk is full once it is said to be.
+struct Disk {
+    heap: HeapMedia,
+    is_full: AtomicBool,
+}
+
+// SAFETY: forwards to a medium that keeps the promises.
+unsafe impl Media for Disk {
+    fn medium(&self) -> Medium {
+        self.heap.medium()
+    }
+    fn base(&self) -> *mut u8 {
+        self.heap.base()
+    }
+    fn len(&self) -> u64 {
+        self.heap.len()
+    }
+    fn reserved(&self) -> u64 {
+        self.heap.reserved()
+    }
+    fn grow(&self, file_bytes: u64, backed: &[(u64, u64)]) -> Result<(), StoreError> {
+        if self.is_full.load(Ordering::Relaxed) {
+            return Err(StoreError::io("growing the pool", io::ErrorKind::StorageFull.into()));
+        }
+        self.heap.grow(file_bytes, backed)
+    }
+    fn flush(&self, offset: u64, len: u64) {
+        self.heap.flush(offset, len);
+    }
+    fn fence(&self) -> Result<(), StoreError> {
+        self.heap.fence()
+    }
+}
+
+#[test]
+fn a_full_disk_halts_no_write_while_extents_that_were_not_looked_at_have_room() {
+    const CAPACITY: u64 = 100 << 20;
+    let heap = HeapMedia::new(CAPACITY * 2);
+    let disk = Arc::new(Disk { heap, is_full: AtomicBool::new(false) });
+    let mem = Arc::new(Mem::new(Box::new(disk.clone())));
+    let options =
+        PoolOptions { capacity_bytes: CAPACITY, new_hash_key: [7, 11], new_uuid: [3; 16] };
+    let (mut store, mut committer, _) = Store::open(mem.clone(), &options).unwrap();
+    let name = |n: u64| format!("key:{n}").into_bytes();
+    let value = vec![b'v'; 16_000];
+    // Some 40 extents, and room is in the middle of them.
+    let keys = 80 << 20 >> 14;
+    for n in 0..keys {
+        store.put(DB, &store.key(&name(n)), TEXT, &value).unwrap();
+    }
+    commit(&mut store, &mut committer);
+    for n in keys / 2..keys / 2 + 500 {
+        assert!(store.remove(DB, &store.key(&name(n))).unwrap());
+    }
+    for _ in 0..3 {
+        commit(&mut store, &mut committer);
+        store.set_applied(Term(1), LogIndex(store.applied().1.0 + 1), 0);
+    }
+    drop((store, committer));
+    let (mut store, _, _) = Store::open(mem, &options).unwrap();
+    disk.is_full.store(true, Ordering::Relaxed);
+    let mut put = |n: u64| store.put(DB, &store.key(&name(keys + n)), TEXT, &value);
+    for n in 0..300 {
+        put(n).unwrap();
+    }
+    // And what the disk says is told when nothing else is left.
+    let refused = (300..1000).find_map(|n| put(n).err());
+    assert!(matches!(refused, Some(StoreError::Io { .. })), "{refused:?}");
 }
 
 #[test]

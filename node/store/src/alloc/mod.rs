@@ -348,15 +348,15 @@ impl Alloc {
         Ok(())
     }
 
-    /// Loads another extent or, when a few have been, grows; where there is no growth, whatever has
-    /// room already must be found.
+    /// Loads another extent or, when a few have been, grows; where there is no growth, be it for the
+    /// limit or for the disk, whatever has room already must be found.
     fn find_room(&mut self, loads: &mut usize) -> Result<()> {
         if *loads < LOADS_A_TRY && self.load_next()? {
             *loads += 1;
             return Ok(());
         }
         match self.grow() {
-            Err(StoreError::Full) if self.load_next()? => Ok(()),
+            Err(StoreError::Full | StoreError::Io { .. }) if self.load_next()? => Ok(()),
             grown => grown,
         }
     }
