@@ -459,24 +459,38 @@ impl Store {
         let cell = self.own_link(position)?;
         let at = self.heap.get(cell)?;
         let pages = Cell::new(at, PAGES);
-        let mut count = 0;
-        if self.heap.get(pages)? != 0 {
-            let page = self.heap.own_unseen_at(pages, PAGE_LEN)?;
-            count = page_count(&self.heap.mem, page)?;
-        }
-        if self.heap.get(pages)? == 0 || count == PAGE_ENTRIES {
-            let page = self.heap.make(kind::KEPT, 0, 0, PAGE_LEN)?;
-            let next = self.heap.get(pages)?;
+        let (mut page, mut count) = self.own_counted_page_of_kept(pages)?.unwrap_or_default();
+        if page == 0 || count == PAGE_ENTRIES {
+            let next = page;
+            page = self.heap.make(kind::KEPT, 0, 0, PAGE_LEN)?;
             self.heap.set(Cell::new(page, PAGE_NEXT), next)?;
             self.heap.set(pages, page)?;
             count = 0;
         }
-        let page = self.heap.get(pages)?;
         self.heap.set(page_entry(page, count), block)?;
         self.heap.set_count(page, count as u32 + 1)?;
         let kept = Cell::new(at, KEPT);
         let kept_blocks = self.heap.get(kept)? + 1;
         self.heap.set(kept, kept_blocks)
+    }
+
+    /// Owns the first page of a snapshot's list; `None` when there is none. A damaged one leaks with all
+    /// that is on it and behind it, for nobody can say what that is: were it an error, whatever dies
+    /// from then on would wait in memory for ever.
+    fn own_counted_page_of_kept(&mut self, pages: Cell) -> Result<Option<(Offset, usize)>> {
+        let at = self.heap.get(pages)?;
+        if at == 0 {
+            return Ok(None);
+        }
+        let owned = self.heap.own_unseen_at(pages, PAGE_LEN);
+        match owned.and_then(|page| Ok((page, page_count(&self.heap.mem, page)?))) {
+            Err(StoreError::Corrupt(_)) => {
+                self.heap.alloc.leaked.note(at);
+                self.heap.set(pages, 0)?;
+                Ok(None)
+            }
+            owned => owned.map(Some),
+        }
     }
 
     /// Whether garbage of snapshots waits to be sorted.
