@@ -355,10 +355,14 @@ impl Store {
         Ok(())
     }
 
-    /// While there are snapshots, or what is left of them, slabs are kept for dropping them.
+    /// Whether there are snapshots, or what is left of them.
+    fn keeps_anything(&self) -> bool {
+        self.heap.keep_upto > 0 || self.has_garbage()
+    }
+
+    /// While there are any, slabs are kept for dropping them.
     fn hold_slabs(&mut self) {
-        let any = self.heap.keep_upto > 0 || self.has_garbage();
-        self.heap.alloc.held_slabs = if any { SLABS_FOR_SNAPSHOTS } else { 0 };
+        self.heap.alloc.held_slabs = if self.keeps_anything() { SLABS_FOR_SNAPSHOTS } else { 0 };
     }
 
     /// Lengths of the blocks that an entry may have to write to enter what has died, to drop
@@ -447,6 +451,10 @@ impl Store {
     /// Brings what a commit is to make durable up to date. What finds no room waits for the next.
     pub(crate) fn settle_catalogue(&mut self) -> Result<()> {
         self.enter_kept()?;
+        if !self.keeps_anything() {
+            // What has leaked, or was never entered for a crash, was counted and is never taken off.
+            self.heap.alloc.set_kept_bytes(0);
+        }
         let kept_bytes = self.heap.alloc.usage().kept_bytes;
         if self.catalogue != 0 && words(&self.heap.mem, self.catalogue, KEPT_BYTES)? != kept_bytes {
             self.own_catalogue()?;

@@ -478,6 +478,7 @@ fn damage_in_what_was_dropped_leaks_and_the_rest_is_freed() {
                 committer.close().unwrap();
                 let report = check(mem, false, &mut |_, _| {}).unwrap();
                 let is_list = kind >= layout::kind::CATALOGUE;
+                assert!(is_list || usage.kept_bytes == 0, "{why}: {usage:?}");
                 assert!(is_list || report.problem_count == 0, "{why}: {:?}", report.problems);
                 if store.leaked().pieces > 0 && !is_list {
                     assert!(report.leaked_blocks > 0, "{why}");

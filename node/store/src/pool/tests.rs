@@ -130,3 +130,26 @@ fn extents_that_come_back_within_an_epoch_bring_no_old_bitmaps_back() {
     drop((store, committer));
     reopens(mem, &[b"a"]);
 }
+
+/// As after a kill before what had died was entered: it was counted, and nothing ever takes it off.
+#[test]
+fn nothing_counts_as_kept_when_no_snapshot_is_left() {
+    let (mem, mut store, mut committer) = pool();
+    write(&mut store, &mut committer, b"a");
+    store.take_snapshot(b"s", 0).unwrap();
+    store.heap.alloc.set_kept_bytes(640_000);
+    write(&mut store, &mut committer, b"b");
+    drop((store, committer));
+    let (mut store, mut committer, _) = Store::open(mem.clone(), &OPTIONS).unwrap();
+    write(&mut store, &mut committer, b"c");
+    assert!(store.usage().kept_bytes >= 640_000, "a snapshot may see it");
+    store.drop_snapshot(b"s").unwrap();
+    while store.reclaim(100).unwrap() {}
+    write(&mut store, &mut committer, b"d");
+    assert_eq!(store.usage().kept_bytes, 0);
+    drop((store, committer));
+    let (store, ..) = Store::open(mem.clone(), &OPTIONS).unwrap();
+    assert_eq!(store.usage().kept_bytes, 0);
+    drop(store);
+    reopens(mem, &[b"a", b"b", b"c", b"d"]);
+}
