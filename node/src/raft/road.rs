@@ -288,8 +288,10 @@ impl Group {
         let most = if is_alone { usize::MAX } else { WHOLE_BYTES };
         let (payload, rest) = match flags & MORE {
             0 => (payload, None),
-            // It has been executed.
-            _ => self.fetch(leader, payload, most).await.map_err(|error| failed(&error))?,
+            _ => {
+                let fetched = self.fetch(leader, payload, most).await;
+                fetched.map_err(|error| why_cut_off(&error, is_read))?
+            }
         };
         let mut batch = submission.batch();
         batch.take_answer(flags, &payload).map_err(|_| Again::No)?;
@@ -587,6 +589,12 @@ fn why_failed(error: &CallError, is_read: bool) -> Again {
         error if error.may_be_executed() && !is_read => Again::No,
         _ => Again::Yes,
     }
+}
+
+/// The same of the rest of an answer. What it answers has been executed, whether the question for the
+/// rest was heard or not: no write goes to anybody else then.
+fn why_cut_off(error: &CallError, is_read: bool) -> Again {
+    if is_read { why_failed(error, true) } else { Again::No }
 }
 
 /// A piece's bytes, and where the rest is.

@@ -9,14 +9,15 @@ use std::time::{Duration, Instant};
 use cairn_node::ops::config::{Durability, Reads};
 use cairn_node::ops::metrics::Metrics;
 use cairn_node::raft::epoch::{Flusher, Pace};
+use cairn_node::raft::propose::forward::REST;
 use cairn_node::raft::recover::{self, Options};
 use cairn_node::raft::runtime::Executor;
 use cairn_node::raft::{
     Attendant, Distance, Group, GroupError, Role, Standing, Submission, Way, start,
 };
 use cairn_node::transport::mem::{Fate, Flight, MemNetwork, Scheduler};
-use cairn_node::transport::{BoxFuture, Handler, Incoming, SharedTransport, Transport};
-use cairn_protocol::cluster::message::Refused;
+use cairn_node::transport::{BoxFuture, Handler, Incoming, SharedTransport, Transport, refused};
+use cairn_protocol::cluster::message::{Refused, RefusedCode};
 use cairn_protocol::cluster::{Kind, Reply, Request};
 use cairn_protocol::command::{Place, resolve};
 use cairn_protocol::ids::{ClusterId, NodeId};
@@ -32,6 +33,12 @@ struct Cuts {
     pieces: AtomicU64,
 }
 
+/// Takes one of so many; false when there is none left.
+fn take_one(left: &AtomicU64) -> bool {
+    let less = |left: u64| left.checked_sub(1);
+    left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok()
+}
+
 /// Delivers at once, on a runtime of its own, unless that is cut.
 struct OnRuntime(Handle, Arc<Cuts>);
 
@@ -42,9 +49,8 @@ impl Scheduler for OnRuntime {
             return Fate::Cut;
         }
         if flight.kind == Kind::SnapshotChunk && !flight.is_reply {
-            let less = |left: u64| left.checked_sub(1);
-            let passed = self.1.pieces.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
-            return if passed.is_ok() { Fate::Deliver(Duration::ZERO) } else { Fate::Cut };
+            let passes = take_one(&self.1.pieces);
+            return if passes { Fate::Deliver(Duration::ZERO) } else { Fate::Cut };
         }
         Fate::Deliver(Duration::ZERO)
     }
@@ -65,11 +71,17 @@ impl Scheduler for OnRuntime {
 struct Answers {
     group: Arc<Group>,
     metrics: Metrics,
+    /// So many times it says that it is going when it is asked for the rest of a reply.
+    going: Arc<AtomicU64>,
 }
 
 impl Handler for Answers {
     fn handle(&self, incoming: Incoming) -> BoxFuture<Result<Reply, Refused>> {
         match incoming.request {
+            Request::Forward(forward) if forward.flags & REST != 0 && take_one(&self.going) => {
+                let going = refused(RefusedCode::Unavailable, "it is going");
+                Box::pin(std::future::ready(Err(going)))
+            }
             Request::Forward(forward) => {
                 let group = Arc::clone(&self.group);
                 let served = group.serve(incoming.from, forward, self.metrics.shard());
@@ -88,6 +100,8 @@ struct MemberNode {
     metrics: Metrics,
     /// Why it stopped, as its process is told.
     stops: Arc<Mutex<Vec<String>>>,
+    /// See [`Answers`].
+    going: Arc<AtomicU64>,
 }
 
 const NODES: [NodeId; 3] = [NodeId(11), NodeId(12), NodeId(13)];
@@ -125,9 +139,14 @@ impl MemberNode {
         let (group, committer, _) = started.expect("starts");
         let pace = Pace::new(true, Some(20), None);
         let flusher = Flusher::start(Arc::clone(&group), committer, pace).expect("a thread");
-        transport.serve(Arc::new(Answers { group: Arc::clone(&group), metrics: Metrics::new(0) }));
+        let going = Arc::<AtomicU64>::default();
+        transport.serve(Arc::new(Answers {
+            group: Arc::clone(&group),
+            metrics: Metrics::new(0),
+            going: Arc::clone(&going),
+        }));
         let attendant = Attendant::start(Arc::clone(&group)).expect("a thread");
-        MemberNode { id, group, attendant, flusher, metrics, stops }
+        MemberNode { id, group, attendant, flusher, metrics, stops, going }
     }
 
     fn stop(self) {
@@ -137,14 +156,21 @@ impl MemberNode {
     }
 
     async fn call(&self, command: &str) -> String {
-        let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
-        let argv = Argv::from(&words[..]);
-        let spec = resolve(argv).expect("a command");
+        self.call_all(&[command]).await
+    }
+
+    /// Commands that come together, as those of a pipeline.
+    async fn call_all(&self, commands: &[&str]) -> String {
         let mut submission = Submission::new();
         let stats = self.metrics.shard();
-        match spec.place {
-            Place::Write => submission.batch().push_write(spec, 0, argv, false),
-            _ => submission.batch().push_read(spec, 0, argv, false),
+        for command in commands {
+            let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
+            let argv = Argv::from(&words[..]);
+            let spec = resolve(argv).expect("a command");
+            match spec.place {
+                Place::Write => submission.batch().push_write(spec, 0, argv, false),
+                _ => submission.batch().push_read(spec, 0, argv, false),
+            }
         }
         let mut way = Way::new(&self.group, 1, &stats, &mut submission);
         way.run().await;
@@ -199,6 +225,10 @@ impl Three {
 
     fn call(&self, at: usize, command: &str) -> String {
         self.runtime.block_on(self.nodes[at].call(command))
+    }
+
+    fn call_all(&self, at: usize, commands: &[&str]) -> String {
+        self.runtime.block_on(self.nodes[at].call_all(commands))
     }
 }
 
@@ -275,6 +305,32 @@ fn three_members_agree_and_outlive_their_leader() {
         assert_eq!(nodes[1].call("GET key0").await, "$5\r\nagain\r\n");
     });
     nodes.into_iter().for_each(MemberNode::stop);
+}
+
+/// The rest of a long answer is not to be had, and whoever has it says that it did not even look: what
+/// is answered has been executed all the same, once.
+#[test]
+fn a_write_whose_long_answer_is_cut_off_is_not_executed_again() {
+    let three = Three::start();
+    let at = leader(&three.nodes);
+    let piece = "v".repeat(100_000);
+    for _ in 0..20 {
+        three.call(at, &format!("RPUSH long {piece}"));
+    }
+    let through = (at + 1) % 3;
+    let pipeline = ["INCR counter", "LRANGE long 0 -1"];
+    let whole = three.call_all(through, &pipeline);
+    assert!(whole.starts_with(":1\r\n*20\r\n") && whole.len() > 20 * piece.len());
+    three.nodes[at].going.store(1, Ordering::SeqCst);
+    let said = three.call_all(through, &pipeline);
+    assert_eq!(three.nodes[at].going.load(Ordering::SeqCst), 0, "no rest was asked for");
+    assert_eq!(three.call(at, "GET counter"), "$1\r\n2\r\n", "executed twice");
+    assert_eq!(said, "lost");
+    // What only reads is asked again.
+    three.nodes[at].going.store(1, Ordering::SeqCst);
+    let read = three.call(through, "LRANGE long 0 -1");
+    assert!(read.starts_with("*20\r\n") && read.len() > 20 * piece.len());
+    three.nodes.into_iter().for_each(MemberNode::stop);
 }
 
 /// A pool on its way to a member is cut off in the middle, and clients go on writing: it goes on
