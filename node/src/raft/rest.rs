@@ -113,8 +113,8 @@ impl Rests {
         if is_whole {
             return Ok(Forwarded::Done { count, flags, payload: piece });
         }
+        self.forget_old(now);
         let mut held = self.0.lock();
-        held.forget_old(now);
         held.last += 1;
         let ticket = held.last;
         let payload = held.keep((to, ticket), &piece, parts, now)?;
@@ -123,9 +123,15 @@ impl Rests {
 
     /// Whether somebody may still ask for the rest of a reply.
     pub fn holds_some(&self, now: Instant) -> bool {
-        let mut held = self.0.lock();
-        held.forget_old(now);
-        !held.rests.is_empty()
+        self.forget_old(now);
+        !self.0.lock().rests.is_empty()
+    }
+
+    /// Forgets what nobody has asked for in a while: its node is gone, or its client.
+    pub fn forget_old(&self, now: Instant) {
+        let old = self.0.lock().take_old(now);
+        // Freeing much takes a while.
+        drop(old);
     }
 
     /// Takes what is kept for `to` under a ticket.
@@ -179,9 +185,11 @@ impl Held {
         Ok(Bytes::from([&place.1.to_le_bytes()[..], piece].concat()))
     }
 
-    fn forget_old(&mut self, now: Instant) {
-        self.rests.retain(|_, rest| now - rest.asked < KEPT);
-        self.bytes = self.rests.values().map(|rest| ready_bytes(&rest.parts)).sum();
+    fn take_old(&mut self, now: Instant) -> Vec<Rest> {
+        let old: Vec<_> =
+            self.rests.extract_if(.., |_, rest| now - rest.asked >= KEPT).map(|at| at.1).collect();
+        self.bytes -= old.iter().map(|rest| ready_bytes(&rest.parts)).sum::<usize>();
+        old
     }
 }
 

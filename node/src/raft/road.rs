@@ -36,6 +36,8 @@ const PAUSE: Duration = Duration::from_millis(5);
 const LOOK: Duration = Duration::from_millis(20);
 /// How long one that does not lead any more has to say that it is still there.
 const FAREWELL: Duration = Duration::from_millis(300);
+/// How often somebody looks whether what is left of long answers is still wanted.
+const LOOK_AT_RESTS: Duration = Duration::from_millis(250);
 /// Of a long answer so much is fetched before any of it is sent to the client.
 const WHOLE_BYTES: usize = 64 << 20;
 /// What clients of other nodes may watch here at once.
@@ -399,6 +401,14 @@ impl Group {
     /// Whether other nodes still wait for answers to what they forwarded, or for the rest of one.
     pub fn is_serving(&self) -> bool {
         self.served().load(Ordering::SeqCst) > 0 || self.rests().holds_some(self.executor().now())
+    }
+
+    /// Looks after the rests of long answers for ever.
+    pub async fn keep_rests(&self) {
+        loop {
+            self.executor().rest(LOOK_AT_RESTS).await;
+            self.rests().forget_old(self.executor().now());
+        }
     }
 
     /// How many clients of other nodes watch keys here.

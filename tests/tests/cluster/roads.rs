@@ -1,13 +1,14 @@
 //! What clients of a node that does not lead are answered: transactions, WAIT, how old a read may
 //! be, pipelines while nodes restart, replies of many megabytes.
 
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use cairn_tests::cluster::{Cluster, insist, open};
 use cairn_tests::process;
-use cairn_tests::resp::{Conn, Reply};
+use cairn_tests::resp::{Conn, Reply, push_request};
 use cairn_tests::scratch::{Medium, Scratch};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -269,6 +270,53 @@ fn a_pipeline_of_long_values_through_a_follower_needs_little_memory() {
     let most = most.into_inner();
     println!("at most {} MiB of memory of its own", most >> 20);
     assert!(most < 300 << 20, "{most}");
+}
+
+/// Room that a value of the test below takes.
+const LONG_BYTES: usize = 48 << 20;
+
+/// A cluster with `long` in it, and a client at a follower that asks for it three times, behind a
+/// write, and takes nothing of that for now; then `long` is overwritten.
+fn slow_through_a_follower(mut plan: Cluster) -> (Cluster, usize, TcpStream, Vec<u8>) {
+    plan.set("memory", "512mb");
+    let cluster = plan.started();
+    let leader = cluster.leader();
+    let mut conn = open(cluster.node(leader).address(), PATIENCE).expect("opens");
+    let long: Vec<u8> = (0..LONG_BYTES).map(|at| b'a' + (at / 1000 % 26) as u8).collect();
+    let set = conn.call(&[b"SET", &b"long"[..], &long]).expect("answered");
+    assert_eq!(set.text(), "OK");
+    let follower = cluster.node((leader + 1) % 3).address();
+    let mut slow = TcpStream::connect(follower).expect("the node listens");
+    let mut requests = Vec::new();
+    push_request(&mut requests, &["INCR", "counter"]);
+    (0..3).for_each(|_| push_request(&mut requests, &["GET", "long"]));
+    slow.write_all(&requests).expect("the node takes a pipeline");
+    let mut first = [0; 4];
+    slow.read_exact(&mut first).expect("the reply to the write");
+    assert_eq!(&first, b":1\r\n");
+    assert_eq!(call(&mut conn, "SET long short").text(), "OK");
+    (cluster, leader, slow, long)
+}
+
+/// Waits until a pool has the room of the long value again.
+fn insist_on_room(cluster: &Cluster, at: usize, patience: Duration) {
+    let used = || cluster.node(at).info("pool_used_bytes").parse::<usize>().expect("a number");
+    let is_freed = || {
+        // Commits go on, so that what is dead may be freed.
+        insist(cluster.node(at).address(), &["SET", "tick", "x"]);
+        used() < LONG_BYTES / 2
+    };
+    assert!(process::eventually(patience, is_freed), "{} bytes used", used());
+}
+
+/// A client of a follower goes in the middle of a long reply.
+#[test]
+fn what_nobody_fetches_of_a_long_reply_is_forgotten() {
+    let scratch = Scratch::new(Medium::Memory);
+    let plan = Cluster::plan(scratch.path());
+    let (cluster, leader, slow, _) = slow_through_a_follower(plan);
+    drop(slow);
+    insist_on_room(&cluster, leader, Duration::from_secs(45));
 }
 
 #[test]
