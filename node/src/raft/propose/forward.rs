@@ -147,8 +147,9 @@ impl Batch {
         Ok(())
     }
 
-    /// Answers a batch of reads alone, but for those that take long: they are returned, each with
-    /// the length of the replies before it.
+    /// Answers a batch of reads alone, but for those that take long, and what comes behind one: they
+    /// are returned, each with the length of the replies before it. They see what is there when they
+    /// are pinned, so that one answered now would be older than one before it.
     ///
     /// # Errors
     /// [`Fatal`], when the store is damaged.
@@ -172,7 +173,7 @@ impl Batch {
                         continue;
                     };
                     let mut writer = Writer::new(replies, self.proto);
-                    let effects = match start >= super::REPLY_BYTES {
+                    let effects = match start >= super::REPLY_BYTES || !put_off.is_empty() {
                         true => Effects { deferred: true, ..Effects::default() },
                         false => read(engine, &op, key, at, &mut writer)?,
                     };
