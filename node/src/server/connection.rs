@@ -31,7 +31,7 @@ use cairn_protocol::resp::{Argv, Frames, Proto, RequestDecoder, Writer};
 use cairn_store::{Db, Demand, Key, Spare};
 use futures_util::FutureExt;
 use parking_lot::{MutexGuard, RwLockReadGuard};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout_at;
@@ -666,8 +666,12 @@ impl Connection {
 
     /// Whether the client has closed its end, or its connection was killed.
     fn has_gone(&self) -> bool {
-        let read = self.stream.peek(&mut [0]).now_or_never();
-        self.client.is_killed() || matches!(read, Some(Ok(0) | Err(_)))
+        // What it has sent meanwhile stays to be read, so reading does not tell.
+        let is_closed = match self.stream.ready(Interest::READABLE).now_or_never() {
+            Some(ready) => ready.map_or(true, |ready| ready.is_read_closed()),
+            None => false,
+        };
+        self.client.is_killed() || is_closed
     }
 
     fn answer_waiting(&self, local: Option<bool>, replicas: usize, out: &mut Vec<u8>) {

@@ -118,14 +118,22 @@ fn wait_is_answered_through_any_node_and_ends_with_its_client() {
         assert!(since.elapsed() >= Duration::from_millis(100));
     }
     // Who waits for ever and goes keeps no node from stopping.
-    let mut gone = open(cluster.node(leader).address(), PATIENCE).expect("a connection");
-    gone.queue(&["WAIT", "9", "0"]);
-    gone.flush().expect("sent");
     let clients =
         || cluster.node(leader).info("connected_clients").parse::<u32>().expect("a number");
-    assert!(process::eventually(PATIENCE, || clients() == 2));
-    drop(gone);
-    assert!(process::eventually(PATIENCE, || clients() == 1), "it waits for nobody");
+    for asked_behind in [None, Some("PING")] {
+        let mut gone = open(cluster.node(leader).address(), PATIENCE).expect("a connection");
+        gone.queue(&["WAIT", "9", "0"]);
+        gone.flush().expect("sent");
+        assert!(process::eventually(PATIENCE, || clients() == 2));
+        if let Some(command) = asked_behind {
+            // Not received together with the first.
+            std::thread::sleep(Duration::from_millis(200));
+            gone.queue(&[command]);
+            gone.flush().expect("sent");
+        }
+        drop(gone);
+        assert!(process::eventually(PATIENCE, || clients() == 1), "it waits for nobody");
+    }
     let mut stays = open(cluster.node(leader).address(), PATIENCE).expect("a connection");
     stays.queue(&["WAIT", "9", "0"]);
     stays.flush().expect("sent");
