@@ -10,7 +10,8 @@ use cairn_store::layout::pool::SUPERBLOCK_AT;
 use cairn_store::media::HeapMedia;
 use cairn_store::persist::Mem;
 use cairn_store::{
-    Committer, Db, Encoding, Evacuation, Meta, PoolOptions, Progress, Store, Type, Usage,
+    Committer, Db, Demand, Encoding, Evacuation, Meta, PoolOptions, Progress, Spare, Store, Type,
+    Usage,
 };
 use common::{Rng, seeds};
 use std::collections::BTreeMap;
@@ -36,7 +37,11 @@ impl Pool {
     }
 
     fn of(new_uuid: [u8; 16], capacity_bytes: u64) -> Pool {
-        let mem = Arc::new(Mem::new(Box::new(HeapMedia::new(capacity_bytes * 2))));
+        Pool::on(HeapMedia::new(capacity_bytes * 2), new_uuid, capacity_bytes)
+    }
+
+    fn on(media: HeapMedia, new_uuid: [u8; 16], capacity_bytes: u64) -> Pool {
+        let mem = Arc::new(Mem::new(Box::new(media)));
         let options = PoolOptions { capacity_bytes, new_hash_key: [7, 11], new_uuid };
         let (store, committer, _) = Store::open(mem.clone(), &options).unwrap();
         Pool { mem, store, committer, index: 0 }
@@ -339,6 +344,30 @@ fn a_full_pool_is_packed_once_writers_wait() {
         assert!(passes < 10, "passes come to an end");
     }
     assert_compact(&pool.store.usage(), before);
+    pool.assert_sound();
+}
+
+/// The limit is the shard's; a member that was started for less has addresses for so much.
+#[test]
+fn a_limit_beyond_what_can_be_mapped_gives_no_room() {
+    let mut pool = Pool::on(HeapMedia::new(48 << 20), [3; 16], 256 << 20);
+    let change = Demand::of_any_size(64 << 10);
+    let mut keys = 0;
+    while pool.store.room_left().takes(&change, Spare::Deletes) {
+        put(&mut pool, keys);
+        keys += 1;
+        if keys % 1000 == 0 {
+            pool.commit();
+        }
+    }
+    assert!(keys > 10_000, "{keys}");
+    assert!(!pool.store.has_plenty(&change, Spare::Deletes));
+    remove_others(4, keys, &mut pool);
+    assert!(pool.store.should_evacuate(true), "{:?}", pool.store.usage());
+    pool.evacuate(&mut Evacuation::default());
+    assert!(pool.store.room_left().takes(&Demand::of_any_size(10 << 20), Spare::Deletes));
+    pool.store.set_capacity_bytes(1 << 30);
+    assert!(!pool.store.room_left().takes(&Demand::of_any_size(48 << 20), Spare::Deletes));
     pool.assert_sound();
 }
 

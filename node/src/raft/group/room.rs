@@ -153,6 +153,14 @@ impl Group {
     pub(super) fn follow_limit(engine: &mut Engine) {
         let (limit_bytes, usage) = (engine.store().limit_bytes(), engine.store().usage());
         if limit_bytes != 0 && limit_bytes != usage.capacity_bytes {
+            let most_bytes = engine.store().capacity_bytes_max();
+            if limit_bytes > most_bytes {
+                tracing::warn!(
+                    "the shard's memory limit is {limit_bytes} bytes now, and this process can map \
+                     {most_bytes} of its pool: restart it with a larger --memory, or its pool is full \
+                     while others have room"
+                );
+            }
             engine.store_mut().set_capacity_bytes(limit_bytes);
         }
     }

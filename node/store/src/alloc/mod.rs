@@ -12,7 +12,7 @@ pub(crate) mod victims;
 use crate::error::{Result, StoreError};
 use crate::layout::pool::{
     CLASS_BY_WORDS, CLASS_BYTES, EXTENT, OFFSET_MASK, RECORDS_PER_EXTENT_BYTES, SLAB,
-    SLABS_PER_EXTENT, extent_at, extent_of, file_bytes, records_at,
+    SLABS_PER_EXTENT, capacity_within, extent_at, extent_of, file_bytes, records_at,
 };
 use crate::persist::Mem;
 use record::{Bits, Committed};
@@ -164,6 +164,8 @@ pub struct Alloc {
     /// First extent that may not be loaded yet.
     unloaded: usize,
     capacity_bytes: u64,
+    /// Extents that the medium has addresses for: a limit may be raised beyond them elsewhere.
+    extents_mapped_at_most: u64,
     /// Extents that one of the two superblocks counts, or may.
     pub(crate) counted_extents: u64,
     /// Extents that there may be while there are more than the capacity allows: room to move in.
@@ -208,6 +210,7 @@ impl Alloc {
         live_bytes: u64,
         capacity_bytes: u64,
     ) -> Alloc {
+        let most_bytes = capacity_within(mem.media().reserved());
         Alloc {
             mem,
             committed,
@@ -219,6 +222,7 @@ impl Alloc {
             extents_loaded: 0,
             unloaded: 0,
             capacity_bytes,
+            extents_mapped_at_most: most_bytes / (EXTENT + RECORDS_PER_EXTENT_BYTES),
             counted_extents: extents,
             extents_meanwhile: extents + EXTENTS_TO_MOVE_IN,
             live_bytes,
@@ -602,7 +606,8 @@ impl Alloc {
         let mut most = self.extents_allowed();
         if self.extents() > most {
             let used = self.usage().used_bytes.div_ceil(EXTENT) + EXTENTS_TO_MOVE_IN;
-            most = most.max(used.min(self.extents_meanwhile));
+            let meanwhile = self.extents_meanwhile.min(self.extents_mapped_at_most);
+            most = most.max(used.min(meanwhile));
         }
         most.saturating_sub(self.extents()) * SLABS_PER_EXTENT
     }
@@ -671,8 +676,7 @@ impl Alloc {
     /// slabs.
     pub fn free_bytes(&self) -> u64 {
         let used = self.live_bytes + self.dead_bytes + self.kept_bytes;
-        let allowed = self.capacity_bytes / (EXTENT + RECORDS_PER_EXTENT_BYTES) * EXTENT;
-        allowed.saturating_sub(used)
+        (self.extents_allowed() * EXTENT).saturating_sub(used)
     }
 }
 

@@ -225,9 +225,9 @@ impl Alloc {
         self.slabs_at_hand() >= SLABS_A_DELETE + self.held_slabs
     }
 
-    /// Extents that the limit allows.
+    /// Extents that the limit allows, and the medium has addresses for.
     pub(crate) fn extents_allowed(&self) -> u64 {
-        self.capacity_bytes / (EXTENT + RECORDS_PER_EXTENT_BYTES)
+        (self.capacity_bytes / (EXTENT + RECORDS_PER_EXTENT_BYTES)).min(self.extents_mapped_at_most)
     }
 
     /// Extents that so many slabs should fill, with room for what changes meanwhile.
