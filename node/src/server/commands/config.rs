@@ -1,15 +1,19 @@
 //! CONFIG.
 
+use std::path::Path;
+
 use cairn_engine::{LIMITS, Limit, LimitKind};
 use cairn_protocol::WireError;
 use cairn_protocol::glob;
 use cairn_protocol::number::parse_i64;
 use cairn_protocol::resp::{Argv, Writer};
+use cairn_store::media::is_device;
 
 use super::{After, Context, SharedSettings};
 use crate::ops::config::{MEMORY_MIN, SetError};
 use crate::ops::host;
 use crate::ops::units::parse_bytes;
+use crate::raft::recover::POOL_FILE;
 
 /// The one setting of Redis's that is a limit of the shard's pool.
 const MAXMEMORY: &str = "maxmemory";
@@ -93,12 +97,21 @@ fn memory_value(cx: &Context<'_>, text: &[u8]) -> Result<u64, WireError> {
             "this process reserved addresses for {most} bytes: restart with a larger --memory"
         ));
     }
-    let dir = &cx.shared.identity.dir;
-    let there = host::free_bytes(dir).unwrap_or(u64::MAX).saturating_add(usage.extents_bytes);
+    let pool = cx.shared.identity.dir.join(POOL_FILE);
+    let there = bytes_beside(&pool).saturating_add(usage.extents_bytes);
     if bytes > limit && bytes > there {
-        return refuse(format!("{} has room for {there} bytes", dir.display()));
+        return refuse(format!("{} can grow to {there} bytes", pool.display()));
     }
     Ok(bytes)
+}
+
+/// What the file system that holds the pool's file has free. No bound for a device: all that it has
+/// is reserved already.
+fn bytes_beside(pool: &Path) -> u64 {
+    match is_device(pool) {
+        true => u64::MAX,
+        false => host::free_bytes(pool).unwrap_or(u64::MAX),
+    }
 }
 
 fn refused(name: &[u8], reason: String) -> WireError {
@@ -144,4 +157,25 @@ pub(super) fn no_rewrite() -> WireError {
     WireError::Static(
         "ERR Cairn does not rewrite its configuration file: put the option there by hand",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// The data directory holds the log, and what leads to the pool.
+    #[test]
+    fn room_is_asked_for_where_the_pool_lies() {
+        let [logs, elsewhere] = ["/tmp", "/dev/shm"].map(|at| tempfile::tempdir_in(at).unwrap());
+        let [device, file] = ["device", "file"].map(|name| logs.path().join(name));
+        symlink("/dev/zero", &device).unwrap();
+        assert_eq!(bytes_beside(&device), u64::MAX);
+        let there = elsewhere.path().join(POOL_FILE);
+        std::fs::write(&there, "").unwrap();
+        symlink(&there, &file).unwrap();
+        let far_from = |at: &Path| bytes_beside(&file).abs_diff(host::free_bytes(at).unwrap());
+        assert!(far_from(elsewhere.path()) <= far_from(logs.path()));
+    }
 }
