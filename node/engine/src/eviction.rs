@@ -93,6 +93,8 @@ impl Eviction {
 pub struct Victims {
     only_expiring: bool,
     names: Vec<(Db, Vec<u8>)>,
+    /// In the same order, their hashes and the content that goes with each.
+    counted: Vec<(Db, u64, u64)>,
     /// Their databases and hashes.
     hashes: BTreeSet<(Db, u64)>,
     /// Content that goes with them.
@@ -127,6 +129,16 @@ impl Victims {
         self.hashes
     }
 
+    /// Spares every other one.
+    pub fn halve(&mut self) {
+        for (db, hash, bytes) in self.counted.iter().step_by(2) {
+            self.hashes.remove(&(*db, *hash));
+            self.bytes -= bytes;
+        }
+        self.names = every_second(std::mem::take(&mut self.names));
+        self.counted = every_second(std::mem::take(&mut self.counted));
+    }
+
     /// Calls `push` with each operation that deletes some of them.
     pub fn encode(&self, mut push: impl FnMut(&dyn Fn(&mut Vec<u8>))) {
         for (db, names) in runs_of_names(&self.names, KEYS_AT_ONCE) {
@@ -137,10 +149,16 @@ impl Victims {
     fn add(&mut self, candidate: Candidate<'_>) {
         let Candidate { db, hash, record, .. } = candidate;
         if self.hashes.insert((db, hash)) {
-            self.bytes += Store::counted_bytes(&record);
+            let bytes = Store::counted_bytes(&record);
+            self.bytes += bytes;
+            self.counted.push((db, hash, bytes));
             self.names.push((db, record.key().to_vec()));
         }
     }
+}
+
+fn every_second<T>(all: Vec<T>) -> Vec<T> {
+    all.into_iter().skip(1).step_by(2).collect()
 }
 
 /// A key that may go.
@@ -180,7 +198,9 @@ impl Engine {
             _ => choice.by_samples()?,
         }
         let mut victims = choice.victims;
+        // Both keep the order within a database.
         victims.names.sort_by_key(|(db, _)| *db);
+        victims.counted.sort_by_key(|(db, ..)| *db);
         Ok(victims)
     }
 }
@@ -559,6 +579,29 @@ mod tests {
             };
             assert_eq!(bench.engine.store.len(Db(0)), left, "{name}");
         }
+    }
+
+    #[test]
+    fn what_is_spared_is_not_counted() {
+        let mut bench = filled(EvictionPolicy::AllKeysRandom);
+        for n in 0..300 {
+            bench.db = Db(n % 3);
+            bench.check(&[(&format!("SET other:{n} {}", "x".repeat(n as usize)), "+OK")]);
+        }
+        let mut victims = choose(&bench, EvictionPolicy::AllKeysRandom, 40_000, 3);
+        let all = victims.names.len();
+        victims.halve();
+        assert_eq!((victims.names.len(), victims.hashes.len()), (all / 2, all / 2));
+        for (db, name) in &victims.names {
+            assert!(victims.hashes.contains(&(*db, bench.engine.store.key(name).hash)));
+        }
+        let before = bench.engine.store.content_bytes();
+        assert_eq!(evict(&mut bench, &victims) as usize, all / 2);
+        assert_eq!(before - bench.engine.store.content_bytes(), victims.bytes());
+        while !victims.is_empty() {
+            victims.halve();
+        }
+        assert_eq!((victims.bytes(), victims.into_hashes().len()), (0, 0));
     }
 
     #[test]

@@ -8,11 +8,12 @@ use std::time::Duration;
 use cairn_engine::{Engine, Eviction, Victims, encode_memory};
 use cairn_protocol::command::CommandId;
 use cairn_protocol::op::operations;
-use cairn_store::{Db, Demand, admitted_bytes};
+use cairn_store::{Db, Demand, Spare, admitted_bytes};
 
 use super::group::Group;
 use super::propose::{Batch, Submission};
 use super::road::Way;
+use super::room;
 use crate::ops::clock;
 use crate::ops::entropy;
 
@@ -38,67 +39,93 @@ pub(super) struct Foreseen {
     pub demand: Demand,
 }
 
-impl Foreseen {
-    fn evicts(&mut self, victims: Victims) -> Arc<Submission> {
-        let submission = Submission::new();
-        push_evictions(&mut submission.batch(), &victims);
-        self.freed = victims.bytes();
-        self.victims = victims.into_hashes();
-        submission
-    }
+/// Keys that have to go before the next entry's writes find room.
+#[derive(Debug, Default)]
+pub(super) struct Wanted {
+    /// Bytes that its writes may add.
+    pub need: u64,
+    /// Bytes that must be free first.
+    pub short: u64,
+    /// Keys that hold those and some more, as far as there are such.
+    pub victims: Victims,
 }
 
-/// Room for the operations in `writes`, ahead of which are the entries `in_flight`: the batch that
-/// evicts, if one is needed and possible, and what is foreseen of this entry.
-pub(super) fn make_room<'a>(
+/// What must go for the operations in `writes`, ahead of which are the entries `in_flight`.
+pub(super) fn choose<'a>(
     engine: &Engine,
     rules: Eviction,
     (now_ms, seed): (u64, u64),
     writes: impl Iterator<Item = u64>,
     in_flight: impl Iterator<Item = &'a Foreseen> + Clone,
-) -> (Option<Arc<Submission>>, Foreseen) {
+) -> Wanted {
     let store = engine.store();
     let whole = admitted_bytes(store.limit_bytes());
-    let mut foreseen = Foreseen { need: writes.sum::<u64>().min(whole), ..Foreseen::default() };
-    if foreseen.need == 0 {
-        return (None, foreseen);
+    let mut wanted = Wanted { need: writes.sum::<u64>().min(whole), ..Wanted::default() };
+    if wanted.need == 0 {
+        return wanted;
     }
     let ahead = (whole / AHEAD).clamp(*AHEAD_BYTES.start(), *AHEAD_BYTES.end());
     let coming: u64 = in_flight.clone().map(|entry| entry.need).sum();
     let going: u64 = in_flight.clone().map(|entry| entry.freed).sum();
-    let more = (foreseen.need + ahead).min(whole).saturating_add(coming);
-    let short = store.overflow_bytes(store.limit_bytes(), more).saturating_sub(going);
-    if short == 0 {
-        return (None, foreseen);
+    let more = (wanted.need + ahead).min(whole).saturating_add(coming);
+    wanted.short = store.overflow_bytes(store.limit_bytes(), more).saturating_sub(going);
+    if wanted.short == 0 {
+        return wanted;
     }
     let but = in_flight.flat_map(|entry| entry.victims.iter().copied()).collect();
+    let victims = engine.choose_victims(rules, wanted.short + ahead, (now_ms, seed), &but);
     // Damage is told by whatever next meets it while applying.
-    let victims = engine.choose_victims(rules, short + ahead, (now_ms, seed), &but);
-    let Some(victims) = victims.ok().filter(|victims| !victims.is_empty()) else {
-        return (None, foreseen);
-    };
-    (Some(foreseen.evicts(victims)), foreseen)
+    wanted.victims = victims.unwrap_or_default();
+    wanted
 }
 
-/// A batch that evicts keys for `short_bytes` that the pool itself lacks, whatever its limit admits.
-/// None when that would help nobody: what snapshots keep stays where it is, and where much has died
-/// and does not come back, somebody holds it.
-pub(super) fn evict_for_space(
+/// Keys that hold `short_bytes` that the pool itself lacks, whatever its limit admits. None when to
+/// evict them would help nobody: what snapshots keep stays where it is, and where much has died and
+/// does not come back, somebody holds it.
+pub(super) fn choose_for_space(
     engine: &Engine,
     rules: Eviction,
     draw: (u64, u64),
     short_bytes: u64,
-) -> Option<(Arc<Submission>, Foreseen)> {
-    let store = engine.store();
-    let usage = store.usage();
+) -> Victims {
+    let usage = engine.store().usage();
     if !rules.is_on() || usage.kept_bytes > 0 || usage.dead_bytes > usage.capacity_bytes / 4 {
-        return None;
+        return Victims::default();
     }
     let bytes = short_bytes.max(*AHEAD_BYTES.start());
-    let victims = engine.choose_victims(rules, bytes, draw, &BTreeSet::new());
-    let victims = victims.ok().filter(|victims| !victims.is_empty())?;
-    let mut foreseen = Foreseen::default();
-    Some((foreseen.evicts(victims), foreseen))
+    engine.choose_victims(rules, bytes, draw, &BTreeSet::new()).unwrap_or_default()
+}
+
+/// The batch that evicts `victims`, or as many of them as the pool has room to delete behind what is
+/// promised `before`: deleting copies the way to a key, and an entry that ran out of room in its
+/// middle would stop its replica.
+///
+/// # Errors
+/// There is no room to delete any; what would be wanted for the first few.
+pub(super) fn evict(
+    engine: &Engine,
+    mut victims: Victims,
+    before: Demand,
+) -> Result<(Arc<Submission>, Foreseen), Demand> {
+    let before = before.and(engine.store().demand_of_snapshots());
+    let mut room = None;
+    loop {
+        let submission = Submission::new();
+        push_evictions(&mut submission.batch(), &victims);
+        let demand = room::demand(engine, submission.batch().writes());
+        let sum = before.and(demand);
+        let fits = engine.store().has_plenty(&sum, Spare::Snapshots)
+            || room.get_or_insert_with(|| engine.store().room_left()).takes(&sum, Spare::Snapshots);
+        if fits {
+            let freed = victims.bytes();
+            let victims = victims.into_hashes();
+            return Ok((submission, Foreseen { need: 0, freed, victims, demand }));
+        }
+        victims.halve();
+        if victims.is_empty() {
+            return Err(sum);
+        }
+    }
 }
 
 /// The room that a batch may need.

@@ -856,12 +856,13 @@ impl Group {
 mod tests {
     use std::time::Duration;
 
-    use cairn_engine::ENGINE_VERSION;
+    use cairn_engine::{ENGINE_VERSION, Eviction, EvictionPolicy};
     use cairn_protocol::command::CommandId;
     use cairn_protocol::op::{EntryHeader, EntryRef, encode_entry_header, encode_op};
     use cairn_protocol::resp::Argv;
     use cairn_store::Db;
 
+    use super::super::commits::Commits;
     use super::super::recover::{self, Options};
     use super::super::start;
     use super::super::turn::Turn;
@@ -870,6 +871,10 @@ mod tests {
     use crate::ops::metrics::Metrics;
 
     fn group(dir: &std::path::Path) -> Arc<Group> {
+        group_and_committer(dir).0
+    }
+
+    fn group_and_committer(dir: &std::path::Path) -> (Arc<Group>, Committer) {
         let capacity_bytes = 64 << 20;
         let options = Options { dir, durability: Durability::Always, capacity_bytes, member: None };
         let recovery = recover::recover(options).expect("recovers");
@@ -878,7 +883,8 @@ mod tests {
         let (executor, on_stop) = (Executor::new(), Box::new(|_: &_| ()));
         let alone = Standing::Alone;
         let started = start::start(recovery, executor, alone, capacity_bytes, stats, on_stop);
-        started.expect("starts").0
+        let (group, committer, _) = started.expect("starts");
+        (group, committer)
     }
 
     #[test]
@@ -986,6 +992,52 @@ mod tests {
         let replies: Vec<_> = submissions.iter().map(reply).collect();
         assert_eq!(replies[0], b"+OK\r\n");
         assert!(replies[1..].iter().all(|reply| reply.starts_with(b"-MISCONF")), "{replies:?}");
+    }
+
+    /// As in a cache that is full and torn: what lives is what the limit admits, and of the pool
+    /// itself little is left, for what has died does not come back.
+    #[test]
+    fn no_more_is_evicted_at_once_than_the_pool_has_room_for() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (group, committer) = group_and_committer(dir.path());
+        let run = |command: CommandId, names: std::ops::Range<u32>, value: &[&[u8]]| {
+            let submission = Submission::new();
+            for name in names {
+                let name = name.to_be_bytes();
+                let words = [&[&b"command"[..], &name], value].concat();
+                let argv = Argv::from(&words[..]);
+                submission.batch().push_write(command.spec(), 0, argv, false);
+            }
+            group.submit(&submission);
+            start::block_on(submission.wait(&group));
+            let mut replies = Vec::new();
+            submission.batch().take_replies(&mut replies);
+            !replies.starts_with(b"-")
+        };
+        let set = |names, value: &[u8]| run(CommandId::Set, names, &[value]);
+        for thousand in 0..150 {
+            assert!(set(thousand * 1000..(thousand + 1) * 1000, b"0123456789"));
+        }
+        const LARGE: u32 = 1 << 24;
+        let value = vec![b'x'; 500_000];
+        assert!((LARGE..).map(|name| set(name..name + 1, &value)).any(|is_set| !is_set));
+        let mut commits = Commits::new(Arc::clone(&group), committer);
+        for _ in 0..2 {
+            commits.commit().expect("commits");
+            group.resume();
+        }
+        let replaces = |name| {
+            assert!(run(CommandId::Del, name..name + 1, &[]));
+            set(2 * name..2 * name + 1, &value)
+        };
+        assert!((LARGE..LARGE + 60).any(|name| !replaces(name)), "there is room left");
+        let keys = group.read().store().len(Db(0));
+        group.set_eviction(Eviction { policy: EvictionPolicy::AllKeysLru, samples: 5 });
+        for thousand in 0..20 {
+            set(1 << 20 | thousand * 1000..1 << 20 | (thousand + 1) * 1000, b"0123456789");
+            assert_eq!(group.stop_reason(), None, "after {thousand}");
+        }
+        assert!(group.read().store().len(Db(0)) < keys);
     }
 
     #[test]

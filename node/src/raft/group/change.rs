@@ -24,8 +24,6 @@ const LOST_AFTER: Duration = Duration::from_secs(10);
 /// A newcomer that has answered and taken nothing for so long is given up too (it has no room, say),
 /// and others go first for as long again.
 const STUCK_AFTER: Duration = Duration::from_secs(30);
-/// Whoever has answered within this is there.
-const IS_THERE: Duration = Duration::from_secs(1);
 /// How long taking a member out may take.
 const REMOVE: Duration = Duration::from_secs(10);
 
@@ -232,7 +230,7 @@ impl Group {
         let stay = members.iter().filter(|member| member.is_voter && member.node != node);
         let (mut there, mut away) = (0, Vec::new());
         for member in stay {
-            match self.is_there(member.node) {
+            match member.is_there() {
                 true => there += 1,
                 false => away.push(member.node.to_string()),
             }
@@ -249,15 +247,6 @@ impl Group {
             ));
         }
         Ok(())
-    }
-
-    /// Whether a member has answered this leader a moment ago, or is this node.
-    pub(super) fn is_there(&self, node: NodeId) -> bool {
-        let Some(metrics) = self.metrics.get() else { return false };
-        let metrics = metrics.borrow_watched();
-        let acked = metrics.heartbeat.as_ref().and_then(|acked| *acked.get(&node)?);
-        metrics.id == node
-            || acked.is_some_and(|at| self.executor.now() - at.into_inner() < IS_THERE)
     }
 
     /// Brings a change of members to its end, in the background, that an earlier leader agreed on half

@@ -60,9 +60,18 @@ impl Group {
         demands.fold(*self.aside_demand.lock(), Demand::and)
     }
 
-    /// What the node's own operations may take of the pool.
-    pub(super) fn demand_of(&self, submission: &Submission) -> Demand {
-        room::demand(&self.engine.read(), submission.batch().writes())
+    /// Whether to have the pool committed and evacuated (once more) for what is `wanted` of it.
+    pub(super) fn is_worth_waiting(
+        &self,
+        driver: &mut Driver,
+        engine: &Engine,
+        wanted: Demand,
+    ) -> bool {
+        let waits = self.pace.get().is_some() && driver.patience.waits(&engine.store().usage());
+        if waits {
+            *self.wanted.lock() = Some(wanted);
+        }
+        waits
     }
 
     /// Whether a batch's operations will find room in the pool, behind what is in flight and what the
@@ -93,19 +102,19 @@ impl Group {
         let Some(wanted) = weighed.wanted else {
             return Admission::Denied(weighed.denied, weighed.demand);
         };
-        if self.pace.get().is_some() && driver.patience.waits(&engine.store().usage()) {
-            *self.wanted.lock() = Some(wanted);
+        if self.is_worth_waiting(driver, &engine, wanted) {
             return Admission::Waits;
         }
         let draw = (driver.last_ms, driver.seeds.next_seed());
         let short_bytes = room.short_bytes(&wanted, Spare::Deletes);
-        match eviction::evict_for_space(&engine, self.eviction(), draw, short_bytes) {
-            Some((evicting, foreseen)) => {
-                driver.patience.renew();
-                Admission::Evicts(evicting, foreseen)
-            }
-            None => Admission::Denied(weighed.denied, weighed.demand),
+        let victims = eviction::choose_for_space(&engine, self.eviction(), draw, short_bytes);
+        if !victims.is_empty()
+            && let Ok((evicting, foreseen)) = eviction::evict(&engine, victims, in_flight)
+        {
+            driver.patience.renew();
+            return Admission::Evicts(evicting, foreseen);
         }
+        Admission::Denied(weighed.denied, weighed.demand)
     }
 
     /// Has the pool committed and evacuated before an entry that another node proposed is applied and

@@ -7,11 +7,11 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
-use cairn_engine::ENGINE_VERSION;
+use cairn_engine::{ENGINE_VERSION, Engine, Eviction};
 use cairn_protocol::op::{ENTRY_HEADER_BYTES, EntryHeader, encode_entry_header};
 use futures_util::FutureExt;
 
-use super::super::eviction::{self, Foreseen};
+use super::super::eviction::{self, Foreseen, Wanted};
 use super::super::outcome;
 use super::super::propose::{Guard, Submission};
 use super::super::room::{self, Patience};
@@ -48,6 +48,15 @@ pub(super) struct Driver {
     pub(super) taken: VecDeque<Arc<Submission>>,
     /// With what finds no room in the pool.
     pub(super) patience: Patience,
+}
+
+/// What is done for the room of an entry, before its writes.
+#[derive(Debug, Default)]
+struct MadeRoom {
+    evicting: Option<Arc<Submission>>,
+    foreseen: Foreseen,
+    /// More must go before there is room for the writes.
+    goes_alone: bool,
 }
 
 impl Group {
@@ -135,13 +144,13 @@ impl Group {
             // Another leader's clock may have been ahead of this one's.
             driver.last_ms = driver.last_ms.max(self.engine.read().store().clock_ms());
         }
-        let (evicting, mut foreseen) = self.make_room(driver);
+        let MadeRoom { evicting, mut foreseen, goes_alone } = self.make_room(driver)?;
         if let Some(evicting) = evicting {
-            foreseen.demand = self.demand_of(&evicting);
             count += evicting.batch().write_count();
             submissions.push(evicting);
         }
-        while bytes < ENTRY_BYTES
+        while !goes_alone
+            && bytes < ENTRY_BYTES
             && work < ENTRY_OPS
             && let Some(submission) = driver.taken.pop_front()
         {
@@ -167,7 +176,6 @@ impl Group {
                         Admission::Waits => return None,
                         Admission::Evicts(evicting, evicted) => {
                             foreseen = evicted;
-                            foreseen.demand = self.demand_of(&evicting);
                             count += evicting.batch().write_count();
                             submissions.push(evicting);
                         }
@@ -189,25 +197,48 @@ impl Group {
         Some((InFlight { now_ms, seed, submissions, foreseen, may_take_long }, count))
     }
 
-    /// Room for the next entry, where keys may be given up for it.
-    fn make_room(&self, driver: &mut Driver) -> (Option<Arc<Submission>>, Foreseen) {
+    /// Room for the next entry, where keys may be given up for it. None when that has to wait until
+    /// the pool has room for deleting them.
+    fn make_room(&self, driver: &mut Driver) -> Option<MadeRoom> {
         let rules = self.eviction();
         if !rules.is_on() {
-            return (None, Foreseen::default());
+            return Some(MadeRoom::default());
         }
-        let draw = (driver.last_ms, driver.seeds.next_seed());
         let engine = self.engine.read();
+        let Wanted { need, short, victims } = self.choose_victims(driver, &engine, rules);
+        let foreseen = Foreseen { need, ..Foreseen::default() };
+        let nothing = MadeRoom { foreseen, ..MadeRoom::default() };
+        if victims.is_empty() {
+            return Some(nothing);
+        }
+        let chosen_bytes = victims.bytes();
+        match eviction::evict(&engine, victims, self.in_flight_demand()) {
+            Ok((evicting, mut foreseen)) => {
+                driver.patience.renew();
+                // The writes come when the rest is gone too.
+                let goes_alone = foreseen.freed < short.min(chosen_bytes);
+                foreseen.need = if goes_alone { 0 } else { need };
+                Some(MadeRoom { evicting: Some(evicting), foreseen, goes_alone })
+            }
+            Err(wanted) if self.is_worth_waiting(driver, &engine, wanted) => None,
+            // The writes are weighed like all others.
+            Err(_) => Some(nothing),
+        }
+    }
+
+    /// What must go for the next entry, as `stamp` will take it.
+    fn choose_victims(&self, driver: &mut Driver, engine: &Engine, rules: Eviction) -> Wanted {
+        let draw = (driver.last_ms, driver.seeds.next_seed());
         let (mut bytes, mut work) = (0, 0);
-        // As `stamp` will take them.
         let entry = driver.taken.iter().map_while(|submission| {
             let batch = submission.batch();
             let is_full = bytes >= ENTRY_BYTES || work >= ENTRY_OPS;
             (bytes, work) = (bytes + batch.write_bytes(), work + batch.work());
-            (!is_full).then(|| eviction::need(&engine, &batch))
+            (!is_full).then(|| eviction::need(engine, &batch))
         });
         let in_flight = self.in_flight.lock();
         let in_flight = in_flight.iter().map(|entry| &entry.foreseen);
-        eviction::make_room(&engine, rules, draw, entry, in_flight)
+        eviction::choose(engine, rules, draw, entry, in_flight)
     }
 
     /// Gives an entry to openraft.
