@@ -217,7 +217,7 @@ impl Node {
             _ = terminate.recv() => Why::Signal("SIGTERM"),
             _ = interrupt.recv() => Why::Signal("SIGINT"),
             () = self.keep_house() => Why::Command,
-            () = self.shared.group.keep_rests() => Why::Command,
+            () = self.shared.group.keep_rests(&self.stats) => Why::Command,
         };
         self.shared.group.hand_over().await;
         stop.ask(why.clone());

@@ -1,6 +1,7 @@
 //! Reads that take long: answered from a root of their own while nobody waits for the lock.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use cairn_engine::{At, Effects, Engine, Fatal, Lent, Recency, read_lent, read_view};
 use cairn_protocol::WireError;
@@ -8,6 +9,9 @@ use cairn_protocol::command::{CommandId, Spec};
 use cairn_protocol::op::{OpRef, encode_op};
 use cairn_protocol::resp::{Argv, Proto, Writer};
 use cairn_store::{Db, Pin, Value, View};
+
+/// How long a reply holds a root for whoever is slow to take it.
+pub const HOLD: Duration = Duration::from_secs(1);
 
 /// A root that no write changes while this is held.
 pub struct Pinned {
@@ -132,9 +136,14 @@ impl LongRead {
 
     /// Reads and copies what was lent: the whole reply.
     pub fn run_whole(&self) -> Vec<u8> {
-        let (mut out, _, lent) = self.run();
-        let Some(lent) = lent else { return out };
-        let copied = self.lent_value(&lent).read(lent.range.clone(), &mut |bytes: &[u8]| {
+        match self.run() {
+            (out, _, Some(lent)) => self.copy_lent(out, &lent),
+            (out, _, None) => out,
+        }
+    }
+
+    fn copy_lent(&self, mut out: Vec<u8>, lent: &Lent) -> Vec<u8> {
+        let copied = self.lent_value(lent).read(lent.range.clone(), &mut |bytes: &[u8]| {
             out.extend_from_slice(bytes);
         });
         match copied {
@@ -161,6 +170,20 @@ impl LongRead {
         }
         let fresh = LongRead { pinned, op: self.op.clone(), ..*self };
         (fresh.run().2.as_ref() == Some(lent)).then_some(fresh)
+    }
+
+    /// What does instead of it without its root: the same read on `pinned`, if that lends the very
+    /// same bytes.
+    ///
+    /// # Errors
+    /// It does not: the whole reply.
+    pub(super) fn let_go(&self, pinned: Pinned) -> Result<LongRead, Vec<u8>> {
+        match self.run() {
+            (out, _, Some(lent)) => {
+                self.renewed(pinned, &lent).ok_or_else(|| self.copy_lent(out, &lent))
+            }
+            (out, _, None) => Err(out),
+        }
     }
 }
 

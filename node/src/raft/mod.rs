@@ -54,7 +54,7 @@ mod wire;
 pub use attendant::Attendant;
 pub use distance::Distance;
 pub use group::{Group, GroupError, GroupMember, GroupStatus, Parts, Role, Standing};
-pub use long_read::{LongRead, LongReply, Pinned};
+pub use long_read::{HOLD, LongRead, LongReply, Pinned};
 pub use propose::{Batch, Guard, Prefetch, Submission, Ticket, error_code, first_key, is_long};
 pub use road::{Way, session_of};
 pub use view::Lease;

@@ -6,6 +6,7 @@
 //! What has been executed is answered by whoever executed it, whether it still leads or not.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use cairn_protocol::cluster::message::{Forwarded, Refused, RefusedCode};
 use cairn_protocol::ids::NodeId;
 use parking_lot::Mutex;
 
-use super::long_read::LongRead;
+use super::long_read::{HOLD, LongRead};
 use super::propose::forward::MORE;
 use super::runtime::Instant;
 use crate::transport::refused;
@@ -52,8 +53,8 @@ struct Rest {
 pub enum Part {
     /// Its bytes.
     Ready(Bytes),
-    /// A read whose reply stands here.
-    Read(LongRead),
+    /// A read whose reply stands here, and since when it holds the pool.
+    Read(Arc<LongRead>, Instant),
 }
 
 /// An answer before it is cut.
@@ -67,12 +68,21 @@ pub struct Answer {
     pub parts: VecDeque<Part>,
 }
 
+impl Part {
+    fn ready_bytes(&self) -> usize {
+        match self {
+            Part::Ready(bytes) => bytes.len(),
+            Part::Read(..) => 0,
+        }
+    }
+
+    fn is(&self, read: &Arc<LongRead>) -> bool {
+        matches!(self, Part::Read(this, _) if Arc::ptr_eq(this, read))
+    }
+}
+
 fn ready_bytes(parts: &VecDeque<Part>) -> usize {
-    let bytes = |part: &Part| match part {
-        Part::Ready(bytes) => bytes.len(),
-        Part::Read(_) => 0,
-    };
-    parts.iter().map(bytes).sum()
+    parts.iter().map(Part::ready_bytes).sum()
 }
 
 fn is_ready(parts: &VecDeque<Part>) -> bool {
@@ -134,18 +144,61 @@ impl Rests {
         drop(old);
     }
 
+    /// The next piece of what is kept there will be asked for.
+    pub fn keep_on(&self, place: (NodeId, u64), now: Instant) {
+        if let Some(rest) = self.0.lock().rests.get_mut(&place) {
+            rest.asked = now;
+        }
+    }
+
+    /// A read that holds the pool for too long.
+    pub fn held_too_long(&self, now: Instant) -> Option<Arc<LongRead>> {
+        let held = self.0.lock();
+        let mut parts = held.rests.values().flat_map(|rest| &rest.parts);
+        parts.find_map(|part| match part {
+            Part::Read(read, since) if now - *since >= HOLD => Some(Arc::clone(read)),
+            _ => None,
+        })
+    }
+
+    /// Puts `part` in the place of a read, unless its piece was asked for meanwhile. Where there is no
+    /// room for it, or it is not to be had, the rest of that reply is not kept any more.
+    pub fn exchange(&self, read: &Arc<LongRead>, part: Option<Part>) {
+        let mut held = self.0.lock();
+        let holds = |rest: &Rest| rest.parts.iter().any(|part| part.is(read));
+        let Some(place) = held.rests.iter().find(|(_, rest)| holds(rest)).map(|at| *at.0) else {
+            return;
+        };
+        let more = part.as_ref().map_or(0, Part::ready_bytes);
+        match part.filter(|_| held.bytes + more <= HELD_BYTES_MAX) {
+            Some(part) => {
+                held.bytes += more;
+                let rest = held.rests.get_mut(&place).expect("found above");
+                let there = rest.parts.iter_mut().find(|part| part.is(read));
+                *there.expect("found above") = part;
+            }
+            None => {
+                let dropped = held.take(place);
+                drop(held);
+                drop(dropped);
+                tracing::warn!(
+                    "a reply is cut off whose client, at node {}, is slow to take it: copies of {} \
+                     MiB for such are held already",
+                    place.0,
+                    HELD_BYTES_MAX >> 20,
+                );
+            }
+        }
+    }
+
     /// Takes what is kept for `to` under a ticket.
     ///
     /// # Errors
     /// Nothing is (any more).
     pub fn take(&self, to: NodeId, ticket: u64) -> Result<VecDeque<Part>, Refused> {
-        let mut held = self.0.lock();
-        let Some(rest) = held.rests.remove(&(to, ticket)) else {
-            let text = "the rest of that reply is not kept any more";
-            return Err(refused(RefusedCode::Failed, text));
-        };
-        held.bytes -= ready_bytes(&rest.parts);
-        Ok(rest.parts)
+        let taken = self.0.lock().take((to, ticket));
+        let gone = || refused(RefusedCode::Failed, "the rest of that reply is not kept any more");
+        taken.ok_or_else(gone)
     }
 
     /// The next piece for `to`, and under the same ticket what is left behind it.
@@ -183,6 +236,12 @@ impl Held {
         self.bytes += bytes;
         self.rests.insert(place, Rest { parts, asked: now });
         Ok(Bytes::from([&place.1.to_le_bytes()[..], piece].concat()))
+    }
+
+    fn take(&mut self, place: (NodeId, u64)) -> Option<VecDeque<Part>> {
+        let rest = self.rests.remove(&place)?;
+        self.bytes -= ready_bytes(&rest.parts);
+        Some(rest.parts)
     }
 
     fn take_old(&mut self, now: Instant) -> Vec<Rest> {

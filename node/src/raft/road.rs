@@ -20,7 +20,8 @@ use cairn_store::Db;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::group::{Group, Role};
-use super::propose::forward::{ALONE, FORGET, GUARDED, MORE, REST, STEP, WATCH};
+use super::long_read::LongRead;
+use super::propose::forward::{ALONE, FORGET, GUARDED, KEEP, MORE, REST, STEP, WATCH};
 use super::propose::{Batch, Guard, Outcome, Submission, Ticket};
 use super::rest::{PIECE_BYTES, Part, split_ready, split_ticket};
 use super::runtime::Place;
@@ -38,6 +39,8 @@ const LOOK: Duration = Duration::from_millis(20);
 const FAREWELL: Duration = Duration::from_millis(300);
 /// How often somebody looks whether what is left of long answers is still wanted.
 const LOOK_AT_RESTS: Duration = Duration::from_millis(250);
+/// How often somebody who is slow to take an answer has the rest of it kept on.
+const KEEP_ON: Duration = Duration::from_secs(8);
 /// Of a long answer so much is fetched before any of it is sent to the client.
 const WHOLE_BYTES: usize = 64 << 20;
 /// What clients of other nodes may watch here at once.
@@ -334,6 +337,15 @@ impl Group {
         split_piece(node, payload, flags)
     }
 
+    /// After a while, has another node keep on what is there of an answer. To be called again and
+    /// again while the client takes what comes before it.
+    pub async fn keep_wanting(&self, rest: Ticket) {
+        self.executor().rest(KEEP_ON).await;
+        let Ticket { node, number } = rest;
+        // Whether it still has it shows when it is fetched.
+        let _ = self.send(node, Class::Snapshot, note(number, KEEP, Vec::new())).await;
+    }
+
     /// Waits until another leader than `leader` is known, or none, and `leader` is not there any more:
     /// one that has handed over answers what it had accepted, however busy it is.
     async fn leaves(&self, leader: NodeId) {
@@ -403,12 +415,31 @@ impl Group {
         self.served().load(Ordering::SeqCst) > 0 || self.rests().holds_some(self.executor().now())
     }
 
-    /// Looks after the rests of long answers for ever.
-    pub async fn keep_rests(&self) {
+    /// Looks after the rests of long answers for ever: those that nobody fetches are forgotten, and
+    /// none holds the pool for long.
+    pub async fn keep_rests(&self, stats: &Stats) {
         loop {
             self.executor().rest(LOOK_AT_RESTS).await;
-            self.rests().forget_old(self.executor().now());
+            let now = self.executor().now();
+            self.rests().forget_old(now);
+            while let Some(read) = self.rests().held_too_long(now) {
+                let part = self.let_go(&read, stats).await;
+                self.rests().exchange(&read, part);
+            }
         }
+    }
+
+    /// What does in the place of a read that is still to be fetched, so that its root is let go.
+    async fn let_go(&self, read: &Arc<LongRead>, stats: &Stats) -> Option<Part> {
+        if read.silent {
+            return Some(Part::Ready(Bytes::new()));
+        }
+        let (old, pinned) = (Arc::clone(read), self.pin(stats));
+        let fresh = self.executor().aside(move || old.let_go(pinned)).await?;
+        Some(match fresh {
+            Ok(fresh) => Part::Read(Arc::new(fresh), self.executor().now()),
+            Err(whole) => Part::Ready(whole.into()),
+        })
     }
 
     /// How many clients of other nodes watch keys here.
@@ -435,6 +466,10 @@ impl Group {
         };
         if forward.flags & REST != 0 {
             return self.next_piece((from, forward.session)).await;
+        }
+        if forward.flags & KEEP != 0 {
+            self.rests().keep_on((from, forward.session), self.executor().now());
+            return Ok(done());
         }
         if !self.leads() {
             return Ok(nobody());
@@ -482,8 +517,9 @@ impl Group {
                 return Err(refused(RefusedCode::Failed, text));
             }
         }
-        let answer = submission.batch().answer(alone);
-        self.rests().cut(from, answer, self.executor().now())
+        let now = self.executor().now();
+        let answer = submission.batch().answer(alone, now);
+        self.rests().cut(from, answer, now)
     }
 
     /// Watches what `ops` name for a client of another node, `first` of all or besides what is watched
@@ -539,7 +575,7 @@ impl Group {
             if piece.len() >= PIECE_BYTES {
                 break;
             }
-            let Some(Part::Read(read)) = left.pop_front() else { break };
+            let Some(Part::Read(read, _)) = left.pop_front() else { break };
             let silent = read.silent;
             let reply = self.executor().aside(move || read.run_whole()).await;
             let reply =

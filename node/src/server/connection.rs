@@ -8,8 +8,8 @@
 mod lent;
 mod transaction;
 
+use lent::Copied;
 pub use lent::CopiedOut;
-use lent::{Copied, HOLD};
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -46,7 +46,7 @@ use super::{parts, row, staging};
 use crate::ops::clock;
 use crate::ops::metrics::{Counter, Hold};
 use crate::raft::{
-    Batch, Group, Lease, LongRead, LongReply, Prefetch, Submission, Ticket, Way, error_code,
+    Batch, Group, HOLD, Lease, LongRead, LongReply, Prefetch, Submission, Ticket, Way, error_code,
     eviction, first_key, is_long, session_of,
 };
 
@@ -922,13 +922,25 @@ impl Connection {
     async fn send_rest(&self, scratch: &mut Scratch, rest: Ticket) -> Result<(), Gone> {
         let mut rest = Some(rest);
         while let Some(ticket) = rest {
-            self.flush(&mut scratch.out).await?;
+            self.flush_before(&mut scratch.out, ticket).await?;
             // Without it a reply would end in the middle.
             let fetched = self.thread.shared.group.fetch_rest(ticket).await.map_err(|_| Gone)?;
             scratch.out.extend_from_slice(&fetched.0);
             rest = fetched.1;
         }
         Ok(())
+    }
+
+    /// Sends what is in `out` while another node keeps what comes behind it.
+    async fn flush_before(&self, out: &mut Vec<u8>, rest: Ticket) -> Result<(), Gone> {
+        let mut flushed = pin!(self.flush(out));
+        loop {
+            tokio::select! {
+                biased;
+                flushed = &mut flushed => return flushed,
+                () = self.thread.shared.group.keep_wanting(rest) => {}
+            }
+        }
     }
 
     /// Ends a run of reads: lets go of the lock, counts and times it.

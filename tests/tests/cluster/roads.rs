@@ -327,6 +327,25 @@ fn what_nobody_fetches_of_a_long_reply_is_forgotten() {
     insist_on_room(&cluster, leader, Duration::from_secs(45));
 }
 
+/// Nor does a client of a follower hold the leader's pool that takes its long replies slowly; and it
+/// may take nothing for half a minute and more.
+#[test]
+fn a_slow_client_of_a_follower_holds_no_room_and_is_answered() {
+    let scratch = Scratch::new(Medium::Memory);
+    let plan = Cluster::plan(scratch.path());
+    let (cluster, leader, mut slow, long) = slow_through_a_follower(plan);
+    let since = Instant::now();
+    insist_on_room(&cluster, leader, Duration::from_secs(15));
+    std::thread::sleep(Duration::from_secs(40).saturating_sub(since.elapsed()));
+    slow.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    let wanted = [format!("${LONG_BYTES}\r\n").as_bytes(), &long, b"\r\n"].concat();
+    let mut taken = vec![0; wanted.len()];
+    for reply in 0..3 {
+        slow.read_exact(&mut taken).expect("a whole reply");
+        assert!(taken == wanted, "reply {reply} is not of the time it was asked for");
+    }
+}
+
 #[test]
 fn a_read_too_long_to_be_sent_on_is_refused_at_once() {
     let scratch = Scratch::new(Medium::Memory);

@@ -6,6 +6,7 @@
 //! All little-endian.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use cairn_engine::{At, Effects, Engine, Fatal, Transaction, is_wide};
@@ -17,6 +18,7 @@ use cairn_protocol::resp::{Proto, Writer};
 use super::{Batch, Guard, Located, Source, Step, read, split_off};
 use crate::raft::long_read::{LongRead, Pinned};
 use crate::raft::rest::{Answer, Part};
+use crate::raft::runtime::Instant;
 
 /// The batch is one transaction, whose replies are wanted one by one.
 pub const ALONE: u32 = 1;
@@ -31,6 +33,8 @@ pub const REST: u32 = 16;
 /// How many other members have an entry is asked: the payload is its index (u64), or nothing for the
 /// last that is applied; the answer's count says it, and its payload is that index.
 pub const STEP: u32 = 32;
+/// The next piece of a long answer will be asked for, if late; the session is its ticket.
+pub const KEEP: u32 = 64;
 /// In an answer: the transaction was not proposed.
 pub const BROKEN: u32 = 1;
 /// In an answer: it is the first piece, and the ticket for the next stands before it.
@@ -209,8 +213,9 @@ impl Batch {
         self.effects = Effects::default();
     }
 
-    /// The answer to whoever packed the batch, once it is done, with its reads that were put off.
-    pub(in crate::raft) fn answer(&mut self, alone: bool) -> Answer {
+    /// The answer to whoever packed the batch, once it is done, with its reads that were put off: they
+    /// hold the pool since `now`.
+    pub(in crate::raft) fn answer(&mut self, alone: bool, now: Instant) -> Answer {
         let (count, ends, deferred) =
             (self.commands.len(), self.take_parts(), self.take_deferred());
         let mut parts = VecDeque::new();
@@ -224,7 +229,7 @@ impl Batch {
         let (replies, mut from) = (Bytes::from(replies), 0);
         for (at, read) in deferred {
             parts.push_back(Part::Ready(replies.slice(from..at)));
-            parts.push_back(Part::Read(read));
+            parts.push_back(Part::Read(Arc::new(read), now));
             from = at;
         }
         parts.push_back(Part::Ready(replies.slice(from..)));
@@ -337,7 +342,7 @@ mod tests {
             replies: b"+OK\r\n:1\r\n".to_vec(),
             ..Batch::default()
         };
-        let Answer { flags, mut parts, .. } = there.answer(true);
+        let Answer { flags, mut parts, .. } = there.answer(true, Instant::from_nanos(1));
         let payload = split_ready(&mut parts, usize::MAX);
         asked.take_answer(flags, &payload).expect("it reads back");
         assert_eq!(asked.take_parts(), Some(vec![5, 9]));

@@ -9,7 +9,7 @@
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use cairn_engine::Lent;
 use tokio::time::timeout_at;
@@ -17,10 +17,8 @@ use tokio::time::timeout_at;
 use super::{Connection, Gone};
 use crate::ops::clock;
 use crate::ops::metrics::Counter;
-use crate::raft::LongRead;
+use crate::raft::{HOLD, LongRead};
 
-/// How long a reply holds a pin.
-pub(super) const HOLD: Duration = Duration::from_secs(1);
 /// Bytes of a string that are handed to the kernel at once.
 const PART_BYTES: u64 = 1 << 20;
 /// Pieces that these lie in at most, with what is before them and behind.
