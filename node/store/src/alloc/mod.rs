@@ -620,7 +620,8 @@ impl Alloc {
             return Err(StoreError::Full);
         }
         let mut backed = Vec::with_capacity(2 * want as usize);
-        for extent in have..have + want {
+        // Those that are taken back have their space, and what lies there stays: backing may write zeros.
+        for extent in have.max(self.counted_extents)..have + want {
             backed.push((records_at(extent), RECORDS_PER_EXTENT_BYTES));
             backed.push((extent_at(extent), EXTENT));
         }
