@@ -419,7 +419,7 @@ impl Group {
         // One that led, and does not any more, is nobody to send anything to.
         let leader = metrics.current_leader.filter(|leader| leads || Some(*leader) != own);
         if leader.is_some()
-            && (leader, metrics.current_term) != (self.view.leader(), self.view.term())
+            && (leader, metrics.current_term) != (self.view.leader(), self.view.term().0)
         {
             let who = if leads { "this node" } else { "node" };
             tracing::info!(
@@ -1019,6 +1019,7 @@ mod tests {
             assert!(set(thousand * 1000..(thousand + 1) * 1000, b"0123456789"));
         }
         const LARGE: u32 = 1 << 24;
+        const MORE: u32 = 1 << 20;
         let value = vec![b'x'; 500_000];
         assert!((LARGE..).map(|name| set(name..name + 1, &value)).any(|is_set| !is_set));
         let mut commits = Commits::new(Arc::clone(&group), committer);
@@ -1034,7 +1035,7 @@ mod tests {
         let keys = group.read().store().len(Db(0));
         group.set_eviction(Eviction { policy: EvictionPolicy::AllKeysLru, samples: 5 });
         for thousand in 0..20 {
-            set(1 << 20 | thousand * 1000..1 << 20 | (thousand + 1) * 1000, b"0123456789");
+            set(MORE + thousand * 1000..MORE + (thousand + 1) * 1000, b"0123456789");
             assert_eq!(group.stop_reason(), None, "after {thousand}");
         }
         assert!(group.read().store().len(Db(0)) < keys);

@@ -118,11 +118,6 @@ impl View {
         Some(NodeId(self.leader.load(Ordering::Acquire))).filter(|leader| leader.0 != 0)
     }
 
-    /// The term it is in.
-    pub fn term(&self) -> u64 {
-        self.term.load(Ordering::SeqCst)
-    }
-
     /// Takes note that the leader was heard at `now`, which says that all up to `agreed` is agreed;
     /// applied is all up to `applied`.
     pub fn hear(&self, now: Instant, agreed: u64, applied: u64) {

@@ -131,6 +131,7 @@ fn recovered(dir: &std::path::Path, others: &Arc<Others>) -> (recover::Recovery,
         has_voted: false,
         keep_bytes: 1 << 20,
         reads: Reads::Lease,
+        distance: Distance::default(),
     };
     (recover::recover(options).expect("recovers"), standing)
 }
