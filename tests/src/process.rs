@@ -36,6 +36,27 @@ pub fn signal(pid: u32, name: &str) {
     assert!(sent.is_ok_and(|status| status.success()), "cannot send SIG{name} to {pid}");
 }
 
+/// Stops a process until it is sent CONT. When this returns none of its threads runs any more: the
+/// system has them stop once the first of them gets to it.
+///
+/// # Panics
+/// When they do not stop within seconds.
+pub fn pause(pid: u32) {
+    signal(pid, "STOP");
+    let is_stopped = |stat: String| {
+        // The state follows the name, which may hold anything.
+        stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['T', 't']))
+    };
+    let are_stopped = || {
+        let threads =
+            std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+        let mut stats =
+            threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("stat")).ok());
+        stats.all(is_stopped)
+    };
+    assert!(eventually(Duration::from_secs(10), are_stopped), "{pid} does not stop");
+}
+
 /// Waits for the end of a process, for at most `patience`.
 pub fn wait(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
     let start = Instant::now();

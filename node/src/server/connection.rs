@@ -646,7 +646,9 @@ impl Connection {
         let is_over = || !longest.is_zero() && start.elapsed() >= longest;
         for look in 0.. {
             if let Some((now, index)) = group.in_step(upto).await {
-                (found, upto) = (now, Some(index));
+                // Who has what was acknowledged keeps it; a new leader has to learn who that is.
+                found = if upto.is_some() { found.max(now) } else { now };
+                upto = Some(index);
             }
             // Alone there never will be more; and who is told to stop waits for nobody.
             let stops = group.is_alone() || self.thread.shared.stop.why().is_some();

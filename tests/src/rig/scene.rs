@@ -308,6 +308,11 @@ impl Scene {
         process::signal(self.cluster.node(at).pid(), name);
     }
 
+    /// Stops a node until it is sent CONT.
+    pub fn freeze(&self, at: usize) {
+        process::pause(self.cluster.node(at).pid());
+    }
+
     /// One request to a node.
     pub fn call(&self, at: usize, args: &[&str]) -> std::io::Result<Reply> {
         Conn::open_within(self.address(at), Duration::from_secs(30))?.call(args)

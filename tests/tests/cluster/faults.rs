@@ -35,7 +35,7 @@ fn a_cluster_stays_linearizable_when_its_leader_is_killed_cut_off_and_paused() {
     scene.steady();
     let paused = scene.leader();
     scene.switch.set_all(Link { lost_in_1000: 20, ..Link::default() });
-    scene.signal(paused, "STOP");
+    scene.freeze(paused);
     scene.pause_for(300..900);
     scene.signal(paused, "CONT");
     scene.pause_for(500..501);

@@ -292,14 +292,14 @@ fn a_paused_leader_serves_nothing_old_and_a_minority_acknowledges_nothing() {
     let mut cluster = Cluster::start(scratch.path());
     let leader = cluster.leader();
     under_load(&mut cluster, seed, |cluster| {
-        process::signal(cluster.node(leader).pid(), "STOP");
+        process::pause(cluster.node(leader).pid());
         insist(cluster.node((leader + 1) % 3).address(), &["SET", "probe", "x"]);
         process::signal(cluster.node(leader).pid(), "CONT");
         std::thread::sleep(Duration::from_millis(500));
     });
     let left = cluster.leader();
     let others: Vec<usize> = (0..3).filter(|at| *at != left).collect();
-    others.iter().for_each(|at| process::signal(cluster.node(*at).pid(), "STOP"));
+    others.iter().for_each(|at| process::pause(cluster.node(*at).pid()));
     let address = cluster.node(left).address();
     let write =
         open(address, Duration::from_secs(3)).and_then(|mut c| c.call(&["SET", "probe", "z"]));

@@ -187,7 +187,7 @@ fn a_follower_says_how_old_its_reads_may_be() {
     assert!(number("master_last_io_seconds_ago") < 2);
     assert_eq!(cluster.node(leader).info("stale_ms"), "0");
     let others = [leader, (leader + 2) % 3];
-    others.iter().for_each(|at| process::signal(cluster.node(*at).pid(), "STOP"));
+    others.iter().for_each(|at| process::pause(cluster.node(*at).pid()));
     std::thread::sleep(Duration::from_millis(2500));
     let (link, stale) = (cluster.node(left).info("master_link_status"), number("stale_ms"));
     let ago = number("master_last_io_seconds_ago");

@@ -15,7 +15,7 @@ const PAUSES: Fault = Fault { family: "pauses", ..USUAL };
 fn stop(scene: &mut Scene, ms: u64) {
     let leader = scene.leader();
     scene.measured(|scene| {
-        scene.signal(leader, "STOP");
+        scene.freeze(leader);
         scene.pause_for(ms..ms + 1);
         scene.signal(leader, "CONT");
         scene.pause_for(500..501);
@@ -28,7 +28,7 @@ fn stop(scene: &mut Scene, ms: u64) {
 fn briefly(scene: &mut Scene, _: u64) {
     let leader = scene.leader();
     scene.measured(|scene| {
-        scene.signal(leader, "STOP");
+        scene.freeze(leader);
         scene.pause_for(100..900);
         scene.signal(leader, "CONT");
         scene.pause_for(200..201);
