@@ -124,6 +124,12 @@ const EVACUATION_SLICES: u32 = 4;
 /// Commits in a row after which evacuation still has no room, and is given up.
 const EVACUATION_WAITS: u32 = 4;
 
+/// Commits in a row, while writers wait for room, that each free what was dropped for as long as they
+/// took: what one of them frees is of use two later.
+const RECLAIM_ROUNDS: u32 = 4;
+/// That long at the least, where commits cost next to nothing.
+const RECLAIM_LEAST: Duration = Duration::from_millis(5);
+
 /// Extents swept of an interrupted commit's records between two commits.
 const SWEEP_EXTENTS: u64 = 16;
 
@@ -385,14 +391,41 @@ impl Worker {
         if wanted.is_some() || self.group.read().store().is_tight() {
             self.commits.commit()?;
             self.recycle();
+            self.reclaim_now(wanted.as_ref())?;
             self.evacuate_now(wanted.as_ref())?;
         }
         Ok(())
     }
 
+    /// Frees what was dropped while writers wait for space, until there is `wanted` room or they have
+    /// waited long enough: once they go on they ask for the next commit at once, and leave hardly any
+    /// time for it.
+    fn reclaim_now(&mut self, wanted: Option<&Demand>) -> Result<(), StoreError> {
+        for _ in 0..RECLAIM_ROUNDS {
+            if !self.can_reclaim() || self.group.stop_reason().is_some() {
+                return Ok(());
+            }
+            let start = clock::now();
+            self.commits.commit()?;
+            self.recycle();
+            let until = clock::now() + start.elapsed().max(RECLAIM_LEAST);
+            while clock::now() < until && self.reclaim_some() {
+                std::thread::yield_now();
+            }
+            if self.has_room(wanted) {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn can_reclaim(&self) -> bool {
+        !self.told.reclaiming && self.group.read().store().has_dropped()
+    }
+
     /// Frees some of what was dropped; says whether there is more to do at once.
     fn reclaim_some(&mut self) -> bool {
-        if self.told.reclaiming || !self.group.read().store().has_dropped() {
+        if !self.can_reclaim() {
             return false;
         }
         self.group.reclaim().unwrap_or_else(|error| {
