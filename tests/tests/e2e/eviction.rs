@@ -89,6 +89,31 @@ fn every_evicting_policy_stays_writable_for_several_times_the_limit() {
     }
 }
 
+/// Tiny keys, of which thousands go at once, and each takes copies of the way to it; several times
+/// what fits, while others are read and deleted.
+#[test]
+fn tiny_keys_are_evicted_without_a_halt() {
+    let (_scratch, node) = node_with(Medium::Memory, "32mb", "allkeys-lru");
+    let mut conn = node.connect();
+    let mut rng = Rng::new(7);
+    for round in 0..500u64 {
+        let commands = (0..2000).map(|n| {
+            let written = round * 2000 + n;
+            let other = format!("tiny:{}", rng.below(written + 1));
+            match n % 10 {
+                0 => vec!["DEL".to_owned(), other],
+                1 => vec!["GET".to_owned(), other],
+                _ => vec!["SET".to_owned(), format!("tiny:{written}"), "0123456789".to_owned()],
+            }
+        });
+        let commands: Vec<_> = commands.collect();
+        assert_eq!(count_refused(&mut conn, &commands), 0, "round {round}");
+        assert_eq!(node.info("stopped"), "", "round {round}");
+    }
+    let (kept, evicted) = (int(&mut conn, &["DBSIZE"]), node.info("evicted_keys"));
+    assert!(evicted != "0" && kept > 100_000, "{kept} kept, {evicted} evicted");
+}
+
 /// Each on a node of its own: what is of all sizes leaves room between slabs that nothing uses.
 #[test]
 fn collections_and_transactions_find_room_too() {
