@@ -36,7 +36,7 @@ use cairn_protocol::cluster::message::{AppendReply, Refused, RefusedCode};
 use cairn_protocol::cluster::{Reply, Request};
 use cairn_protocol::ids::{LogIndex, NodeId, ShardId, Term};
 use cairn_store::log::{Log, LogError, LogId};
-use cairn_store::{Committer, Demand};
+use cairn_store::{Committer, Demand, StoreError};
 use openraft::async_runtime::WatchReceiver;
 use openraft::type_config::TypeConfigExt;
 use parking_lot::{Condvar, Mutex, RwLock, RwLockReadGuard};
@@ -69,6 +69,9 @@ use crate::transport::{self, BoxFuture, SharedTransport};
 
 /// For how long whoever said that it leads is believed to, by a member that has stopped.
 const HEARD: Duration = Duration::from_secs(1);
+
+/// Between two times that leadership is given up because the pool cannot be sent to a member.
+const GIVE_WAY_AGAIN: Duration = Duration::from_secs(60);
 
 /// Between two looks whether an entry that takes long has been applied.
 const STAND_BY: Duration = Duration::from_millis(2);
@@ -218,6 +221,8 @@ pub struct Group {
     has_voted: AtomicBool,
     /// It was taken out of the group.
     taken_out: AtomicBool,
+    /// When it was last said that this pool cannot be sent to a member.
+    unsendable: Mutex<Option<Instant>>,
     /// Until then no vote is given: one given before this start may still bind.
     votes_from: OnceLock<Instant>,
     /// Who said last that it leads, and when, to a member that has stopped.
@@ -343,6 +348,31 @@ impl Group {
         group.look();
         drop(driver);
         Ok(group)
+    }
+
+    /// Damage keeps this node from ever sending its pool whole: says so, and has a member lead whose
+    /// pool may be sound, if another voter has all that is applied here.
+    fn give_way(&self, damage: &StoreError) {
+        let now = self.executor.now();
+        let mut tried = self.unsendable.lock();
+        if tried.is_some_and(|before| now - before < GIVE_WAY_AGAIN) {
+            return;
+        }
+        *tried = Some(now);
+        let (own, applied) = (self.status().node, self.applied());
+        let others = self.members().into_iter().filter(|m| m.is_voter && m.node != own);
+        let best = others.max_by_key(|member| member.matched);
+        let next = best.filter(|best| self.leads() && best.matched >= Some(applied));
+        let then = match &next {
+            Some(next) => format!("node {} is to lead, and to send its own", next.node),
+            None => "no other voter could lead, so the member that asked goes without".to_owned(),
+        };
+        tracing::error!("this node's pool cannot be sent to a member: {damage}; {then}");
+        if let (Some(next), Some(raft)) = (next, self.raft.get().cloned()) {
+            // No read is answered by this node alone from here on: the other may lead at any moment.
+            self.view.hand_over();
+            self.executor.spawn(async move { raft.trigger().transfer_leader(next.node).await });
+        }
     }
 
     /// Has the other members hear from this one for as long as it leads.
@@ -652,6 +682,7 @@ impl Group {
             confirming: Mutex::default(),
             arriving: Mutex::default(),
             refused_pool: Mutex::default(),
+            unsendable: Mutex::default(),
             votes_from: OnceLock::new(),
             has_voted: AtomicBool::new(false),
             taken_out: AtomicBool::new(false),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use cairn_engine::Engine;
 use cairn_protocol::ids::{LogIndex, NodeId, Term};
 use cairn_store::log::LogId;
-use cairn_store::{Head, Imported};
+use cairn_store::{Head, Imported, StoreError};
 use futures_util::{Stream, TryStreamExt};
 use openraft::storage::{
     EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot, SnapshotMeta,
@@ -73,6 +73,8 @@ pub trait Member: Send + Sync {
     /// The pool that members are sent: the one that was offered last, if somebody has begun with that
     /// and may go on.
     fn offer(&self) -> Arc<Offer>;
+    /// Its pool is damaged, and cannot be sent to the member that wants it.
+    fn cannot_send(&self, damage: &StoreError);
     /// Puts a peer's pool in the place of this node's.
     ///
     /// # Errors

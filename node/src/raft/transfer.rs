@@ -14,7 +14,7 @@ use cairn_protocol::cluster::message::{
     Vote,
 };
 use cairn_protocol::cluster::{Reply, Request};
-use cairn_store::{Export, Head, Import, Imported};
+use cairn_store::{Export, Head, Import, Imported, StoreError, TransferError};
 use openraft::storage::Snapshot;
 use openraft::type_config::TypeConfigExt;
 
@@ -138,11 +138,19 @@ fn gather(export: &Export, group: &Weak<dyn Member>, number: u64) -> Result<Byte
     let group = group.upgrade().ok_or_else(gone)?;
     loop {
         let more = export.gather(group.engine().store(), &mut chunk);
-        if !more.map_err(|error| error.to_string())? {
+        if !more.map_err(|error| unreadable(&*group, &error))? {
             break;
         }
     }
-    export.seal(chunk).map(Bytes::from).map_err(|error| error.to_string())
+    export.seal(chunk).map(Bytes::from).map_err(|error| unreadable(&*group, &error))
+}
+
+/// What keeps this pool from being read. Damage is there at the next try too.
+fn unreadable(group: &dyn Member, error: &TransferError) -> String {
+    if let TransferError::Store(damage @ StoreError::Corrupt(_)) = error {
+        group.cannot_send(damage);
+    }
+    error.to_string()
 }
 
 async fn ask(

@@ -10,7 +10,7 @@ use cairn_protocol::ids::{LogIndex, Term};
 use cairn_protocol::op::EntryRef as Operations;
 use cairn_protocol::resp::Writer;
 use cairn_store::log::LogId;
-use cairn_store::{Demand, Imported, Spare};
+use cairn_store::{Demand, Imported, Spare, StoreError};
 use openraft::EntryPayload;
 use parking_lot::RwLockReadGuard;
 
@@ -237,6 +237,10 @@ impl Member for Group {
         let applied_bytes = self.applied_bytes.load(Ordering::Relaxed);
         let keep_bytes = self.keep_bytes.load(Ordering::Relaxed);
         self.keeping.offer(applied_bytes, keep_bytes, || self.read().store().export())
+    }
+
+    fn cannot_send(&self, damage: &StoreError) {
+        self.give_way(damage);
     }
 
     fn install(&self, imported: Imported) -> Result<(), String> {
