@@ -55,6 +55,8 @@ pub struct Node {
     stats: Arc<Stats>,
     ready: String,
     capacity_bytes: u64,
+    /// `--memory` was given, not chosen here.
+    memory_given: bool,
     _lock: LockFile,
 }
 
@@ -77,7 +79,7 @@ impl Node {
             place::link_device(&dir, device)?;
         }
         let capacity = capacity_bytes(&settings, &dir)?;
-        settings.memory = Some(capacity);
+        let memory_given = settings.memory.replace(capacity).is_some();
         settings.maxclients = affordable_clients(settings.maxclients);
         let durability = settings.durability;
         let metrics = Metrics::new(TABLE.len());
@@ -158,6 +160,7 @@ impl Node {
             stats,
             ready,
             capacity_bytes: capacity,
+            memory_given,
             _lock: lock,
         })
     }
@@ -233,6 +236,7 @@ impl Node {
         let mut leftovers = Leftovers::default();
         let shared = &self.shared;
         let mut last = clock::now();
+        let mut limit_compared = !self.memory_given || shared.group.is_alone();
         for tick in 1u64.. {
             ticks.tick().await;
             let now = clock::now();
@@ -254,6 +258,7 @@ impl Node {
                     way.batch().take_replies(&mut Vec::new());
                 }
             }
+            limit_compared = limit_compared || self.compare_limit();
             if tick % LEFTOVERS_TICKS == 0 {
                 let mut way = Way::new(&shared.group, 0, &self.stats, &mut submission);
                 drop_leftovers(&mut way, &mut leftovers).await;
@@ -262,6 +267,24 @@ impl Node {
                 cron::sweep(shared, &self.stats, now);
             }
         }
+    }
+
+    /// Says so if the cluster agreed on another memory limit than this node was started with: the
+    /// agreed one holds. False while there is nobody yet to have it from.
+    fn compare_limit(&self) -> bool {
+        let group = &self.shared.group;
+        let limit = group.read().store().limit_bytes();
+        if limit == 0 || !(group.leads() || group.status().hears_leader()) {
+            return false;
+        }
+        if limit != self.capacity_bytes {
+            tracing::warn!(
+                "--memory {} is not what this node's cluster agreed on, {limit} bytes, which holds; \
+                 CONFIG SET maxmemory on any node changes it for all of them",
+                self.capacity_bytes
+            );
+        }
+        true
     }
 
     fn take_down(self, why: Why) -> Result<(), String> {

@@ -125,9 +125,11 @@ pub static OPTIONS: &[OptionRow] = &[
         group: Group::Storage,
         value_name: "BYTES",
         default: "auto",
-        help: "Capacity of the pool, all data and indexes included, such as 512mb or 8gb; CONFIG SET \
-               maxmemory changes it until the next start. `auto` is half of RAM, or of what the \
-               medium has free if that is less; all of a devdax device",
+        help: "Capacity of the pool, all data and indexes included, such as 512mb or 8gb. `auto` is \
+               half of RAM, or of what the medium has free if that is less; all of a devdax device. \
+               CONFIG SET maxmemory changes it: on a lone node until the next start, in a cluster \
+               for all nodes and for good, and what a new cluster's first leader was started with \
+               holds until then",
         change: Change::AtStart,
         several: false,
         set: |s, text| {
