@@ -147,7 +147,8 @@ pub static OPTIONS: &[OptionRow] = &[
         help: "What goes when the pool is full: nothing (noeviction: writes answer OOM, deletes \
                work), or keys by last use, frequency or at random, of all (allkeys-lru, allkeys-lfu, \
                allkeys-random) or of those with a deadline (volatile-lru, volatile-lfu, \
-               volatile-random, volatile-ttl)",
+               volatile-random, volatile-ttl). In a cluster the leader's counts and CONFIG SET changes \
+               one node's: give all of them the same",
         change: Change::Live,
         several: false,
         set: |s, text| {
