@@ -151,7 +151,8 @@ fn superblock_json(copy: &CopyLook) -> Value {
                 "live_bytes": s.live_bytes,
                 "limit_bytes": s.limit_bytes,
                 "membership_bytes": s.membership.len(),
-                "void_epochs": s.voids,
+                // First and last of each range, as the text has them.
+                "void_epochs": s.voids.iter().map(|(after, upto)| [after + 1, *upto]).collect::<Vec<_>>(),
             });
         }
     }

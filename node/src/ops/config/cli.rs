@@ -173,8 +173,7 @@ fn dev_args(matches: &ArgMatches) -> DevArgs {
 
 fn command() -> Command {
     Command::new("cairn")
-        .version(env!("CARGO_PKG_VERSION"))
-        .long_version(versions::text())
+        .version(versions::text())
         .about(ABOUT)
         .after_help(AFTER)
         .args_conflicts_with_subcommands(true)
@@ -260,7 +259,7 @@ fn dev_command() -> Command {
                 .long("nodes")
                 .default_value("3")
                 .value_parser(value_parser!(u16).range(1..=7))
-                .help("How many nodes"),
+                .help("How many nodes, 1 to 7"),
         )
         .arg(
             Arg::new("port")

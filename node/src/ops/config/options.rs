@@ -426,7 +426,8 @@ pub static OPTIONS: &[OptionRow] = &[
         group: Group::Cluster,
         value_name: "PORT",
         default: "0",
-        help: "UDP port for peers; 0 is --port + 10000",
+        help: "UDP port for peers; 0 is --port + 10000. Keep that distance: ROLE and INFO tell clients \
+               the peer port less 10000",
         change: Change::AtStart,
         several: false,
         set: |s, text| {
