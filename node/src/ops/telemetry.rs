@@ -65,15 +65,19 @@ impl LogControl {
 }
 
 /// What is logged at `level`. What libraries tell at INFO is of use to whoever works on them: that
-/// is Redis's "verbose". So are most of their warnings: each attempt to reach a member that is away
-/// is one, and there are ten a second, of which the transport tells the first.
+/// is Redis's "verbose", and their DEBUG, a thousand lines a second of an idle member, its "debug".
+/// So are most of their warnings: each attempt to reach a member that is away is one, and there are
+/// ten a second, of which the transport tells the first.
 fn filter(level: LogLevel) -> EnvFilter {
-    let filter = EnvFilter::default();
-    match (level, "cairn=info".parse()) {
-        (LogLevel::Notice, Ok(ours)) => {
-            filter.add_directive(LevelFilter::ERROR.into()).add_directive(ours)
-        }
-        _ => filter.add_directive(level.filter().into()),
+    let (libraries, ours) = match level {
+        LogLevel::Notice => (LevelFilter::ERROR, "cairn=info"),
+        LogLevel::Verbose => (LevelFilter::INFO, "cairn=debug"),
+        level => return EnvFilter::default().add_directive(level.filter().into()),
+    };
+    let filter = EnvFilter::default().add_directive(libraries.into());
+    match ours.parse() {
+        Ok(ours) => filter.add_directive(ours),
+        Err(_) => filter,
     }
 }
 
@@ -94,5 +98,20 @@ pub fn start(level: LogLevel) -> LogControl {
             // Fails only when the subscriber is gone, and then there is nobody to tell.
             let _ = handle.reload(filter(level));
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_libraries_tell_of_themselves_is_for_debug() {
+        let text = |level| filter(level).to_string();
+        assert_eq!(text(LogLevel::Debug), "trace");
+        let verbose = text(LogLevel::Verbose);
+        assert!(verbose.contains("cairn=debug") && verbose.contains("info"), "{verbose}");
+        let notice = text(LogLevel::Notice);
+        assert!(notice.contains("cairn=info") && notice.contains("error"), "{notice}");
     }
 }
