@@ -21,6 +21,9 @@ use crate::transport::{Class, LinkState, PeerStatus, RefusedCounts};
 /// The version of Redis whose replies are given.
 pub const REDIS_VERSION: &str = "7.2.4";
 
+/// Content from which on it is told how much of the pool it takes.
+const RATIO_FROM_BYTES: u64 = 1 << 20;
+
 /// Keys of a database.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Keys {
@@ -37,6 +40,7 @@ pub struct Snapshot {
     pub run_id: String,
     pub os: String,
     pub executable: String,
+    pub config_file: String,
     pub dir: String,
     pub process_id: u32,
     pub tcp_port: u16,
@@ -108,6 +112,10 @@ pub fn gather(shared: &Shared) -> Snapshot {
         run_id: identity.run_id.clone(),
         os: host::os(),
         executable: executable(),
+        config_file: settings
+            .config_file
+            .as_ref()
+            .map_or_else(String::new, |path| path.display().to_string()),
         dir: identity.dir.display().to_string(),
         process_id: std::process::id(),
         tcp_port: identity.port,
@@ -272,7 +280,7 @@ fn server(s: &Snapshot, lines: &mut Lines) {
     lines.field("hz", 10);
     lines.field("configured_hz", 10);
     lines.field("executable", &s.executable);
-    lines.field("config_file", "");
+    lines.field("config_file", &s.config_file);
     lines.field("io_threads_active", u8::from(s.io_threads > 1));
 }
 
@@ -291,12 +299,14 @@ fn memory(s: &Snapshot, lines: &mut Lines) {
     lines.bytes("used_memory", s.used_memory);
     lines.bytes("used_memory_rss", s.used_memory_rss);
     lines.field("used_memory_dataset", s.used_memory);
-    lines.field("used_memory_overhead", s.anonymous_bytes);
     lines.bytes("total_system_memory", s.system_memory);
     lines.bytes("maxmemory", s.maxmemory);
     lines.field("maxmemory_policy", s.maxmemory_policy);
-    let ratio = s.used_memory_rss as f64 / s.used_memory.max(1) as f64;
-    lines.field("mem_fragmentation_ratio", format_args!("{ratio:.2}"));
+    // The pool's bytes against those of its content; of next to nothing it would say nothing.
+    if s.used_memory >= RATIO_FROM_BYTES {
+        let ratio = s.pool_used_bytes as f64 / s.used_memory as f64;
+        lines.field("mem_fragmentation_ratio", format_args!("{ratio:.2}"));
+    }
     lines.field("mem_allocator", "cairn-pool");
     lines.field("active_defrag_running", u8::from(s.evacuating));
     lines.field("lazyfree_pending_objects", u8::from(s.lazyfree));
@@ -461,6 +471,7 @@ fn cairn(s: &Snapshot, lines: &mut Lines) {
     }
     lines.field("durability", s.durability);
     lines.field("dir", &s.dir);
+    lines.field("process_anonymous_bytes", s.anonymous_bytes);
     lines.field("epoch", s.epoch);
     lines.field("epoch_committed", s.committed_epoch);
     lines.field("epoch_commits", s.commits);
@@ -476,7 +487,7 @@ fn cairn(s: &Snapshot, lines: &mut Lines) {
     lines.field("evacuated_blocks", s.evacuated.blocks);
     lines.field("evacuated_bytes", s.evacuated.bytes);
     lines.field("evacuation_damaged_blocks", s.evacuated.damaged);
-    lines.field("raft_term", s.applied_term);
+    lines.field("raft_applied_term", s.applied_term);
     lines.field("raft_applied_index", s.applied_index);
     lines.field("epoch_committed_index", s.committed_index);
     lines.field("shard_clock_ms", s.clock_ms);

@@ -121,11 +121,13 @@ pub fn parse_command_line(
 }
 
 fn server_settings(matches: &ArgMatches) -> Result<Invocation, ConfigError> {
-    let file = match matches.get_one::<PathBuf>("config") {
+    let path = matches.get_one::<PathBuf>("config");
+    let file = match path {
         Some(path) => FileValues::read(path)?,
         None => FileValues::default(),
     };
-    let settings = settings_from(&[&|row| from_matches(matches, row), &|row| file.get(row)])?;
+    let mut settings = settings_from(&[&|row| from_matches(matches, row), &|row| file.get(row)])?;
+    settings.config_file = path.map(|path| std::path::absolute(path).unwrap_or(path.clone()));
     Ok(Invocation::Server(Box::new(settings)))
 }
 

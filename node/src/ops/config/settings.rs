@@ -68,6 +68,8 @@ pub struct OutputLimit {
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)] // Each field is the option of the same name; the row documents it.
 pub struct Settings {
+    /// Where those come from that were not given otherwise: `--config`.
+    pub config_file: Option<PathBuf>,
     pub dir: PathBuf,
     /// A devdax device.
     pub pool: Option<PathBuf>,
@@ -131,6 +133,7 @@ impl Settings {
     /// Something for the rows to write their defaults into; never seen outside.
     fn blank() -> Settings {
         Settings {
+            config_file: None,
             dir: PathBuf::new(),
             pool: None,
             memory: None,
