@@ -13,9 +13,11 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::health::ask;
+use crate::cluster::identity::{Identity, IdentityFile};
 use super::say;
 use crate::ops::config::{DevArgs, PEER_PORT_OFFSET};
 use crate::ops::{clock, entropy};
+use crate::server::info::client_address;
 
 /// How long the nodes may take to become a cluster.
 const START: Duration = Duration::from_secs(60);
@@ -69,14 +71,44 @@ impl Plan {
         let dir = args.dir.clone();
         fs::create_dir_all(&dir)
             .map_err(|error| format!("cannot make {}: {error}", dir.display()))?;
-        Ok(Plan { secret: secret(&dir)?, dir, ports, memory: args.memory.clone() })
+        let plan = Plan { secret: secret(&dir)?, dir, ports, memory: args.memory.clone() };
+        plan.check_ports()?;
+        Ok(plan)
+    }
+
+    /// The peers of a cluster find each other where they were when it was born: with other ports
+    /// its nodes would wait for each other until somebody gave up.
+    fn check_ports(&self) -> Result<(), String> {
+        for at in 0..self.ports.len() {
+            let Some(file) = IdentityFile::find(&self.node_dir(at))? else { continue };
+            let Identity { node, first, .. } = file.identity;
+            // One that came later has nothing kept, and tells the others where it is.
+            let Some(own) = first.iter().find(|member| member.node == node) else { continue };
+            if client_address(&own.address).1 == self.ports[at] {
+                continue;
+            }
+            let mut kept: Vec<u16> = first.iter().map(|m| client_address(&m.address).1).collect();
+            kept.sort_unstable();
+            return Err(format!(
+                "{} belongs to a cluster on the ports {}: start it with --port {} --nodes {}, or give \
+                 another --dir",
+                self.dir.display(),
+                kept.iter().map(u16::to_string).collect::<Vec<_>>().join(", "),
+                kept[0],
+                kept.len()
+            ));
+        }
+        Ok(())
+    }
+
+    fn node_dir(&self, at: usize) -> PathBuf {
+        self.dir.join(format!("node-{}", at + 1))
     }
 
     fn command(&self, at: usize, log: File) -> Result<Command, String> {
         let text = |error: std::io::Error| format!("cannot start a node: {error}");
         let mut command = Command::new(std::env::current_exe().map_err(text)?);
-        let dir = self.dir.join(format!("node-{}", at + 1));
-        command.arg("server").arg("--dir").arg(dir);
+        command.arg("server").arg("--dir").arg(self.node_dir(at));
         command.args(["--port", &self.ports[at].to_string(), "--memory", &self.memory]);
         if self.ports.len() > 1 {
             let peer = |port: &u16| format!("127.0.0.1:{}", port + PEER_PORT_OFFSET);
@@ -241,7 +273,10 @@ impl Nodes {
         loop {
             for node in &mut self.0 {
                 if let Some(status) = node.ended() {
-                    say(&format!("{} ended ({status}); `cairn dev` starts it again", node.name));
+                    say(&format!(
+                        "{} ended ({status}); stop with Ctrl-C and run `cairn dev` again to have it back",
+                        node.name
+                    ));
                 }
             }
             if self.0.iter().all(|node| node.child.is_none()) {

@@ -69,6 +69,16 @@ fn one_command_runs_three_nodes_and_ctrl_c_ends_them() {
         assert!(!Path::new(&format!("/proc/{pid}")).exists(), "{pid} is left behind");
     }
 
+    let elsewhere = (base + 500).to_string();
+    let out = Command::new(binary())
+        .args(["dev", "--memory", "64mb", "--port", &elsewhere, "--dir"])
+        .arg(scratch.path())
+        .output()
+        .expect("it runs");
+    let said = String::from_utf8_lossy(&out.stderr);
+    let hint = format!("--port {base} --nodes 3");
+    assert!(!out.status.success() && said.contains(&hint), "{said}");
+
     let (mut again, lines) = dev(scratch.path(), base);
     assert_eq!(insist(address(1), &["GET", "key"]).text(), "later", "{lines:?}");
     process::terminate(again.id());
