@@ -299,8 +299,13 @@ impl Node {
             self.shared.group.drive();
             if start.elapsed() > DRAIN && !killed {
                 killed = true;
-                tracing::warn!("closing clients that do not take their replies");
-                self.shared.clients.matching(&Filter::default()).iter().for_each(|c| c.kill());
+                let left = self.shared.clients.matching(&Filter::default());
+                tracing::warn!(
+                    "closing {} clients: after {DRAIN:?} they have not taken their replies, or wait for \
+                     what only a majority of the nodes can answer",
+                    left.len()
+                );
+                left.iter().for_each(|client| client.kill());
             }
             if start.elapsed() > DRAIN * 2 {
                 break;
