@@ -11,12 +11,12 @@ use cairn_protocol::command::TABLE;
 use cairn_store::layout::pool::capacity_within;
 use cairn_store::media::{Dax, Medium, device_bytes, is_device};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cluster::Peers;
+use crate::cluster::{Met, Peers};
 use crate::ops::config::{Config, Durability, MEMORY_MIN, Settings};
 use crate::ops::lock_file::LockFile;
 use crate::ops::metrics::{Metrics, Shard as Stats};
+use crate::ops::signals::Signals;
 use crate::ops::telemetry::LogControl;
 use crate::ops::{clock, entropy, host, telemetry};
 use crate::raft::epoch::{Flusher, Pace};
@@ -42,6 +42,30 @@ const FORWARDS: Duration = Duration::from_secs(2);
 /// Descriptors the node needs beside those of its clients.
 const OWN_FILES: u64 = 128;
 
+/// Why a node does not serve.
+#[derive(Debug)]
+pub enum NotStarted {
+    /// A text that says what is wrong, where, and what to do.
+    Failed(String),
+    /// A signal of this name came while it waited for its cluster.
+    Stopped(&'static str),
+}
+
+impl From<String> for NotStarted {
+    fn from(why: String) -> NotStarted {
+        NotStarted::Failed(why)
+    }
+}
+
+impl std::fmt::Display for NotStarted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            NotStarted::Failed(why) => f.write_str(why),
+            NotStarted::Stopped(signal) => write!(f, "{signal} while waiting for the cluster"),
+        }
+    }
+}
+
 /// A node that serves.
 pub struct Node {
     shared: Arc<Shared>,
@@ -57,6 +81,8 @@ pub struct Node {
     capacity_bytes: u64,
     /// `--memory` was given, not chosen here.
     memory_given: bool,
+    /// Heard since it waited for a cluster.
+    signals: Option<Signals>,
     _lock: LockFile,
 }
 
@@ -64,12 +90,12 @@ impl Node {
     /// Recovers what lies in `--dir` and binds the listeners. `started` is when `main` began.
     ///
     /// # Errors
-    /// A text that says what is wrong, where, and what to do.
+    /// What is wrong, or that it was told to stop.
     pub fn start(
         mut settings: Settings,
         started: Instant,
         log: LogControl,
-    ) -> Result<Node, String> {
+    ) -> Result<Node, NotStarted> {
         let dir = settings.dir.clone();
         std::fs::create_dir_all(&dir).map_err(|error| {
             format!("cannot make the directory {}: {error}; choose another --dir", dir.display())
@@ -83,7 +109,11 @@ impl Node {
         settings.maxclients = affordable_clients(settings.maxclients);
         let durability = settings.durability;
         let metrics = Metrics::new(TABLE.len());
-        let peers = Peers::meet(&settings, capacity, metrics.shard())?;
+        let (peers, signals) = match Peers::meet(&settings, capacity, metrics.shard())? {
+            Met::Alone => (None, None),
+            Met::Member(peers, signals) => (Some(peers), signals),
+            Met::Stopped(signal) => return Err(NotStarted::Stopped(signal)),
+        };
         let member = peers.as_ref().map(Peers::hash_key);
         let options = recover::Options { dir: &dir, durability, capacity_bytes: capacity, member };
         let recovery = recover::recover(options)?;
@@ -161,6 +191,7 @@ impl Node {
             ready,
             capacity_bytes: capacity,
             memory_given,
+            signals,
             _lock: lock,
         })
     }
@@ -185,12 +216,13 @@ impl Node {
     ///
     /// # Errors
     /// Why it had to stop, if nobody asked for it, or what failed while stopping.
-    pub fn run(self) -> Result<(), String> {
+    pub fn run(mut self) -> Result<(), String> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|error| format!("cannot start a runtime: {error}"))?;
-        let why = runtime.block_on(self.serve())?;
+        let signals = self.signals.take();
+        let why = runtime.block_on(self.serve(signals))?;
         drop(runtime);
         match &why {
             Why::Signal(name) => tracing::info!("{name}: stopping"),
@@ -200,7 +232,7 @@ impl Node {
         self.take_down(why)
     }
 
-    async fn serve(&self) -> Result<Why, String> {
+    async fn serve(&self, signals: Option<Signals>) -> Result<Why, String> {
         let mut accepting = tokio::task::JoinSet::new();
         for listener in &self.listeners {
             let listener = listener.try_clone().and_then(TcpListener::from_std);
@@ -208,17 +240,14 @@ impl Node {
             let (threads, shared) = (Arc::clone(&self.threads), Arc::clone(&self.shared));
             accepting.spawn(accept_all(listener, threads, shared, Arc::clone(&self.stats)));
         }
-        let failed = |error: std::io::Error| format!("cannot wait for signals: {error}");
-        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+        let mut signals = signals.map_or_else(Signals::hear, Ok)?;
         let stop = Arc::clone(&self.shared.stop);
         if let Some(peers) = &self.peers {
             accepting.spawn(peers.announce(&self.shared.group));
         }
         let why = tokio::select! {
             why = stop.wait() => why,
-            _ = terminate.recv() => Why::Signal("SIGTERM"),
-            _ = interrupt.recv() => Why::Signal("SIGINT"),
+            name = signals.asked() => Why::Signal(name),
             () = self.keep_house() => Why::Command,
             () = self.shared.group.keep_rests(&self.stats) => Why::Command,
         };
@@ -477,7 +506,14 @@ fn durability_on(log_medium: Medium, durability: Durability) -> &'static str {
 /// What kept it from starting, or made it stop.
 pub fn serve(settings: Settings, started: Instant) -> Result<(), String> {
     let log = telemetry::start(settings.log_level);
-    let node = Node::start(settings, started, log)?;
+    let node = match Node::start(settings, started, log) {
+        Ok(node) => node,
+        Err(NotStarted::Stopped(signal)) => {
+            tracing::info!("{signal}: stopping; this node belongs to no cluster yet");
+            return Ok(());
+        }
+        Err(NotStarted::Failed(why)) => return Err(why),
+    };
     // Nobody may be reading it: a closed standard output is no reason not to serve.
     let _ = writeln!(std::io::stdout(), "{}", node.ready_line());
     node.run()

@@ -264,7 +264,7 @@ fn a_second_node_on_the_directory_is_refused_with_the_pid() {
     let dir = memory_scratch();
     let node = start(dir.path(), &[]);
     let second = Node::start(settings(dir.path(), &[]), Instant::now(), LogControl::none());
-    let refusal = second.err().expect("the directory is in use");
+    let refusal = second.err().expect("the directory is in use").to_string();
     assert!(refusal.contains(&format!("pid {}", std::process::id())), "{refusal}");
     node.stop();
 }
@@ -319,8 +319,10 @@ fn a_log_without_its_pool_and_a_pool_without_its_log_are_refused() {
         std::thread::sleep(Duration::from_millis(5));
     }
     node.stop();
-    let start_again =
-        || Node::start(settings(dir.path(), &[]), Instant::now(), LogControl::none()).err();
+    let start_again = || {
+        let node = Node::start(settings(dir.path(), &[]), Instant::now(), LogControl::none());
+        node.err().map(|error| error.to_string())
+    };
     let log = dir.path().join("log");
     std::fs::rename(&log, dir.path().join("elsewhere")).expect("the log is there");
     let refusal = start_again().expect("the log is gone");

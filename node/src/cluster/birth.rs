@@ -22,6 +22,8 @@ use crate::transport::{CallError, SharedTransport};
 
 /// Between two rounds of introductions.
 const ROUND: Duration = Duration::from_millis(200);
+/// Between two lines that say the same while a node waits for the others.
+const SAID_AGAIN: Duration = Duration::from_secs(10);
 /// A first member that is up hears of the birth within this time.
 const HEARS_WITHIN: Duration = Duration::from_secs(10);
 /// How long one answer may take.
@@ -132,7 +134,8 @@ impl Birth {
     /// # Errors
     /// Its identity could not be kept.
     pub async fn seek(&self, transport: &SharedTransport) -> Result<Identity, String> {
-        let mut rounds = 0u64;
+        let (mut told, mut told_at) = (self.progress(), clock::now());
+        tracing::info!("{told}");
         loop {
             for address in self.plan.join.iter().filter(|at| **at != self.plan.advertise) {
                 self.meet(transport, address).await?;
@@ -146,19 +149,44 @@ impl Birth {
                 transport.set_cluster(identity.cluster);
                 return Ok(identity);
             }
-            // Not at once: those that start together have soon met.
-            if rounds % 50 == 10 {
-                tracing::warn!(
-                    "no cluster yet: {} of {} nodes have met at {}{}",
-                    self.seen.lock().len() + 1,
-                    self.plan.expect,
-                    self.plan.join.join(", "),
-                    why_not(&self.unmet.lock())
-                );
+            let progress = self.progress();
+            if progress != told {
+                tracing::info!("{progress}");
+                (told, told_at) = (progress, clock::now());
+            } else if told_at.elapsed() > SAID_AGAIN {
+                tracing::warn!("{told}{}", why_not(&self.unmet.lock()));
+                told_at = clock::now();
             }
-            rounds += 1;
             tokio::time::sleep(ROUND).await;
         }
+    }
+
+    /// How far it has come, and what is in the way that does not go away by waiting.
+    fn progress(&self) -> String {
+        let (seen, expect) = (self.seen.lock(), self.plan.expect);
+        let tried = self.plan.join.join(", ");
+        if expect == 0 {
+            return format!(
+                "looking for a cluster to join at {tried}; for a new one to be born, give all of its \
+                 nodes the same --expect: their number"
+            );
+        }
+        let met = seen.len() + 1;
+        let mut text =
+            format!("waiting for the others: {met} of {expect} nodes have met at {tried}");
+        if met > expect as usize {
+            text += &format!("; more than --expect {expect}: give all of them their number");
+        }
+        for (address, other) in seen.iter().filter(|(_, other)| other.cluster.is_none()) {
+            if other.expect != expect {
+                text += &format!(
+                    "; {address} was started with --expect {}, this node with {expect}: give all of \
+                     them the same",
+                    other.expect
+                );
+            }
+        }
+        text
     }
 
     /// Introduces this node to whoever is at `address`, and joins its cluster if it has one.
@@ -332,4 +360,34 @@ fn why_not(unmet: &BTreeMap<String, String>) -> String {
 fn born(identity: Identity, cluster: ClusterId, first: Vec<Member>) -> Identity {
     let others = first.iter().map(|member| member.node).filter(|node| *node != identity.node);
     Identity { untold: others.collect(), cluster, first, ..identity }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_says_for_whom_and_what_is_in_the_way() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let birth = |expect| {
+            let file = IdentityFile::find_or_draw(dir.path(), None).expect("an identity");
+            let join = vec!["a:1".to_owned(), "b:2".to_owned()];
+            Birth::new(Plan { advertise: "a:1".into(), join, expect, capacity_bytes: 0 }, file)
+        };
+        let note = |birth: &Birth, node, address: &str, expect| {
+            let member = Member { node: NodeId(node), address: address.into() };
+            let cluster = ClusterId::NONE;
+            let other = Introduce { member, expect, shards: 1, cluster, met: Vec::new() };
+            birth.note(NodeId(node), &other);
+        };
+        assert!(birth(0).progress().contains("--expect"));
+        let two = birth(2);
+        assert_eq!(two.progress(), "waiting for the others: 1 of 2 nodes have met at a:1, b:2");
+        note(&two, 2, "b:2", 2);
+        assert_eq!(two.progress(), "waiting for the others: 2 of 2 nodes have met at a:1, b:2");
+        note(&two, 4, "c:3", 3);
+        let said = two.progress();
+        assert!(said.contains("3 of 2") && said.contains("more than --expect 2"), "{said}");
+        assert!(said.contains("c:3 was started with --expect 3, this node with 2"), "{said}");
+    }
 }

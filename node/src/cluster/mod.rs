@@ -17,6 +17,7 @@ use cairn_protocol::ids::{ClusterId, NodeId};
 
 use crate::ops::config::{PEER_PORT_OFFSET, Reads, Settings};
 use crate::ops::metrics::Shard as Stats;
+use crate::ops::signals::Signals;
 use crate::raft::recover::{POOL_FILE, boot_id};
 use crate::raft::{Distance, Group, Standing};
 use crate::transport::SharedTransport;
@@ -25,6 +26,16 @@ use crate::transport::tls::{self, Identity as TlsIdentity};
 use birth::{Birth, Plan};
 use identity::IdentityFile;
 use service::Service;
+
+/// What came of looking for a cluster.
+pub enum Met {
+    /// Nothing was looked for: a node without `--join` and without an identity from earlier.
+    Alone,
+    /// This node belongs to a cluster. Whoever waited for that has heard signals since.
+    Member(Peers, Option<Signals>),
+    /// A signal of this name came first.
+    Stopped(&'static str),
+}
 
 /// This node's part in its cluster.
 pub struct Peers {
@@ -37,9 +48,8 @@ pub struct Peers {
 }
 
 impl Peers {
-    /// Listens for peers and waits until this node belongs to a cluster; None for a lone node, one
-    /// without `--join` and without an identity from earlier. `stats` are of the transport's
-    /// threads.
+    /// Listens for peers and waits until this node belongs to a cluster. `stats` are of the
+    /// transport's threads.
     ///
     /// # Errors
     /// A text that says what is wrong and what to do.
@@ -47,11 +57,11 @@ impl Peers {
         settings: &Settings,
         capacity_bytes: u64,
         stats: Arc<Stats>,
-    ) -> Result<Option<Peers>, String> {
+    ) -> Result<Met, String> {
         let dir = &settings.dir;
         let found = IdentityFile::find(dir)?;
         if found.is_none() && settings.join.is_empty() {
-            return Ok(None);
+            return alone(settings).map(|()| Met::Alone);
         }
         let proof = Proof::of(settings)?;
         let file = match found {
@@ -81,9 +91,18 @@ impl Peers {
         if peers.birth.identity().cluster.is_none() {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let runtime = runtime.map_err(|error| format!("cannot start a runtime: {error}"))?;
-            runtime.block_on(peers.birth.seek(&peers.transport))?;
+            return runtime.block_on(peers.seek());
         }
-        Ok(Some(peers))
+        Ok(Met::Member(peers, None))
+    }
+
+    async fn seek(self) -> Result<Met, String> {
+        let mut signals = Signals::hear()?;
+        tokio::select! {
+            sought = self.birth.seek(&self.transport) => sought.map(drop)?,
+            name = signals.asked() => return Ok(Met::Stopped(name)),
+        }
+        Ok(Met::Member(self, Some(signals)))
     }
 
     /// With whom its group agrees.
@@ -129,6 +148,23 @@ impl Peers {
             move || group.members().iter().any(|member| member.node == node && member.is_voter);
         Arc::clone(&self.birth).announce(Arc::clone(&self.transport), is_member)
     }
+}
+
+/// Whether options that speak of others can be meant for a node that has none.
+fn alone(settings: &Settings) -> Result<(), String> {
+    let Settings { expect, cluster_secret, peer_cert, .. } = settings;
+    if *expect > 0 {
+        return Err(format!(
+            "--expect {expect} asks for a cluster, and without --join this node would be alone: give \
+             --join with the peer addresses of all of them, or leave --expect out"
+        ));
+    }
+    if !cluster_secret.is_empty() || peer_cert.is_some() {
+        tracing::warn!(
+            "what proves a node to its peers is given and --join is not: this node is alone"
+        );
+    }
+    Ok(())
 }
 
 /// What a node proves itself with to its peers, as the options say it.

@@ -10,6 +10,7 @@ pub mod entropy;
 pub mod host;
 pub mod lock_file;
 pub mod metrics;
+pub mod signals;
 pub mod telemetry;
 pub mod units;
 pub mod versions;

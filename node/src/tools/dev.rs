@@ -10,12 +10,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::health::ask;
-use crate::cluster::identity::{Identity, IdentityFile};
 use super::say;
+use crate::cluster::identity::{Identity, IdentityFile};
 use crate::ops::config::{DevArgs, PEER_PORT_OFFSET};
+use crate::ops::signals::Signals;
 use crate::ops::{clock, entropy};
 use crate::server::info::client_address;
 
@@ -37,14 +37,14 @@ pub fn dev(args: &DevArgs) -> Result<(), String> {
     let plan = Plan::new(args)?;
     runtime.block_on(async {
         // Before the first node, so that none is left behind.
-        let mut end = End::new()?;
+        let mut end = Signals::hear()?;
         let mut nodes = Nodes::start(&plan)?;
         let ended = tokio::select! {
             ready = nodes.ready(args.port) => match ready {
                 Ok(()) => nodes.watch(&mut end).await,
                 Err(why) => Err(why),
             },
-            () = end.asked() => Ok(()),
+            _ = end.asked() => Ok(()),
         };
         nodes.stop(&mut end).await;
         ended
@@ -138,27 +138,6 @@ fn secret(dir: &Path) -> Result<String, String> {
     let file = File::options().create(true).truncate(true).write(true).mode(0o600).open(&path);
     file.and_then(|mut file| writeln!(file, "{secret}")).map_err(failed)?;
     Ok(secret)
-}
-
-/// What ends it all.
-struct End {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-}
-
-impl End {
-    fn new() -> Result<End, String> {
-        let hear = |kind| signal(kind).map_err(|error| format!("cannot hear signals: {error}"));
-        let (interrupt, terminate) = (SignalKind::interrupt(), SignalKind::terminate());
-        Ok(End { interrupt: hear(interrupt)?, terminate: hear(terminate)? })
-    }
-
-    async fn asked(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
 }
 
 /// One of the nodes.
@@ -269,7 +248,7 @@ impl Nodes {
     }
 
     /// Says who ends, until that is asked for or all have.
-    async fn watch(&mut self, end: &mut End) -> Result<(), String> {
+    async fn watch(&mut self, end: &mut Signals) -> Result<(), String> {
         loop {
             for node in &mut self.0 {
                 if let Some(status) = node.ended() {
@@ -283,19 +262,19 @@ impl Nodes {
                 return Err("all nodes have ended".to_owned());
             }
             tokio::select! {
-                () = end.asked() => return Ok(()),
+                _ = end.asked() => return Ok(()),
                 () = tokio::time::sleep(LOOK) => {}
             }
         }
     }
 
     /// Stops them in order; at once when asked again.
-    async fn stop(&mut self, end: &mut End) {
+    async fn stop(&mut self, end: &mut Signals) {
         let start = clock::now();
         self.signal(Signal::TERM);
         while self.is_any_up() && start.elapsed() < STOP {
             tokio::select! {
-                () = end.asked() => break,
+                _ = end.asked() => break,
                 () = tokio::time::sleep(LOOK) => {}
             }
         }

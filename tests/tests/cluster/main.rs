@@ -3,6 +3,7 @@
 //!
 //! `CAIRN_ROUNDS=n` kills so many times. [`faults`] does it in network namespaces.
 
+mod birth;
 mod dev;
 mod faults;
 mod identity;
