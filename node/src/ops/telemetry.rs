@@ -64,14 +64,14 @@ impl LogControl {
     }
 }
 
-/// What is logged at `level`. What libraries tell at INFO is of use to whoever works on them: that
-/// is Redis's "verbose", and their DEBUG, a thousand lines a second of an idle member, its "debug".
-/// So are most of their warnings: each attempt to reach a member that is away is one, and there are
-/// ten a second, of which the transport tells the first.
+/// What is logged at `level`. What libraries tell at INFO and DEBUG, a thousand lines a second of an
+/// idle member and some for each commit, is of use to whoever works on them: that is Redis's "debug".
+/// Most of their warnings are for "verbose": each attempt to reach a member that is away is one, and
+/// there are ten a second, of which the transport tells the first.
 fn filter(level: LogLevel) -> EnvFilter {
     let (libraries, ours) = match level {
         LogLevel::Notice => (LevelFilter::ERROR, "cairn=info"),
-        LogLevel::Verbose => (LevelFilter::INFO, "cairn=debug"),
+        LogLevel::Verbose => (LevelFilter::WARN, "cairn=debug"),
         level => return EnvFilter::default().add_directive(level.filter().into()),
     };
     let filter = EnvFilter::default().add_directive(libraries.into());
@@ -110,7 +110,7 @@ mod tests {
         let text = |level| filter(level).to_string();
         assert_eq!(text(LogLevel::Debug), "trace");
         let verbose = text(LogLevel::Verbose);
-        assert!(verbose.contains("cairn=debug") && verbose.contains("info"), "{verbose}");
+        assert!(verbose.contains("cairn=debug") && verbose.contains("warn"), "{verbose}");
         let notice = text(LogLevel::Notice);
         assert!(notice.contains("cairn=info") && notice.contains("error"), "{notice}");
     }
