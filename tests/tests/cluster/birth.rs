@@ -41,7 +41,7 @@ fn process_port() -> u32 {
 fn a_cluster_asked_for_without_addresses_is_refused() {
     let scratch = Scratch::new(Medium::Memory);
     let refusal = NodeOptions::new(scratch.path()).set("expect", "3").try_start();
-    let refusal = refusal.err().expect("it would be alone").text;
+    let refusal = refusal.expect_err("it would be alone").text;
     assert!(refusal.contains("--join"), "{refusal}");
 }
 
