@@ -7,7 +7,7 @@ use std::time::Duration;
 use cairn_tests::cluster::{Cluster, insist};
 use cairn_tests::node::NodeOptions;
 use cairn_tests::process;
-use cairn_tests::resp::Reply;
+use cairn_tests::resp::{Conn, Reply};
 use cairn_tests::scratch::{Medium, Scratch};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -143,6 +143,16 @@ fn a_member_whose_snapshots_cannot_be_read_leaves_the_answers_to_the_others() {
     assert!(conn.call(&["SET", "key", "v"]).expect("answered").text().starts_with("MISCONF"));
 }
 
+/// Has a leader take a member out: not before those who stay have answered it.
+fn take_out(leader: &mut Conn, id: &str) {
+    let mut text = String::new();
+    let mut is_out = || {
+        text = leader.call(&["CAIRN.RAFT", "REMOVE", id]).expect("answered").text();
+        text == "OK"
+    };
+    assert!(process::eventually(PATIENCE, &mut is_out), "{text}");
+}
+
 #[test]
 fn a_member_is_taken_out_and_a_new_one_comes_in() {
     let scratch = Scratch::new(Medium::Memory);
@@ -158,7 +168,7 @@ fn a_member_is_taken_out_and_a_new_one_comes_in() {
         conn.call(&["CAIRN.RAFT", "REMOVE", "7"]).expect("answered").text().contains("no member")
     );
     cluster.kill9(gone);
-    assert_eq!(conn.call(&["CAIRN.RAFT", "REMOVE", &id]).expect("answered").text(), "OK");
+    take_out(&mut conn, &id);
     assert!(!voters(&cluster, leader).contains(&id));
     insist(cluster.node(leader).address(), &["SET", "key", "two of two"]);
     cluster.wipe(gone);
@@ -178,10 +188,7 @@ fn who_was_taken_out_says_so() {
     let id = insist(cluster.node(gone).address(), &["CAIRN.RAFT", "STATUS"]);
     let id = field(&id, "node").text();
     let mut conn = cluster.node(leader).connect();
-    // Not before both have answered this leader.
-    let mut take_out =
-        || conn.call(&["CAIRN.RAFT", "REMOVE", &id]).expect("answered").text() == "OK";
-    assert!(process::eventually(PATIENCE, &mut take_out));
+    take_out(&mut conn, &id);
     let is_out = |cluster: &Cluster| {
         let reply = cluster.node(gone).connect().call(&["SET", "key", "1"]).expect("answered");
         reply.text().starts_with("CLUSTERDOWN this node was taken out")
@@ -212,7 +219,7 @@ fn a_leader_takes_itself_out() {
     let id =
         field(&insist(cluster.node(leader).address(), &["CAIRN.RAFT", "STATUS"]), "node").text();
     let mut conn = cluster.node(leader).connect();
-    assert_eq!(conn.call(&["CAIRN.RAFT", "REMOVE", &id]).expect("answered").text(), "OK");
+    take_out(&mut conn, &id);
     let status = insist(cluster.node(leader).address(), &["CAIRN.RAFT", "STATUS"]);
     assert_eq!(field(&status, "lease_ms").int(), Some(0));
     let is_out = || {
