@@ -227,7 +227,8 @@ impl Store {
             if self.heap.mem.word(block)? & BIRTH_MASK <= older {
                 self.heap.kept.push(block);
             } else {
-                self.heap.alloc.unkeep_dead(block)?;
+                let freed = self.heap.alloc.unkeep_dead(block).map(drop);
+                self.or_leak(freed, block)?;
             }
         }
         Ok(())

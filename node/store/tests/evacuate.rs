@@ -249,6 +249,19 @@ fn a_quiet_pass_reaches_blocks_of_every_kind() {
     }
 }
 
+/// The tables of slots that once had keys and have none any more move too.
+#[test]
+fn a_pass_reaches_tables_of_empty_slots() {
+    let mut pool = Pool::new(512 << 20);
+    keep_one_in(10_000, 20_000, &mut pool);
+    let mut pass = Evacuation::of_everything();
+    pool.one_pass(&mut pass, false, &mut |_| {});
+    let done = pass.done();
+    assert_eq!((done.missed_slabs, done.damaged, done.passes), (0, 0, 1), "{done:?}");
+    assert_eq!(pool.store.len(DB), 2);
+    pool.assert_sound();
+}
+
 #[test]
 fn what_a_snapshot_sees_is_left_where_it_is() {
     let (mut rng, mut pool) = (Rng(2), Pool::new(512 << 20));

@@ -202,7 +202,11 @@ impl Store {
                 *left = left.saturating_sub(4);
                 match self.evacuate_deadlines(db, *rank)? {
                     Some(next) => *rank = next,
-                    None => cursor.part = Part::Keys(Keys::default()),
+                    None => {
+                        *left = left.saturating_sub(slots::FANOUT);
+                        self.evacuate_tables(db)?;
+                        cursor.part = Part::Keys(Keys::default());
+                    }
                 }
             }
             Part::Keys(keys) => {
@@ -241,6 +245,25 @@ impl Store {
             Deadlines::update(&mut self.heap, cell, rank, |_, _, _| Ok(()))?;
         }
         Ok(Some(leaf.next))
+    }
+
+    /// The tables of slots, also of those that have no keys any more.
+    fn evacuate_tables(&mut self, db: Db) -> Result<()> {
+        for table in 0..slots::FANOUT {
+            let slot = slot_id((table * slots::FANOUT) as u64)?;
+            let [high, low] = self.tables(db, slot)?;
+            if low != 0 && any_leaving(&self.heap.alloc, &[high, low]) {
+                self.own_slot(db, slot)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The two tables on the way to a slot; 0 where there is none.
+    fn tables(&self, db: Db, slot: SlotId) -> Result<[Offset; 2]> {
+        let high = self.view().row_word(db, root::SLOTS)?;
+        let word = HEADER / 8 + slot.get() as usize / slots::FANOUT;
+        Ok([high, if high == 0 { 0 } else { self.heap.get(Cell::new(high, word))? }])
     }
 
     /// A leaf of keys, or some of what is below one of them; false behind the last slot.
@@ -306,9 +329,7 @@ impl Store {
         if !self.heap.alloc.has_leaving() {
             return Ok(false);
         }
-        let high = self.view().row_word(db, root::SLOTS)?;
-        let word = HEADER / 8 + slot.get() as usize / slots::FANOUT;
-        let low = if high == 0 { 0 } else { self.heap.get(Cell::new(high, word))? };
+        let [high, low] = self.tables(db, slot)?;
         Ok(any_leaving(&self.heap.alloc, &[self.root, high, low]))
     }
 
