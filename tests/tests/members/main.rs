@@ -378,7 +378,10 @@ fn a_pool_goes_on_where_it_was_cut_off_although_much_is_written() {
     (0..4).for_each(write);
     let has = behind.group.applied();
     eventually("nothing is purged", || group.status().purged.is_some_and(|at| at.0 > has.0 + 100));
-    let chunks = group.read().store().export().head().chunks();
+    // What is sent is of the last commit: it has all of that by then.
+    let head = || group.read().store().export().head().clone();
+    eventually("nothing is committed", || head().applied().1 == group.applied());
+    let chunks = head().chunks();
     assert!(chunks > PASS + 3, "no middle to cut it in: {chunks}");
 
     three.cuts.pieces.store(PASS, Ordering::SeqCst);
