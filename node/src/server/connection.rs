@@ -6,10 +6,19 @@
 //! needs no waiting; what it returns tells the loop around it what to wait for.
 
 mod lent;
+mod long;
+mod output;
+mod run;
+mod tally;
 mod transaction;
+mod waiting;
 
 use lent::Copied;
 pub use lent::CopiedOut;
+use long::{Deferred, FAILED_INSIDE};
+pub(super) use run::Answered;
+use run::{Ahead, Right, Run};
+use tally::{count_effects, note_call, note_failure, take_replies};
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -70,20 +79,6 @@ const SCARCE_ROOM_BYTES: u64 = 8 << 20;
 /// A request that came in part is moved into the connection's own buffer by swapping rather than
 /// copying when it is longer than this.
 const SWAP_BYTES: usize = READ_BYTES / 2;
-/// Between two looks at what the replicas have.
-const LOOKS: [Duration; 5] = [
-    Duration::from_millis(1),
-    Duration::from_millis(1),
-    Duration::from_millis(2),
-    Duration::from_millis(5),
-    Duration::from_millis(10),
-];
-/// With a lower threshold than this the slow log times every command on its own.
-const EXACT_BELOW_US: i64 = 1000;
-
-/// The reply to what panicked on a thread of its own.
-const FAILED_INSIDE: &[u8] = b"-ERR the command failed inside; see the server's log\r\n";
-
 /// The connection is over; nothing more can be sent.
 struct Gone;
 
@@ -633,58 +628,6 @@ impl Connection {
         outcome
     }
 
-    /// Waits for what WAIT or WAITAOF asks for, and answers it.
-    async fn wait_for_replicas(&self, waiting: Waiting, out: &mut Vec<u8>) -> Result<(), Gone> {
-        let Waiting { replicas, longest, local } = waiting;
-        let (group, start) = (&self.thread.shared.group, clock::now());
-        let local = match local {
-            Some(wanted) => Some(!group.acknowledges_early() || wanted && group.sync_log().await),
-            None => None,
-        };
-        // What is written from here on is not waited for.
-        let (mut found, mut upto) = (group.replicas_in_step(), None);
-        let is_over = || !longest.is_zero() && start.elapsed() >= longest;
-        for look in 0.. {
-            if let Some((now, index)) = group.in_step(upto).await {
-                // Who has what was acknowledged keeps it; a new leader has to learn who that is.
-                found = if upto.is_some() { found.max(now) } else { now };
-                upto = Some(index);
-            }
-            // Alone there never will be more; and who is told to stop waits for nobody.
-            let stops = group.is_alone() || self.thread.shared.stop.why().is_some();
-            if found >= replicas || is_over() || stops {
-                break;
-            }
-            if self.has_gone() {
-                return Err(Gone);
-            }
-            let left = longest.saturating_sub(start.elapsed());
-            let pause = LOOKS[LOOKS.len().min(look + 1) - 1];
-            tokio::time::sleep(if longest.is_zero() { pause } else { pause.min(left) }).await;
-        }
-        self.answer_waiting(local, found, out);
-        Ok(())
-    }
-
-    /// Whether the client has closed its end, or its connection was killed.
-    fn has_gone(&self) -> bool {
-        // What it has sent meanwhile stays to be read, so reading does not tell.
-        let is_closed = match self.stream.ready(Interest::READABLE).now_or_never() {
-            Some(ready) => ready.map_or(true, |ready| ready.is_read_closed()),
-            None => false,
-        };
-        self.client.is_killed() || is_closed
-    }
-
-    fn answer_waiting(&self, local: Option<bool>, replicas: usize, out: &mut Vec<u8>) {
-        let mut w = Writer::new(out, self.session.proto);
-        if let Some(local) = local {
-            w.array(2);
-            w.int(local.into());
-        }
-        w.int(replicas as i64);
-    }
-
     /// Proposes a change of what all replicas share; the reply that stands from `from` on becomes
     /// the error, if there is one.
     async fn change(&self, scratch: &mut Scratch, from: usize, changes: &SharedSettings) {
@@ -702,91 +645,6 @@ impl Connection {
         if way.is_lost() {
             self.broken.set(true);
         }
-    }
-
-    /// Runs a read that may take long, on what is there now.
-    async fn read_long(
-        &mut self,
-        scratch: &mut Scratch,
-        requests: Requests<'_>,
-        spec: &'static Spec,
-        at: usize,
-    ) -> Result<(), Gone> {
-        self.last_command = spec.id;
-        let start = clock::now();
-        let command = (spec, self.session.db, requests.argv(at));
-        let now_ms = self.thread.shared.group.wall_ms();
-        let time = At { now_ms, seed: self.thread.next_seed() };
-        let (proto, silent) = (self.session.proto, self.session.is_silent());
-        let group = &self.thread.shared.group;
-        let pinned = Right::of(group, &self.session).and_then(|right| {
-            let pinned = group.pin(&self.thread.stats);
-            right.holds(group).then_some(pinned)
-        });
-        let Some(pinned) = pinned else {
-            let (db, argv) = (self.session.db, requests.argv(at));
-            self.open_batch(scratch, at).push_read(spec, db, argv, silent);
-            return self.settle(scratch, requests).await;
-        };
-        let read = LongRead::new(pinned, command, time, proto, silent);
-        self.answer_long(scratch, read).await?;
-        note_call(&self.thread, spec, clock::nanos_since(start));
-        Ok(())
-    }
-
-    /// Answers a read on its pinned root, so that it holds no lock, and on a thread of its own, so
-    /// that this one serves its other connections meanwhile.
-    async fn answer_long(&self, scratch: &mut Scratch, read: LongRead) -> Result<(), Gone> {
-        let (read, (mut reply, lent)) = self.run_deferred(read).await;
-        if read.silent {
-            return Ok(());
-        }
-        if reply.len() < FLUSH_BYTES {
-            scratch.out.extend_from_slice(&reply);
-            return match lent {
-                Some(lent) => self.send_lent(&mut scratch.out, read, lent).await,
-                None => Ok(()),
-            };
-        }
-        // The client may be slow to take it: what was read must not be held so long.
-        drop(read);
-        // As it lies, once the client has taken what is before it.
-        self.flush(&mut scratch.out).await?;
-        self.flush(&mut reply).await
-    }
-
-    /// Runs a long read, counts and times it.
-    async fn run_deferred(&self, read: LongRead) -> (Arc<LongRead>, (Vec<u8>, Option<Lent>)) {
-        let start = clock::now();
-        let (read, (reply, effects, lent)) = run_long(read, &self.thread).await;
-        count_effects(&self.thread, &effects);
-        note_failure(&self.thread, read.spec(), &reply);
-        self.note_slow(read.argv(), 1, clock::nanos_since(start));
-        (read, (reply, lent))
-    }
-
-    /// Answers a read that was put off, and sends what there is of replies when that is much.
-    async fn answer_deferred(
-        &self,
-        scratch: &mut Scratch,
-        deferred: Deferred<'_>,
-    ) -> Result<(), Gone> {
-        match deferred {
-            Deferred::Pinned(read) => self.answer_long(scratch, read).await?,
-            Deferred::Copied(mut copied) => {
-                self.flush(&mut scratch.out).await?;
-                self.flush(&mut copied.bytes).await?;
-            }
-        }
-        if scratch.out.len() >= FLUSH_BYTES {
-            self.flush(&mut scratch.out).await?;
-        }
-        Ok(())
-    }
-
-    /// Whether this node may answer reads by itself.
-    fn reads_here(&self) -> bool {
-        Right::of(&self.thread.shared.group, &self.session).is_some()
     }
 
     /// This client's way to its shard.
@@ -920,70 +778,6 @@ impl Connection {
         Ok(())
     }
 
-    /// Sends the client what another node keeps for it, piece by piece as it takes them.
-    async fn send_rest(&self, scratch: &mut Scratch, rest: Ticket) -> Result<(), Gone> {
-        let mut rest = Some(rest);
-        while let Some(ticket) = rest {
-            self.flush_before(&mut scratch.out, ticket).await?;
-            // Without it a reply would end in the middle.
-            let fetched = self.thread.shared.group.fetch_rest(ticket).await.map_err(|_| Gone)?;
-            scratch.out.extend_from_slice(&fetched.0);
-            rest = fetched.1;
-        }
-        Ok(())
-    }
-
-    /// Sends what is in `out` while another node keeps what comes behind it.
-    async fn flush_before(&self, out: &mut Vec<u8>, rest: Ticket) -> Result<(), Gone> {
-        let mut flushed = pin!(self.flush(out));
-        loop {
-            tokio::select! {
-                biased;
-                flushed = &mut flushed => return flushed,
-                () = self.thread.shared.group.keep_wanting(rest) => {}
-            }
-        }
-    }
-
-    /// Ends a run of reads: lets go of the lock, counts and times it.
-    fn close(&self, run: &mut Run<'_>, scratch: &mut Scratch, requests: Requests<'_>) {
-        let Some(reading) = run.reading.take() else { return };
-        let Reading { engine, start, first, from, right, .. } = reading;
-        drop(engine);
-        let nanos = clock::nanos_since(start);
-        self.thread.stats.hold(Hold::Read, nanos);
-        if !right.holds(&self.thread.shared.group) {
-            return self.ask_again(scratch, requests, first, from);
-        }
-        let count = scratch.run.len();
-        for Answered { spec, .. } in scratch.run.drain(..) {
-            note_call(&self.thread, spec, nanos / count as u64);
-        }
-        self.note_slow(requests.argv(first), count, nanos);
-    }
-
-    /// What a run answered may be old, for this node lost the right to answer it: whoever leads is
-    /// asked instead. The run's replies begin at `from`.
-    fn ask_again(
-        &self,
-        scratch: &mut Scratch,
-        requests: Requests<'_>,
-        first: usize,
-        mut from: usize,
-    ) {
-        let (begin, run) = (from, std::mem::take(&mut scratch.run));
-        let replies = scratch.out.split_off(begin);
-        let between = |from: usize, to: usize| &replies[from - begin..to - begin];
-        let mut batch = self.open_batch(scratch, first);
-        for Answered { spec, db, at, reply } in run {
-            batch.push_reply(false, |out| out.extend_from_slice(between(from, reply.start)));
-            // Every reply has bytes, but one that is not to be sent.
-            batch.push_read(spec, db, requests.argv(at), reply.is_empty());
-            from = reply.end;
-        }
-        batch.push_reply(false, |out| out.extend_from_slice(between(from, begin + replies.len())));
-    }
-
     /// Answers a request that is not run at all.
     fn refuse(&self, scratch: &mut Scratch, refusal: &WireError) {
         self.place(scratch, |w| w.error(refusal));
@@ -996,279 +790,6 @@ impl Connection {
             thread.stats.command_rejected(row(spec));
         }
     }
-
-    fn times_each_command(&self) -> bool {
-        let threshold = self.thread.settings().slowlog_slower_than_us;
-        (0..EXACT_BELOW_US).contains(&threshold)
-    }
-
-    /// Keeps a slow run for SLOWLOG: under its first command, with a word when there were more.
-    fn note_slow(&self, argv: Argv<'_>, count: usize, nanos: u64) {
-        let settings = self.thread.settings();
-        let Ok(threshold) = u64::try_from(settings.slowlog_slower_than_us) else { return };
-        if nanos / 1000 < threshold || count == 0 {
-            return;
-        }
-        if resolve(argv).is_ok_and(|spec| spec.flags.contains(Flags::SKIP_SLOWLOG)) {
-            return;
-        }
-        let mut args = cut_args(argv);
-        if count > 1 {
-            args.push(format!("... (first of a run of {count})").into_bytes());
-        }
-        let entry = SlowEntry {
-            id: 0,
-            at_seconds: clock::wall_ms() / 1000,
-            duration_us: nanos / 1000,
-            args,
-            address: self.client.address.to_string(),
-            name: self.client.names().name,
-        };
-        self.thread.shared.slowlog.push(entry, settings.slowlog_max_len);
-    }
-
-    /// Sends what is in `out`, waiting for the client where it must.
-    async fn flush(&self, out: &mut Vec<u8>) -> Result<(), Gone> {
-        if out.is_empty() && !self.broken.get() {
-            return Ok(());
-        }
-        self.check_output(out.len() as u64)?;
-        let sent = self.send(out).await;
-        self.thread.stats.count(Counter::total_net_output_bytes, out.len() as u64);
-        self.thread.stats.count(Counter::total_writes_processed, 1);
-        out.clear();
-        sent
-    }
-
-    /// Closes a client whose replies are longer than the configuration allows, or must not be sent.
-    fn check_output(&self, bytes: u64) -> Result<(), Gone> {
-        if self.broken.get() {
-            return Err(Gone);
-        }
-        let limit = self.thread.settings().output_limit.hard_bytes;
-        if limit == 0 || bytes <= limit {
-            return Ok(());
-        }
-        self.thread.stats.count(Counter::client_output_buffer_limit_disconnections, 1);
-        tracing::warn!("closing client {}: its replies exceed the limit", self.client.address);
-        Err(Gone)
-    }
-
-    async fn send(&self, mut bytes: &[u8]) -> Result<(), Gone> {
-        let mut waited = false;
-        loop {
-            match self.stream.try_write(bytes) {
-                Ok(sent) => bytes = &bytes[sent..],
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    waited = true;
-                    self.client.note_output(clock::now(), bytes.len());
-                    self.writable().await?;
-                }
-                Err(_) => return Err(Gone),
-            }
-            if bytes.is_empty() {
-                break;
-            }
-        }
-        if waited {
-            self.client.note_output(clock::now(), 0);
-        }
-        Ok(())
-    }
-
-    /// Waits until the socket takes bytes again, or the connection is killed.
-    async fn writable(&self) -> Result<(), Gone> {
-        std::future::poll_fn(|cx| {
-            if self.client.is_killed() {
-                return Poll::Ready(Err(Gone));
-            }
-            self.stream.poll_write_ready(cx).map_err(|_| Gone)
-        })
-        .await
-    }
-}
-
-/// Runs a read: here if that is a look-up, else on a thread of its own.
-async fn run_long(read: LongRead, thread: &Thread) -> (Arc<LongRead>, LongReply) {
-    let read = Arc::new(read);
-    // Until the pool is known to be sound all of what is found is checked, which takes longer.
-    if read.is_brief() && thread.shared.scrubbing.trusted.load(Ordering::Relaxed) {
-        let reply = read.run();
-        return (read, reply);
-    }
-    let reader = Arc::clone(&read);
-    let walk = tokio::task::spawn_blocking(move || reader.run());
-    let failed = |_| (FAILED_INSIDE.to_vec(), Effects::default(), None);
-    (read, walk.await.unwrap_or_else(failed))
-}
-
-/// A read that waits for its client to take the replies before its own.
-enum Deferred<'a> {
-    /// On a pinned root.
-    Pinned(LongRead),
-    /// Answered, and no longer in need of the pool.
-    Copied(Copied<'a>),
-}
-
-impl<'a> Deferred<'a> {
-    /// Lets go of the pool.
-    async fn copy_out(&mut self, connection: &'a Connection) -> Result<(), Gone> {
-        let pinned = std::mem::replace(self, Deferred::Copied(Copied::default()));
-        *self = match pinned {
-            Deferred::Pinned(read) => Deferred::Copied(connection.copy_out(read).await?),
-            copied => copied,
-        };
-        Ok(())
-    }
-}
-
-/// Reads that run under one hold of the shard's lock.
-struct Reading<'g> {
-    engine: RwLockReadGuard<'g, Engine>,
-    at: At,
-    start: Instant,
-    /// The first request of the run.
-    first: usize,
-    /// Where their replies begin.
-    from: usize,
-    /// By what right they are answered here.
-    right: Right,
-}
-
-/// By what right a node answers reads by itself.
-#[derive(Clone, Copy)]
-enum Right {
-    /// It leads.
-    Lease(Lease),
-    /// The client does with what may be old.
-    Readonly,
-}
-
-impl Right {
-    /// What there is; None: whoever leads is to be asked.
-    fn of(group: &Group, session: &Session) -> Option<Right> {
-        match session.readonly {
-            true => Some(Right::Readonly),
-            false => group.lease().map(Right::Lease),
-        }
-    }
-
-    /// Whether what was read meanwhile may be sent.
-    fn holds(self, group: &Group) -> bool {
-        match self {
-            Right::Lease(lease) => group.still_holds(lease),
-            Right::Readonly => true,
-        }
-    }
-}
-
-/// A read of a run that has been answered.
-#[derive(Debug)]
-pub(super) struct Answered {
-    spec: &'static Spec,
-    db: u16,
-    /// Its request.
-    at: usize,
-    /// Where its reply lies.
-    reply: Range<usize>,
-}
-
-/// Requests looked at together, so that the cache misses of their keys overlap.
-const AHEAD: usize = 16;
-
-/// The reads that follow one another from some request on: their rows, and their first keys hashed
-/// and on their way into the cache.
-#[derive(Default)]
-struct Ahead<'a> {
-    first: usize,
-    reads: [Option<(&'static Spec, Option<Key<'a>>)>; AHEAD],
-}
-
-impl<'a> Ahead<'a> {
-    fn get(&self, at: usize) -> Option<&(&'static Spec, Option<Key<'a>>)> {
-        self.reads.get(at.wrapping_sub(self.first))?.as_ref()
-    }
-
-    fn spec(&self, at: usize) -> Option<&'static Spec> {
-        self.get(at).map(|(spec, _)| *spec)
-    }
-
-    fn key(&self, at: usize) -> Option<Key<'a>> {
-        self.get(at)?.1
-    }
-}
-
-/// The run of reads that is open, if any.
-struct Run<'g> {
-    thread: &'g Thread,
-    reading: Option<Reading<'g>>,
-}
-
-impl Run<'_> {
-    /// Opens it, unless it is, with replies from `from` on; false when this node may not answer reads
-    /// by itself.
-    fn open(&mut self, first: usize, session: &Session, from: usize) -> bool {
-        if self.reading.is_some() {
-            return true;
-        }
-        let group = &self.thread.shared.group;
-        let Some(right) = Right::of(group, session) else { return false };
-        let engine = group.read();
-        // What the shard's clock has seen it never forgets, whatever the machine's says.
-        let now_ms = group.wall_ms().max(engine.store().clock_ms());
-        let at = At { now_ms, seed: self.thread.next_seed() };
-        self.reading = Some(Reading { engine, at, start: clock::now(), first, from, right });
-        true
-    }
-
-    /// Looks at the reads from `first` on, which has been admitted; what follows it on the same
-    /// session is admitted too, since reads change nothing about that.
-    fn look_ahead<'a>(&self, session: &Session, requests: Requests<'a>, first: usize) -> Ahead<'a> {
-        let mut ahead = Ahead { first, ..Ahead::default() };
-        let Some(Reading { engine, .. }) = &self.reading else { return ahead };
-        let mut keys = Prefetch::default();
-        for (slot, at) in ahead.reads.iter_mut().zip(first..requests.len()) {
-            let argv = requests.argv(at);
-            let Ok(spec) = resolve(argv) else { break };
-            if spec.place != Place::Read || is_long(spec.id) {
-                break;
-            }
-            let key = first_key(spec, argv).map(|key| engine.hash(key));
-            keys.extend(key.map(|key| (Db(session.db), key)));
-            *slot = Some((spec, key));
-        }
-        keys.fetch(engine);
-        ahead
-    }
-
-    /// Answers a read; false when it would take too long here, and then nothing has happened.
-    fn read(
-        &self,
-        session: &Session,
-        spec: &'static Spec,
-        argv: Argv<'_>,
-        key: Option<Key<'_>>,
-        out: &mut Vec<u8>,
-    ) -> bool {
-        let Some(reading) = &self.reading else { return false };
-        let from = out.len();
-        let db = Db(session.db);
-        let mut writer = Writer::new(out, session.proto);
-        match reading.engine.read_or_defer(spec, db, argv, key, &reading.at, &mut writer) {
-            Ok(effects) if effects.deferred => return false,
-            Ok(effects) => count_effects(self.thread, &effects),
-            Err(fatal) => {
-                out.truncate(from);
-                let text = fatal.to_string();
-                Writer::new(out, session.proto).error(&WireError::Corrupt(text));
-            }
-        }
-        note_failure(self.thread, spec, &out[from..]);
-        if session.is_silent() {
-            out.truncate(from);
-        }
-        true
-    }
 }
 
 /// Takes the replies of a batch of the node's own: if they are an error, that is the answer.
@@ -1279,49 +800,4 @@ fn replace_by_error(way: &Way<'_>, out: &mut Vec<u8>, from: usize) {
         out.truncate(from);
         out.extend_from_slice(&reply);
     }
-}
-
-/// Moves the replies of a batch that is done to `out` and counts what it did; returns how many
-/// commands ran, and how long.
-fn take_replies(thread: &Thread, batch: &mut Batch, out: &mut Vec<u8>) -> (usize, u64) {
-    let (count, nanos) = (batch.commands().len(), batch.apply_nanos());
-    for spec in batch.commands() {
-        note_call(thread, spec, nanos / count as u64);
-    }
-    for (spec, code) in batch.failed() {
-        count_failure(thread, spec, code);
-    }
-    count_effects(thread, &batch.take_replies(out));
-    (count, nanos)
-}
-
-fn count_effects(thread: &Thread, effects: &Effects) {
-    let counts = [
-        (Counter::keyspace_hits, effects.hits),
-        (Counter::keyspace_misses, effects.misses),
-        (Counter::expired_keys, effects.expired),
-    ];
-    for (counter, by) in counts {
-        if by > 0 {
-            thread.stats.count(counter, by.into());
-        }
-    }
-}
-
-fn note_call(thread: &Thread, spec: &'static Spec, nanos: u64) {
-    thread.stats.command(row(spec), nanos);
-    thread.stats.count(Counter::total_commands_processed, 1);
-}
-
-/// Counts a reply that is an error.
-fn note_failure(thread: &Thread, spec: &'static Spec, reply: &[u8]) {
-    if let Some(code) = error_code(reply) {
-        count_failure(thread, spec, code);
-    }
-}
-
-fn count_failure(thread: &Thread, spec: &'static Spec, code: &str) {
-    thread.stats.count(Counter::total_error_replies, 1);
-    thread.stats.command_failed(row(spec));
-    thread.shared.metrics.error(code);
 }
