@@ -66,7 +66,9 @@ fn run(fault: &Fault, wanted: &Wanted) -> Option<Row> {
         eprintln!("{name} skipped: {reason}");
         return None;
     }
-    let rounds = wanted.rounds.unwrap_or(fault.rounds);
+    // Nodes that are added stay: there are enough for one round.
+    let most = if fault.spare > 0 { 1 } else { u64::MAX };
+    let rounds = wanted.rounds.unwrap_or(fault.rounds).min(most);
     let start = Instant::now();
     let result = catch_unwind(AssertUnwindSafe(|| fault.run(wanted.seed, rounds)));
     let result = result.unwrap_or_else(|panic| Err(text_of(panic.as_ref())));

