@@ -359,10 +359,8 @@ impl Group {
             return;
         }
         *tried = Some(now);
-        let (own, applied) = (self.status().node, self.applied());
-        let others = self.members().into_iter().filter(|m| m.is_voter && m.node != own);
-        let best = others.max_by_key(|member| member.matched);
-        let next = best.filter(|best| self.leads() && best.matched >= Some(applied));
+        let applied = self.applied();
+        let next = self.successor().filter(|best| self.leads() && best.matched >= Some(applied));
         let then = match &next {
             Some(next) => format!("node {} is to lead, and to send its own", next.node),
             None => "no other voter could lead, so the member that asked goes without".to_owned(),

@@ -230,17 +230,20 @@ impl Group {
         self.taken_out.store(is_out, Ordering::Relaxed);
     }
 
+    /// The other voter that has most of the log, of those that are there, as the leader knows it.
+    pub(super) fn successor(&self) -> Option<GroupMember> {
+        let (own, members) = (self.status().node, self.members().into_iter());
+        let others = members.filter(|member| member.is_voter && member.node != own);
+        others.filter(GroupMember::is_there).max_by_key(|member| member.matched)
+    }
+
     /// Hands leadership to the member that has most of the log, of those that are there, and waits a
     /// moment until it has it. Nothing to do for who does not lead or is alone.
     pub async fn hand_over(self: &Arc<Self>) {
         if self.is_alone() || !self.leads() {
             return;
         }
-        let own = self.transport().map(|transport| transport.node());
-        let others = self.members().into_iter();
-        let others = others.filter(|member| member.is_voter && Some(member.node) != own);
-        let others = others.filter(GroupMember::is_there);
-        let Some(best) = others.max_by_key(|member| member.matched) else { return };
+        let Some(best) = self.successor() else { return };
         // No read is answered by this node alone from here on: the other may lead at any moment.
         self.view.hand_over();
         let asked =
