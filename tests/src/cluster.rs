@@ -1,6 +1,6 @@
 //! A cluster of `cairn` processes on this machine, of one test's own.
 
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -8,6 +8,7 @@ use cairn_engine::state_hash;
 use cairn_store::{PoolOptions, Store};
 
 use crate::node::{Node, NodeOptions};
+use crate::ports::{self, PEERS_ABOVE};
 use crate::resp::{Conn, Reply};
 
 /// What the nodes of every test's cluster share.
@@ -25,13 +26,15 @@ pub struct Cluster {
 impl Cluster {
     /// The command lines of three nodes with their data below `dir`; none is started.
     pub fn plan(dir: &std::path::Path) -> Cluster {
-        let ports: Vec<(u16, u16)> = (0..3).map(|_| free_ports()).collect();
-        let join: Vec<String> = ports.iter().map(|(_, peer)| format!("127.0.0.1:{peer}")).collect();
+        let first = ports::claim(3);
+        let peer = |port| port + PEERS_ABOVE;
+        let join = (first..first + 3).map(|port| format!("127.0.0.1:{}", peer(port)));
+        let join: Vec<String> = join.collect();
         let dirs: Vec<PathBuf> = (0..3).map(|at| dir.join(format!("node-{at}"))).collect();
-        let options = ports.iter().zip(&dirs).map(|((port, peer), dir)| {
+        let options = (first..).zip(&dirs).map(|(port, dir)| {
             NodeOptions::new(dir)
                 .set("port", &port.to_string())
-                .set("peer-port", &peer.to_string())
+                .set("peer-port", &peer(port).to_string())
                 .set("join", &join.join(","))
                 .set("expect", "3")
                 .set("cluster-secret", SECRET)
@@ -169,14 +172,6 @@ fn hash_of(pool: &std::path::Path) -> u64 {
     let options = PoolOptions { capacity_bytes: 1 << 30, new_hash_key: [0, 0], new_uuid: [0; 16] };
     let (store, _, _) = Store::open_file(pool, &options).expect("the pool opens");
     state_hash(store.view()).expect("the state can be read")
-}
-
-/// A TCP port for clients and a UDP port for peers that nobody has at this moment.
-fn free_ports() -> (u16, u16) {
-    let tcp = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let udp = UdpSocket::bind("127.0.0.1:0").expect("a free port");
-    let port = |address: std::io::Result<SocketAddr>| address.expect("it has an address").port();
-    (port(tcp.local_addr()), port(udp.local_addr()))
 }
 
 /// A connection on which nothing takes longer than `patience`.

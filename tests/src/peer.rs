@@ -1,10 +1,11 @@
 //! Redis and Valkey processes: the oracle of the differential tests, and the benches' measure.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use crate::ports;
 use crate::process;
 use crate::resp::Conn;
 use crate::tools;
@@ -37,7 +38,7 @@ impl Peer {
 
     /// Starts it and waits for nothing.
     pub fn exec(program: &Path, dir: &Path, args: &[&str]) -> Peer {
-        let port = free_port();
+        let port = ports::claim(1);
         let child = Command::new(program)
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"])
             .arg(dir)
@@ -83,10 +84,4 @@ impl Drop for Peer {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// A port nobody listens on now. Redis cannot be told to choose one.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-    listener.local_addr().expect("a bound socket has an address").port()
 }

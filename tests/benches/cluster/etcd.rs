@@ -3,13 +3,14 @@
 
 use std::future::Future;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command as Program, Stdio};
 use std::time::Duration;
 
 use bytes::Bytes;
 use cairn_tests::bench::value;
+use cairn_tests::ports::{self, PEERS_ABOVE};
 use cairn_tests::process;
 use cairn_tests::rng::Rng;
 use h2::client::SendRequest;
@@ -41,7 +42,10 @@ impl Etcd {
     /// # Panics
     /// They do not come up.
     pub fn start(program: &Path, dir: &Path) -> Etcd {
-        let ports: Vec<[SocketAddr; 2]> = (0..3).map(|_| [free_port(), free_port()]).collect();
+        let first = ports::claim(3);
+        let addresses =
+            |port| [0, PEERS_ABOVE].map(|above| SocketAddr::from(([127, 0, 0, 1], port + above)));
+        let ports: Vec<[SocketAddr; 2]> = (first..first + 3).map(addresses).collect();
         let peers = ports.iter().zip(0..).map(|([_, peer], at)| format!("n{at}=http://{peer}"));
         let peers = peers.collect::<Vec<_>>().join(",");
         let members = ports.iter().zip(0..).map(|([client, peer], at)| {
@@ -99,11 +103,6 @@ fn post(address: SocketAddr, path: &str) -> io::Result<Value> {
     stream.read_to_string(&mut reply)?;
     let body = reply.split_once("\r\n\r\n").map_or("", |(_, body)| body);
     serde_json::from_str(body).map_err(io::Error::other)
-}
-
-fn free_port() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-    listener.local_addr().expect("a bound socket has an address")
 }
 
 /// A connection, which carries a batch's calls side by side.

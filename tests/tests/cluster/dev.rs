@@ -1,29 +1,18 @@
 //! `cairn dev`: three nodes in one command, Ctrl-C ends them all, and the data are there next time.
 
 use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use cairn_tests::cluster::insist;
 use cairn_tests::node::binary;
+use cairn_tests::ports;
 use cairn_tests::process;
 use cairn_tests::scratch::{Medium, Scratch};
 
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// The first of three ports that are free, those of the peers too; tests that run at once look in
-/// different places.
-fn free_base(test: u32) -> u16 {
-    let is_free = |port: u16| {
-        TcpListener::bind(("127.0.0.1", port)).is_ok()
-            && UdpSocket::bind(("127.0.0.1", port + 10_000)).is_ok()
-    };
-    let from = std::process::id() * 64 + test * 32;
-    let mut bases = (0..20_000).map(|at| 20_000 + ((from + at) % 20_000) as u16);
-    bases.find(|base| (*base..base + 3).all(is_free)).expect("three free ports")
-}
 
 /// Starts it and reads what it prints, up to the last line before it waits.
 fn dev(dir: &Path, base: u16) -> (Child, Vec<String>) {
@@ -53,7 +42,7 @@ fn pids(lines: &[String]) -> Vec<u32> {
 #[test]
 fn one_command_runs_three_nodes_and_ctrl_c_ends_them() {
     let scratch = Scratch::new(Medium::Memory);
-    let base = free_base(0);
+    let base = ports::claim(3);
     let address = |at: u16| SocketAddr::from(([127, 0, 0, 1], base + at));
     let (mut first, lines) = dev(scratch.path(), base);
     let pids_found = pids(&lines);
@@ -88,7 +77,7 @@ fn one_command_runs_three_nodes_and_ctrl_c_ends_them() {
 #[test]
 fn a_node_that_does_not_start_is_shown_with_its_reason() {
     let scratch = Scratch::new(Medium::Memory);
-    let base = free_base(1);
+    let base = ports::claim(3);
     let taken = TcpListener::bind(("127.0.0.1", base + 1)).expect("a free port");
     let out = Command::new(binary())
         .args(["dev", "--memory", "64mb", "--port", &base.to_string(), "--dir"])
