@@ -323,10 +323,24 @@ impl Mem {
     #[track_caller]
     pub(crate) fn fence(&self) -> Result<()> {
         self.media.asked_by(Location::caller());
+        self.synced(|media| media.fence())
+    }
+
+    /// Makes durable what was flushed of `len` bytes at `offset`, and does not wait for the rest.
+    ///
+    /// # Errors
+    /// As [`fence`](Self::fence).
+    #[track_caller]
+    pub(crate) fn fence_within(&self, offset: u64, len: u64) -> Result<()> {
+        self.media.asked_by(Location::caller());
+        self.synced(|media| media.fence_within(offset, len))
+    }
+
+    fn synced(&self, sync: impl FnOnce(&dyn Media) -> Result<()>) -> Result<()> {
         if self.failed.load(Ordering::Acquire) {
             return Err(StoreError::Stopped("an earlier sync of the pool failed".into()));
         }
-        self.media.fence().inspect_err(|_| self.failed.store(true, Ordering::Release))
+        sync(&*self.media).inspect_err(|_| self.failed.store(true, Ordering::Release))
     }
 }
 

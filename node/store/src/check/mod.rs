@@ -383,6 +383,12 @@ impl<'a> Walk<'a> {
         if !spot.is_nested && !node.entries.is_empty() {
             self.report.shape.leaf(node.entries.len(), spot.depth);
         }
+        // Nearly every block is a miss of the caches; siblings may be on their way together.
+        let below = node.nodes.iter().map(|pointer| pointer & OFFSET_MASK);
+        below.chain(node.entries.iter().copied()).for_each(|at| {
+            mem.prefetch(at);
+            mem.prefetch(at + 64);
+        });
         for pointer in node.nodes {
             self.try_part(|walk| walk.trie(pointer, spot.below(), counted));
         }

@@ -52,8 +52,16 @@ struct State {
     drop_flush: Option<u64>,
     fences: u64,
     flushes: u64,
+    /// Behind so many fences none of what the writer asks for is heard.
+    dead_behind: u64,
     recorder: Option<Recorder>,
     cut_off: Option<CutOff>,
+}
+
+impl State {
+    fn is_dead(&self) -> bool {
+        self.fences >= self.dead_behind
+    }
 }
 
 /// What was durable behind the place where the medium was cut. A crash may leave it until the first
@@ -201,6 +209,7 @@ impl CrashMedia {
             drop_flush: None,
             fences: 0,
             flushes: 0,
+            dead_behind: u64::MAX,
             recorder: None,
             cut_off: None,
         };
@@ -236,15 +245,28 @@ impl CrashMedia {
         self.lock().hook = None;
     }
 
-    /// Makes every `n`-th fence (counted from 0, of a period of 2: a commit has two) do nothing:
-    /// the bug the crash tests must catch.
+    /// Makes one of every two fences from now on do nothing, the first or the second (0 or 1: a
+    /// commit has two): the bug the crash tests must catch.
     pub fn lose_fence(&self, which_of_two: u64) {
-        self.lock().drop_fence = Some(which_of_two);
+        let mut state = self.lock();
+        state.drop_fence = Some((state.fences + which_of_two) % 2);
     }
 
     /// Makes every `n`-th flush do nothing, likewise.
     pub fn lose_flush_every(&self, n: u64) {
         self.lock().drop_flush = Some(n);
+    }
+
+    /// Hears no flush and no fence behind the next `fences`, as if the process had died at the first
+    /// of those: what it stored stays stored. Until [`revive`](Self::revive), when another begins.
+    pub fn die_behind(&self, fences: u64) {
+        let mut state = self.lock();
+        state.dead_behind = state.fences + fences;
+    }
+
+    /// Hears what is asked for again.
+    pub fn revive(&self) {
+        self.lock().dead_behind = u64::MAX;
     }
 
     /// Heeds all flushes and fences again.
@@ -301,6 +323,44 @@ impl CrashMedia {
             bytes[cut_off.at..end].copy_from_slice(&cut_off.bytes);
         }
         bytes
+    }
+
+    /// A fence of all that was flushed, or of what was of a range.
+    fn synced(&self, within: Option<(u64, u64)>) {
+        self.tell_watcher();
+        let mut state = self.lock();
+        let state = &mut *state;
+        if state.is_dead() {
+            return;
+        }
+        if let Some(recorder) = &mut state.recorder {
+            let now = self.current();
+            recorder.look(now, 0..now.len());
+            recorder.trace.events.push(Event::Fence(recorder.site, within));
+        }
+        self.persist_point(state, "fence");
+        state.fences += 1;
+        if state.drop_fence.is_some_and(|which| (state.fences - 1) % 2 == which) {
+            return;
+        }
+        // Lines have one kind of fence.
+        let within = within.filter(|_| self.granularity == Granularity::Page);
+        let now = self.current();
+        if within.is_none() {
+            state.cut_off.take_if(|cut_off| cut_off.has_grown);
+            state.durable.resize(now.len(), 0);
+        }
+        let unit = self.granularity.unit();
+        let is_meant = |&mut (offset, len): &mut (u64, u64)| {
+            within.is_none_or(|(from, bytes)| from <= offset && offset + len <= from + bytes)
+        };
+        for (offset, len) in state.flushed.extract_if(.., is_meant) {
+            let from = offset as usize / unit * unit;
+            let to = ((offset + len) as usize).next_multiple_of(unit).min(now.len());
+            let durable_len = state.durable.len().max(to);
+            state.durable.resize(durable_len, 0);
+            state.durable[from..to].copy_from_slice(&now[from..to]);
+        }
     }
 
     fn persist_point(&self, state: &mut State, at: &'static str) {
@@ -402,6 +462,9 @@ unsafe impl Media for CrashMedia {
     fn flush(&self, offset: u64, len: u64) {
         self.tell_watcher();
         let mut state = self.lock();
+        if state.is_dead() {
+            return;
+        }
         state.flushes += 1;
         if let Some(recorder) = &mut state.recorder {
             recorder.flush(self.current(), offset, len);
@@ -414,27 +477,12 @@ unsafe impl Media for CrashMedia {
     }
 
     fn fence(&self) -> Result<()> {
-        self.tell_watcher();
-        let mut state = self.lock();
-        if let Some(recorder) = &mut state.recorder {
-            let now = self.current();
-            recorder.look(now, 0..now.len());
-            recorder.trace.events.push(Event::Fence(recorder.site));
-        }
-        self.persist_point(&mut state, "fence");
-        state.fences += 1;
-        if state.drop_fence.is_some_and(|which| (state.fences - 1) % 2 == which) {
-            return Ok(());
-        }
-        state.cut_off.take_if(|cut_off| cut_off.has_grown);
-        let now = self.current();
-        state.durable.resize(now.len(), 0);
-        let unit = self.granularity.unit();
-        for (offset, len) in std::mem::take(&mut state.flushed) {
-            let from = offset as usize / unit * unit;
-            let to = ((offset + len) as usize).next_multiple_of(unit).min(now.len());
-            state.durable[from..to].copy_from_slice(&now[from..to]);
-        }
+        self.synced(None);
+        Ok(())
+    }
+
+    fn fence_within(&self, offset: u64, len: u64) -> Result<()> {
+        self.synced(Some((offset, len)));
         Ok(())
     }
 }

@@ -202,6 +202,22 @@ impl FileMedia {
         })
     }
 
+    /// Makes what was flushed durable, by `sync` where the kernel has it.
+    fn synced(&self, sync: impl FnOnce() -> std::io::Result<()>) -> Result<()> {
+        self.check_whole()?;
+        match self.kind {
+            Kind::Tmpfs => Ok(()),
+            Kind::Dax(_) => {
+                lines::fence();
+                Ok(())
+            }
+            Kind::File => {
+                lines::asked(Asked::Sync);
+                sync().map_err(|e| self.fail("syncing the pool", e))
+            }
+        }
+    }
+
     fn fail(&self, doing: &str, e: std::io::Error) -> StoreError {
         fail(&self.path, doing, e)
     }
@@ -344,7 +360,7 @@ unsafe impl Media for FileMedia {
     }
 
     fn flush(&self, offset: u64, len: u64) {
-        // Elsewhere a fence syncs the whole file: dirty pages are the kernel's to know.
+        // Elsewhere a fence syncs the file, or pages of it: which are dirty is the kernel's to know.
         let Kind::Dax(write_back) = self.kind else { return };
         let mapped = self.len.load(Ordering::Acquire);
         assert!(offset.checked_add(len).is_some_and(|end| end <= mapped), "a flush out of bounds");
@@ -359,18 +375,11 @@ unsafe impl Media for FileMedia {
     }
 
     fn fence(&self) -> Result<()> {
-        self.check_whole()?;
-        match self.kind {
-            Kind::Tmpfs => Ok(()),
-            Kind::Dax(_) => {
-                lines::fence();
-                Ok(())
-            }
-            Kind::File => {
-                lines::asked(Asked::Sync);
-                self.file.sync_data().map_err(|e| self.fail("syncing the pool", e))
-            }
-        }
+        self.synced(|| self.file.sync_data())
+    }
+
+    fn fence_within(&self, offset: u64, len: u64) -> Result<()> {
+        self.synced(|| self.map.sync(offset, len))
     }
 
     fn path(&self) -> Option<&Path> {

@@ -123,6 +123,22 @@ impl Map {
         // here changes contents.
         unsafe { libc::madvise(self.base.add(offset as usize).cast(), len as usize, advice) };
     }
+
+    /// Returns once the stores to a mapped range have reached the disk: what lies elsewhere in the
+    /// file is neither written nor waited for.
+    pub(crate) fn sync(&self, offset: u64, len: u64) -> io::Result<()> {
+        let page = crate::layout::pool::PAGE;
+        let end = offset.checked_add(len).ok_or(io::ErrorKind::InvalidInput)?;
+        assert!(end <= self.bytes as u64, "a sync beyond the reservation");
+        let start = offset / page * page;
+        // SAFETY: the range lies inside the reservation (asserted) and begins with a page; contents
+        // stay as they are.
+        let failed = unsafe {
+            let at = self.base.add(start as usize).cast();
+            libc::msync(at, (end - start) as usize, libc::MS_SYNC)
+        };
+        if failed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
 }
 
 impl Drop for Map {

@@ -133,16 +133,26 @@ pub unsafe trait Media: Send + Sync {
         Ok(())
     }
     /// Notes that `len` bytes at `offset` must be durable after the next fence of this thread, or
-    /// after a [`drain`](Self::drain) of this thread and the next fence of any.
+    /// after a [`drain`](Self::drain) of this thread and the next fence of any; a
+    /// [`fence_within`](Self::fence_within) counts for what lies in its range.
     fn flush(&self, offset: u64, len: u64);
     /// Hands this thread's flushes to whoever fences: processors order what a thread writes back by
-    /// that thread's fences only. Media whose fence is a sync of everything need nothing.
+    /// that thread's fences only. Media whose fence is a sync need nothing.
     fn drain(&self) {}
     /// Returns once all that was flushed is durable.
     ///
     /// # Errors
     /// [`crate::StoreError::Io`]: final, for a retried sync can report success for lost pages.
     fn fence(&self) -> Result<()>;
+    /// Returns once what was flushed of `len` bytes at `offset` is durable; whether the rest is stays
+    /// open until the next [`fence`](Self::fence).
+    ///
+    /// # Errors
+    /// As [`fence`](Self::fence).
+    fn fence_within(&self, offset: u64, len: u64) -> Result<()> {
+        let _ = (offset, len);
+        self.fence()
+    }
     /// Told before each flush and each fence which line of code asks for it: for media that show
     /// whether it is needed.
     fn asked_by(&self, site: Site) {
@@ -206,6 +216,10 @@ unsafe impl<M: Media + ?Sized> Media for std::sync::Arc<M> {
 
     fn fence(&self) -> Result<()> {
         (**self).fence()
+    }
+
+    fn fence_within(&self, offset: u64, len: u64) -> Result<()> {
+        (**self).fence_within(offset, len)
     }
 
     fn asked_by(&self, site: Site) {

@@ -93,8 +93,8 @@ pub enum Event {
     Shrank(u64),
     /// A flush of a range.
     Flush(Site, u64, u64),
-    /// A fence.
-    Fence(Site),
+    /// A fence; of a range (offset, length) alone, where it says so.
+    Fence(Site, Option<(u64, u64)>),
     /// From here on a crash may leave the states (first, last) and those between, by the count of
     /// whoever is recording.
     Mark(usize, usize),
@@ -135,7 +135,7 @@ impl Event {
     fn site(&self) -> Option<Lost> {
         match *self {
             Event::Flush(site, ..) => Some((Persist::Flush, site)),
-            Event::Fence(site) => Some((Persist::Fence, site)),
+            Event::Fence(site, _) => Some((Persist::Fence, site)),
             _ => None,
         }
     }
@@ -153,7 +153,8 @@ struct Dirty {
 ///
 /// A unit that has changed since it became durable may be left as it was then or as it was at any
 /// flush or fence since, whatever becomes of its neighbours. At the granularity of pages a fence
-/// makes all of it durable; at that of lines only what was flushed, as it was at the flush.
+/// makes all of it durable, or all of a range; at that of lines only what was flushed, as it was at
+/// the flush.
 ///
 /// What is cut off may be there all the same, until the first fence after the medium has grown again.
 pub struct Replay<'a> {
@@ -215,7 +216,7 @@ impl<'a> Replay<'a> {
             }
             Event::Shrank(len) => self.shrink(*len),
             Event::Flush(_, offset, len) => self.flush(*offset, *len),
-            Event::Fence(_) => self.fence(),
+            Event::Fence(_, within) => self.fence(*within),
             Event::Mark(..) => {}
         }
         Some(event)
@@ -260,10 +261,18 @@ impl<'a> Replay<'a> {
         }
     }
 
-    fn fence(&mut self) {
-        self.cut_off.take_if(|cut_off| cut_off.has_grown);
+    fn fence(&mut self, within: Option<(u64, u64)>) {
+        // Lines have one kind of fence.
+        let within = within.filter(|_| self.granularity == Granularity::Page);
+        if within.is_none() {
+            self.cut_off.take_if(|cut_off| cut_off.has_grown);
+        }
+        let range = within.map_or(0..u64::MAX, |(offset, len)| offset..offset + len);
         let durable: Vec<(u64, Box<[u8]>)> = match self.granularity {
-            Granularity::Page => self.dirty.keys().map(|at| (*at, self.last(*at))).collect(),
+            Granularity::Page => {
+                let meant = self.dirty.range(range);
+                meant.map(|(at, _)| (*at, self.last(*at))).collect()
+            }
             Granularity::CacheLine => std::mem::take(&mut self.flushed).into_iter().collect(),
         };
         for (at, bytes) in durable {

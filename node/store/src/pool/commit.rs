@@ -83,7 +83,8 @@ pub struct Committer {
 impl Committer {
     /// Takes a just opened pool over: raises the ceiling of epochs in both superblocks before any
     /// epoch above the old one is used, so that no later open mistakes records of this one for
-    /// committed.
+    /// committed. Nothing but the superblocks is waited for: after a crash of the process alone, most
+    /// of what it stored last is yet on its way to the disk.
     pub(super) fn take_over(
         mem: Arc<Mem>,
         superblock: Superblock,
@@ -100,6 +101,9 @@ impl Committer {
             images: Vec::new(),
             touched: Vec::new(),
         };
+        // The process before may have ended between storing this copy and its fence. Until it is
+        // durable the other one is all that there is.
+        Superblock::keep(&committer.mem, copy)?;
         if committer.last.voids.len() > sb::VOIDS_MAX / 2 {
             while committer.sweep(u64::MAX)? {}
             committer.mem.fence()?;

@@ -167,14 +167,33 @@ impl Superblock {
         Ok(())
     }
 
-    /// Writes this superblock to copy `copy` and makes it durable.
+    /// Writes this superblock to copy `copy` and makes it durable: it alone, for what it says is so
+    /// only after a fence of all that was stored before.
     ///
     /// # Errors
     /// [`StoreError::Io`] when the medium failed; the copy may then be torn, the other is whole.
     #[track_caller]
     pub(crate) fn write(&self, mem: &Mem, copy: usize) -> Result<()> {
         self.put(mem, copy)?;
-        mem.fence()
+        Superblock::fence(mem, copy)
+    }
+
+    /// Makes copy `copy` durable as it is stored. It is stored once more: a page whose sync has failed
+    /// before passes for one that the disk has.
+    ///
+    /// # Errors
+    /// As [`Superblock::write`].
+    #[track_caller]
+    pub(crate) fn keep(mem: &Mem, copy: usize) -> Result<()> {
+        let bytes = mem.bytes(SUPERBLOCK_AT[copy], SUPERBLOCK)?.to_vec();
+        mem.store(SUPERBLOCK_AT[copy], &bytes)?;
+        mem.flush(SUPERBLOCK_AT[copy], SUPERBLOCK as u64);
+        Superblock::fence(mem, copy)
+    }
+
+    #[track_caller]
+    fn fence(mem: &Mem, copy: usize) -> Result<()> {
+        mem.fence_within(SUPERBLOCK_AT[copy], SUPERBLOCK as u64)
     }
 }
 

@@ -87,7 +87,7 @@ impl<'a> Judge<'a> {
         let mut changed = true;
         while let Some(event) = self.replay.peek() {
             match event {
-                Event::Flush(site, ..) | Event::Fence(site) => {
+                Event::Flush(site, ..) | Event::Fence(site, _) => {
                     self.outcome.points += 1;
                     // A pool has its name before an open takes it over.
                     if self.allowed == (0, 0)
@@ -100,7 +100,7 @@ impl<'a> Judge<'a> {
                     if changed {
                         self.moment(seen);
                     }
-                    changed = matches!(event, Event::Fence(_));
+                    changed = matches!(event, Event::Fence(..));
                 }
                 Event::Mark(first, last) => {
                     self.allowed = (*first, *last);
@@ -109,7 +109,7 @@ impl<'a> Judge<'a> {
                 Event::Stored(_) | Event::Grew(_) | Event::Shrank(_) => changed = true,
             }
             self.replay.step();
-            if matches!(event, Event::Fence(_) | Event::Mark(..) | Event::Shrank(_)) {
+            if matches!(event, Event::Fence(..) | Event::Mark(..) | Event::Shrank(_)) {
                 self.moment(seen);
             }
             if self.stop_at_first && !self.outcome.wrong.is_empty() {

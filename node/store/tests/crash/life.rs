@@ -147,6 +147,24 @@ impl Life {
         self.media.mark(last + 1, last + 1);
     }
 
+    /// Commits, is killed between storing the superblock and its fence, and is taken over by a
+    /// process that finds all of that stored.
+    pub fn commit_and_die(self) -> Life {
+        let Life { media, mut store, mut committer, mut states, index } = self;
+        store.set_applied(Term(1), LogIndex(index + 1), 1001 + index);
+        let sealed = store.seal().expect("something was done");
+        states.push(State::Committed(Arc::new(history(&store).unwrap())));
+        let last = states.len() - 1;
+        media.mark(last - 1, last);
+        media.die_behind(1);
+        committer.commit(sealed).unwrap();
+        media.revive();
+        let mem = Arc::new(Mem::new(Box::new(media.clone())));
+        let (store, committer, opened) = Store::open(mem, &OPTIONS).unwrap();
+        let index = opened.applied.1.0;
+        Life { media, store, committer, states, index }.marked()
+    }
+
     pub fn end(self, name: &'static str) -> Story {
         Story { name, trace: self.media.recorded(), states: self.states }
     }
@@ -156,7 +174,7 @@ impl Life {
     pub fn die_in_last_commit(self) -> Pages {
         let trace = self.media.recorded();
         let fences =
-            trace.events.iter().enumerate().filter(|(_, event)| matches!(event, Event::Fence(_)));
+            trace.events.iter().enumerate().filter(|(_, event)| matches!(event, Event::Fence(..)));
         let fences: Vec<usize> = fences.map(|(at, _)| at).collect();
         let at = fences[fences.len() - 2];
         let mut replay = Replay::new(&trace, Granularity::Page, None);

@@ -15,6 +15,7 @@ pub fn all() -> Vec<Story> {
         snapshots(),
         rolled_back(),
         closed(),
+        killed(),
         swept(),
         swept_at_close(),
         swept_at_open(),
@@ -224,6 +225,21 @@ fn died_growing() -> Pages {
     }
     life.commit();
     life.die_in_last_commit()
+}
+
+/// Two epochs are durable, and a third one's superblock is only stored when the next process comes.
+fn killed() -> Story {
+    let mut life = Life::create(1);
+    for n in 0..3 {
+        life.put("one", &[n; 100]);
+        life.put("more", &[n; 3000]);
+        life.commit();
+    }
+    life.put("one", b"last");
+    let mut life = life.commit_and_die();
+    life.put("one", b"after");
+    life.commit();
+    life.end("killed before a superblock was durable")
 }
 
 /// A commit that was cut short has left records of its epoch, and the pool has moved on since.

@@ -143,7 +143,7 @@ impl Tale {
         while let Some(event) = replay.step() {
             match event {
                 Event::Mark(stash, _) => at = *stash,
-                Event::Fence(_) => fences += 1,
+                Event::Fence(..) => fences += 1,
                 _ => {}
             }
             if !matches!(event, Event::Flush(..)) {
