@@ -258,6 +258,9 @@ pub struct Group {
     relieved: (Mutex<u64>, Condvar),
     /// Whoever applies an entry has let go of the engine in the middle of it.
     half_applied: AtomicBool,
+    /// What [`Group::is_room_scarce`] says: whoever changes the room sees to it, so that whoever asks
+    /// need not take the lock.
+    scarce: AtomicBool,
     pace: OnceLock<Pace>,
     eviction: Mutex<Eviction>,
     /// Counted into by whoever applies.
@@ -702,6 +705,7 @@ impl Group {
             wanted: Mutex::default(),
             relieved: Default::default(),
             half_applied: AtomicBool::new(false),
+            scarce: AtomicBool::new(false),
             pace: OnceLock::new(),
             eviction: Mutex::default(),
             stats,
@@ -1068,6 +1072,33 @@ mod tests {
             assert_eq!(group.stop_reason(), None, "after {thousand}");
         }
         assert!(group.read().store().len(Db(0)) < keys);
+    }
+
+    #[test]
+    fn that_there_is_little_room_is_known_after_a_restart_too() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (group, committer) = group_and_committer(dir.path());
+        let value = vec![b'x'; 500_000];
+        let mut names = (0..).map(|name: u32| name.to_string());
+        let mut set = || {
+            let submission = Submission::new();
+            let name = names.next().expect("there is always one more");
+            let argv = [&b"SET"[..], name.as_bytes(), &value];
+            let argv = Argv::from(&argv[..]);
+            submission.batch().push_write(CommandId::Set.spec(), 0, argv, false);
+            group.submit(&submission);
+            start::block_on(submission.wait(&group));
+            let mut reply = Vec::new();
+            submission.batch().take_replies(&mut reply);
+            reply.starts_with(b"+")
+        };
+        assert!(set() && !group.is_room_scarce());
+        while set() {}
+        assert!(group.is_room_scarce());
+        drop((group, committer));
+        let (group, _committer) = group_and_committer(dir.path());
+        group.set_pace(1000, 1 << 20, Box::new(|| ()));
+        assert!(group.is_room_scarce());
     }
 
     #[test]

@@ -14,6 +14,9 @@ use crate::ops::metrics::{Hold, Shard as Stats};
 
 /// After so long others get their turn.
 const HOLD_NANOS: u64 = 1_000_000;
+/// And after so long between two connections' batches: readers that were let in after each would have
+/// the threads wait for each other all the time.
+const BATCHES_NANOS: u64 = 100_000;
 /// Operations that are surely short between two looks at the clock.
 const SHORT_AT_ONCE: u32 = 16;
 /// Bytes from which an operation is not surely short.
@@ -67,9 +70,11 @@ impl<'g> Turn<'g> {
         }
     }
 
-    /// Lets whoever waits in, right after a lap.
+    /// Lets whoever waits in between two batches, right after a lap, if the hold has become long.
     pub fn give_way(&mut self) {
-        self.pause(self.lapped);
+        if nanos(self.since, self.lapped) >= BATCHES_NANOS {
+            self.pause(self.lapped);
+        }
     }
 
     fn pause(&mut self, now: Instant) {

@@ -37,7 +37,7 @@ use cairn_protocol::WireError;
 use cairn_protocol::command::{CommandId, Flags, Place, Spec, keys, lookup_full, resolve};
 use cairn_protocol::op::{OpRef, operations};
 use cairn_protocol::resp::{Argv, Frames, Proto, RequestDecoder, Writer};
-use cairn_store::{Db, Demand, Key, Spare};
+use cairn_store::{Db, Key};
 use futures_util::FutureExt;
 use parking_lot::{MutexGuard, RwLockReadGuard};
 use tokio::io::{AsyncReadExt, Interest};
@@ -71,11 +71,10 @@ const SHORT_ARGS: usize = 32;
 const FLUSH_BYTES: usize = 1 << 20;
 /// Bytes of a batch's writes, reads and ready replies after which it is submitted.
 const SUBMIT_BYTES: usize = 1 << 20;
-/// Writes of a batch, and their bytes, after which it is submitted while there is little room, and
-/// what is little: one of deletes must fit in what evacuation leaves, so a few.
+/// Writes of a batch, and their bytes, after which it is submitted while there is little room: one of
+/// deletes must fit in what evacuation leaves, so a few.
 const SCARCE_WRITES: u32 = 8;
 const SCARCE_BYTES: usize = 8 << 10;
-const SCARCE_ROOM_BYTES: u64 = 8 << 20;
 /// A request that came in part is moved into the connection's own buffer by swapping rather than
 /// copying when it is longer than this.
 const SWAP_BYTES: usize = READ_BYTES / 2;
@@ -510,12 +509,11 @@ impl Connection {
     /// Whether the pending batch, which holds so many bytes, should not be wider where there is
     /// little room: all of it must find room before any of it frees some.
     fn is_wide_for_room(&self, scratch: &Scratch, held_bytes: usize) -> bool {
-        let writes = scratch.submission.batch().write_count();
-        if writes < SCARCE_WRITES && held_bytes < SCARCE_BYTES {
+        if !self.thread.shared.group.is_room_scarce() {
             return false;
         }
-        let little = Demand::of_any_size(SCARCE_ROOM_BYTES);
-        !self.thread.shared.group.read().store().has_plenty(&little, Spare::Deletes)
+        let writes = scratch.submission.batch().write_count();
+        writes >= SCARCE_WRITES || held_bytes >= SCARCE_BYTES
     }
 
     /// The pending batch, to which the request `at` adds something.

@@ -161,6 +161,7 @@ impl Group {
         turn.engine().finish_entry(id.term, id.index, now_ms);
         Group::follow_limit(turn.engine());
         let tight = turn.engine().store().is_tight();
+        self.note_room(turn.engine());
         turn.end();
         self.keep_pace(ops, bytes, tight);
     }

@@ -19,6 +19,9 @@ use super::stamp::Driver;
 const ROOM_ROUNDS: u32 = 4;
 const ROOM_WAIT: Duration = Duration::from_millis(500);
 
+/// Room that is little: all of a batch must find room before any of it frees some.
+const SCARCE_ROOM_BYTES: u64 = 8 << 20;
+
 /// What becomes of a submission that is about to be proposed.
 pub(super) enum Admission {
     /// Its operations find room; that is what they may take.
@@ -53,6 +56,18 @@ impl Group {
         (pace.hurry)();
     }
 
+    /// Whether there was little room after the last entry or commit: a batch had better be small.
+    pub fn is_room_scarce(&self) -> bool {
+        self.scarce.load(Ordering::Relaxed)
+    }
+
+    /// Takes note of that.
+    pub(super) fn note_room(&self, engine: &Engine) {
+        let little = Demand::of_any_size(SCARCE_ROOM_BYTES);
+        let is_scarce = !engine.store().has_plenty(&little, Spare::Deletes);
+        self.scarce.store(is_scarce, Ordering::Relaxed);
+    }
+
     /// What is agreed on here, or about to be, and not applied yet, may take of the pool.
     pub(super) fn in_flight_demand(&self) -> Demand {
         let in_flight = self.in_flight.lock();
@@ -79,19 +94,19 @@ impl Group {
     pub(super) fn weigh(
         &self,
         driver: &mut Driver,
+        engine: &Engine,
         batch: &Batch,
         ahead: &Foreseen,
         has_ahead: bool,
     ) -> Admission {
-        let engine = self.engine.read();
         let in_flight = self.in_flight_demand().and(ahead.demand);
-        if let Some(demand) = room::at_a_glance(&engine, batch, in_flight) {
+        if let Some(demand) = room::at_a_glance(engine, batch, in_flight) {
             driver.patience.renew();
             return Admission::Fits(demand);
         }
         let in_flight = in_flight.and(engine.store().demand_of_snapshots());
         let room = engine.store().room_left();
-        let weighed = room::weigh(&engine, batch.writes(), &room, in_flight);
+        let weighed = room::weigh(engine, batch.writes(), &room, in_flight);
         if weighed.denied.is_empty() {
             driver.patience.renew();
             return Admission::Fits(weighed.demand);
@@ -102,14 +117,14 @@ impl Group {
         let Some(wanted) = weighed.wanted else {
             return Admission::Denied(weighed.denied, weighed.demand);
         };
-        if self.is_worth_waiting(driver, &engine, wanted) {
+        if self.is_worth_waiting(driver, engine, wanted) {
             return Admission::Waits;
         }
         let draw = (driver.last_ms, driver.seeds.next_seed());
         let short_bytes = room.short_bytes(&wanted, Spare::Deletes);
-        let victims = eviction::choose_for_space(&engine, self.eviction(), draw, short_bytes);
+        let victims = eviction::choose_for_space(engine, self.eviction(), draw, short_bytes);
         if !victims.is_empty()
-            && let Ok((evicting, foreseen)) = eviction::evict(&engine, victims, in_flight)
+            && let Ok((evicting, foreseen)) = eviction::evict(engine, victims, in_flight)
         {
             driver.patience.renew();
             return Admission::Evicts(evicting, foreseen);

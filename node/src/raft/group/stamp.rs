@@ -149,19 +149,26 @@ impl Group {
             count += evicting.batch().write_count();
             submissions.push(evicting);
         }
+        // Held for all of them: whoever applies meanwhile would have it waited for once each.
+        let mut engine = None;
         while !goes_alone
             && bytes < ENTRY_BYTES
             && work < ENTRY_OPS
             && let Some(submission) = driver.taken.pop_front()
         {
             let mut batch = submission.batch();
-            if batch.guard().is_some_and(|guard| self.is_broken(guard, driver, &submissions)) {
-                batch.abort();
-                drop(batch);
-                submission.finish();
-                continue;
+            if let Some(guard) = batch.guard() {
+                // What is applied now may have a batch locked and want the engine.
+                drop(engine.take());
+                if self.is_broken(guard, driver, &submissions) {
+                    batch.abort();
+                    drop(batch);
+                    submission.finish();
+                    continue;
+                }
             }
-            match self.weigh(driver, &batch, &foreseen, !submissions.is_empty()) {
+            let engine = engine.get_or_insert_with(|| self.engine.read());
+            match self.weigh(driver, engine, &batch, &foreseen, !submissions.is_empty()) {
                 Admission::Fits(demand) => foreseen.demand = foreseen.demand.and(demand),
                 Admission::Denied(denied, demand) => {
                     foreseen.demand = foreseen.demand.and(demand);

@@ -80,6 +80,7 @@ impl Group {
         let mut engine = self.engine.write();
         let start = clock::now();
         let is_this = engine.store_mut().release(published);
+        self.note_room(&engine);
         self.upkeep.hold(Hold::Write, clock::nanos_since(start));
         is_this
     }
@@ -92,6 +93,7 @@ impl Group {
         assert!(!self.half_applied.load(Ordering::Relaxed), "a pool replaced inside an entry");
         let start = clock::now();
         let old = engine.replace_store(store);
+        self.note_room(&engine);
         let unused = self.replaced.lock().replace(committer);
         *self.purge_upto.lock() = Some(LogId::new(term, index));
         self.note_applied(term, index);
@@ -214,6 +216,7 @@ impl Group {
         let pace = Pace { ops: AtomicU64::new(ops), bytes, hurry };
         // A second pace would be a mistake in the composition root; the first one stays.
         let _ = self.pace.set(pace);
+        self.note_room(&self.read());
     }
 
     /// Changes how many operations an epoch may hold.
