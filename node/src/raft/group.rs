@@ -258,6 +258,9 @@ pub struct Group {
     relieved: (Mutex<u64>, Condvar),
     /// Whoever applies an entry has let go of the engine in the middle of it.
     half_applied: AtomicBool,
+    /// Nothing is proposed before another entry has been applied: what those on their way may take
+    /// leaves too little room, and mostly they take far less.
+    room_promised: AtomicBool,
     /// What [`Group::is_room_scarce`] says: whoever changes the room sees to it, so that whoever asks
     /// need not take the lock.
     scarce: AtomicBool,
@@ -705,6 +708,7 @@ impl Group {
             wanted: Mutex::default(),
             relieved: Default::default(),
             half_applied: AtomicBool::new(false),
+            room_promised: AtomicBool::new(false),
             scarce: AtomicBool::new(false),
             pace: OnceLock::new(),
             eviction: Mutex::default(),
@@ -862,6 +866,7 @@ impl Group {
             self.view.note(false, None, 0, None);
         }
         self.paused.store(false, Ordering::SeqCst);
+        self.room_promised.store(false, Ordering::SeqCst);
         let in_flight = std::mem::take(&mut *self.in_flight.lock());
         let queued = std::mem::take(&mut *self.queue.lock());
         let in_flight = in_flight.into_iter().flat_map(|entry| entry.submissions);
@@ -896,6 +901,7 @@ mod tests {
     use cairn_store::Db;
 
     use super::super::commits::Commits;
+    use super::super::eviction::Foreseen;
     use super::super::recover::{self, Options};
     use super::super::start;
     use super::super::turn::Turn;
@@ -1072,6 +1078,31 @@ mod tests {
             assert_eq!(group.stop_reason(), None, "after {thousand}");
         }
         assert!(group.read().store().len(Db(0)) < keys);
+    }
+
+    #[test]
+    fn what_others_may_take_on_their_way_is_waited_for_and_denies_nothing() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let group = group(dir.path());
+        const SEED: u64 = 77;
+        let foreseen = Foreseen { demand: Demand::of_any_size(1 << 40), ..Foreseen::default() };
+        let (now_ms, submissions) = (0, Vec::new());
+        let ahead = InFlight { now_ms, seed: SEED, submissions, foreseen, may_take_long: false };
+        group.in_flight.lock().push_back(ahead);
+        let submission = Submission::new();
+        let argv = [&b"SET"[..], b"key", b"value"];
+        let argv = Argv::from(&argv[..]);
+        submission.batch().push_write(CommandId::Set.spec(), 0, argv, false);
+        group.submit(&submission);
+        for _ in 0..20 {
+            group.drive();
+        }
+        assert!(!submission.is_done(), "it may find room when that is applied");
+        assert!(group.take_in_flight(SEED).is_some());
+        start::block_on(submission.wait(&group));
+        let mut reply = Vec::new();
+        submission.batch().take_replies(&mut reply);
+        assert_eq!(reply, b"+OK\r\n");
     }
 
     #[test]

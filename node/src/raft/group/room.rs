@@ -28,7 +28,7 @@ pub(super) enum Admission {
     Fits(Demand),
     /// There may be room when what comes before it is applied.
     Later,
-    /// There may be room when the pool was committed and evacuated.
+    /// There may be room when what is on its way was applied, or the pool committed and evacuated.
     Waits,
     /// There may be room when this was applied.
     Evicts(Arc<Submission>, Foreseen),
@@ -37,12 +37,19 @@ pub(super) enum Admission {
 }
 
 impl Group {
-    /// Has the pool committed and evacuated, and proposes nothing until that is over.
+    /// Proposes nothing until the next entry on its way has been applied; if there is none, has the
+    /// pool committed and evacuated, and proposes nothing until that is over.
     pub(super) fn wait_for_room(&self, driver: &mut Driver) {
         {
             let mut queue = self.queue.lock();
             while let Some(submission) = driver.taken.pop_back() {
                 queue.push_front(submission);
+            }
+        }
+        {
+            let in_flight = self.in_flight.lock();
+            if !in_flight.is_empty() {
+                return self.room_promised.store(true, Ordering::SeqCst);
             }
         }
         let Some(pace) = self.pace.get() else { return };
@@ -75,13 +82,18 @@ impl Group {
         demands.fold(*self.aside_demand.lock(), Demand::and)
     }
 
-    /// Whether to have the pool committed and evacuated (once more) for what is `wanted` of it.
+    /// Whether to wait for what is `wanted` of the pool: until what is on its way was applied, which
+    /// mostly takes far less than it may, and then until the pool was committed and evacuated (once
+    /// more).
     pub(super) fn is_worth_waiting(
         &self,
         driver: &mut Driver,
         engine: &Engine,
         wanted: Demand,
     ) -> bool {
+        if !self.in_flight.lock().is_empty() {
+            return true;
+        }
         let waits = self.pace.get().is_some() && driver.patience.waits(&engine.store().usage());
         if waits {
             *self.wanted.lock() = Some(wanted);

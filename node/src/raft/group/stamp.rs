@@ -104,11 +104,12 @@ impl Group {
         !self.holds_back() && !self.queue.lock().is_empty()
     }
 
-    /// Whether nothing may be proposed for now: the pool is to be committed first, or an entry is
-    /// applied aside, or what earlier leaders left is not all applied yet, and proposing takes a look
-    /// at what that changes.
+    /// Whether nothing may be proposed for now: the pool is to be committed first, or what is on its
+    /// way to be applied, or an entry is applied aside, or what earlier leaders left is not all applied
+    /// yet, and proposing takes a look at what that changes.
     fn holds_back(&self) -> bool {
         self.paused.load(Ordering::SeqCst)
+            || self.room_promised.load(Ordering::SeqCst)
             || self.set_aside.load(Ordering::SeqCst)
             || self.has_inherited()
     }
@@ -280,7 +281,9 @@ impl Group {
     pub(super) fn take_in_flight(&self, seed: u64) -> Option<InFlight> {
         let mut in_flight = self.in_flight.lock();
         let at = in_flight.iter().position(|entry| entry.seed == seed)?;
-        in_flight.remove(at)
+        let taken = in_flight.remove(at);
+        self.room_promised.store(false, Ordering::SeqCst);
+        taken
     }
 
     /// Whether what a transaction watched was changed, or may be by what is on its way before it. Of
