@@ -187,8 +187,8 @@ pub struct Group {
     applied: AtomicU64,
     /// An entry is being applied aside.
     set_aside: AtomicBool,
-    /// What that may take of the pool.
-    aside_demand: Mutex<Demand>,
+    /// What the entry that is being applied, aside or not, may take of the pool.
+    applying_demand: Mutex<Demand>,
     engine: RwLock<Engine>,
     home: Arc<dyn Home>,
     log: Arc<Log>,
@@ -664,7 +664,7 @@ impl Group {
             term: AtomicU64::new(term.0),
             applied: AtomicU64::new(index.0),
             set_aside: AtomicBool::new(false),
-            aside_demand: Mutex::default(),
+            applying_demand: Mutex::default(),
             engine: RwLock::new(engine),
             home,
             log,
@@ -913,6 +913,20 @@ mod tests {
         group_and_committer(dir).0
     }
 
+    /// A batch with one SET.
+    fn set(key: &[u8], value: &[u8]) -> Arc<Submission> {
+        let submission = Submission::new();
+        let argv = [&b"SET"[..], key, value];
+        submission.batch().push_write(CommandId::Set.spec(), 0, Argv::from(&argv), false);
+        submission
+    }
+
+    fn reply_to(submission: &Submission) -> Vec<u8> {
+        let mut reply = Vec::new();
+        submission.batch().take_replies(&mut reply);
+        reply
+    }
+
     fn group_and_committer(dir: &std::path::Path) -> (Arc<Group>, Committer) {
         let capacity_bytes = 64 << 20;
         let options = Options { dir, durability: Durability::Always, capacity_bytes, member: None };
@@ -988,12 +1002,9 @@ mod tests {
         assert!(halted.reason.contains("the pool is full"), "{halted}");
         assert_eq!(group.stop_reason(), Some(&halted));
         assert!(group.read().store().len(Db(0)) > 30, "what can be read is served on");
-        let submission = Submission::new();
-        let spec = CommandId::Set.spec();
-        submission.batch().push_write(spec, 0, Argv::from(&[&b"SET"[..], b"k", b"v"]), false);
+        let submission = set(b"k", b"v");
         group.submit(&submission);
-        let mut reply = Vec::new();
-        submission.batch().take_replies(&mut reply);
+        let reply = reply_to(&submission);
         assert!(reply.starts_with(b"-MISCONF log entry"), "{}", reply.escape_ascii());
     }
 
@@ -1003,9 +1014,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let group = group(dir.path());
         let set = |key: &[u8]| {
-            let submission = Submission::new();
-            let argv = [&b"SET"[..], key, b"v"];
-            submission.batch().push_write(CommandId::Set.spec(), 0, Argv::from(&argv), false);
+            let submission = set(key, b"v");
             submission.start();
             submission
         };
@@ -1024,9 +1033,7 @@ mod tests {
         group.apply_own(id, &entry).expect_err("what it holds cannot be read");
         let reply = |submission: &Arc<Submission>| {
             assert!(submission.is_done(), "its client waits for ever");
-            let mut reply = Vec::new();
-            submission.batch().take_replies(&mut reply);
-            reply
+            reply_to(submission)
         };
         let replies: Vec<_> = submissions.iter().map(reply).collect();
         assert_eq!(replies[0], b"+OK\r\n");
@@ -1089,10 +1096,7 @@ mod tests {
         let (now_ms, submissions) = (0, Vec::new());
         let ahead = InFlight { now_ms, seed: SEED, submissions, foreseen, may_take_long: false };
         group.in_flight.lock().push_back(ahead);
-        let submission = Submission::new();
-        let argv = [&b"SET"[..], b"key", b"value"];
-        let argv = Argv::from(&argv[..]);
-        submission.batch().push_write(CommandId::Set.spec(), 0, argv, false);
+        let submission = set(b"key", b"value");
         group.submit(&submission);
         for _ in 0..20 {
             group.drive();
@@ -1100,9 +1104,24 @@ mod tests {
         assert!(!submission.is_done(), "it may find room when that is applied");
         assert!(group.take_in_flight(SEED).is_some());
         start::block_on(submission.wait(&group));
-        let mut reply = Vec::new();
-        submission.batch().take_replies(&mut reply);
-        assert_eq!(reply, b"+OK\r\n");
+        assert_eq!(reply_to(&submission), b"+OK\r\n");
+    }
+
+    #[test]
+    fn what_comes_late_to_a_stopped_group_is_refused_and_waits_for_nothing() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let group = group(dir.path());
+        group.stop("the medium is gone".to_owned());
+        // Whoever waited for room, and whoever came, had looked before it stopped.
+        group.room_promised.store(true, Ordering::SeqCst);
+        group.paused.store(true, Ordering::SeqCst);
+        let submission = set(b"key", b"value");
+        submission.start();
+        group.queue.lock().push_back(Arc::clone(&submission));
+        group.drive();
+        assert!(submission.is_done());
+        let reply = reply_to(&submission);
+        assert!(reply.starts_with(b"-MISCONF the medium is gone"), "{}", reply.escape_ascii());
     }
 
     #[test]
@@ -1111,20 +1130,15 @@ mod tests {
         let (group, committer) = group_and_committer(dir.path());
         let value = vec![b'x'; 500_000];
         let mut names = (0..).map(|name: u32| name.to_string());
-        let mut set = || {
-            let submission = Submission::new();
+        let mut fill = || {
             let name = names.next().expect("there is always one more");
-            let argv = [&b"SET"[..], name.as_bytes(), &value];
-            let argv = Argv::from(&argv[..]);
-            submission.batch().push_write(CommandId::Set.spec(), 0, argv, false);
+            let submission = set(name.as_bytes(), &value);
             group.submit(&submission);
             start::block_on(submission.wait(&group));
-            let mut reply = Vec::new();
-            submission.batch().take_replies(&mut reply);
-            reply.starts_with(b"+")
+            reply_to(&submission).starts_with(b"+")
         };
-        assert!(set() && !group.is_room_scarce());
-        while set() {}
+        assert!(fill() && !group.is_room_scarce());
+        while fill() {}
         assert!(group.is_room_scarce());
         drop((group, committer));
         let (group, _committer) = group_and_committer(dir.path());

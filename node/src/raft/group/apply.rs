@@ -31,7 +31,7 @@ impl Group {
             EntryPayload::Normal(Batch(payload)) => {
                 let operations = Operations::decode(&payload);
                 let operations = operations.map_err(|error| self.halted_at(id.index.0, &error))?;
-                let own = self.take_in_flight(operations.header().seed);
+                let own = self.begin_applying(operations.header().seed);
                 if self.goes_aside(own.as_ref(), &operations, payload.len() as u64) {
                     return Ok(Some(self.apply_aside(id, payload, own)));
                 }
@@ -39,6 +39,7 @@ impl Group {
                     Some(own) => self.apply_own(id, &own)?,
                     None => self.apply_foreign(id, &operations, payload.len())?,
                 }
+                *self.applying_demand.lock() = Demand::default();
             }
             EntryPayload::Membership(membership) => {
                 let bytes = encode_applied_membership(id, &membership);
@@ -78,9 +79,7 @@ impl Group {
     /// meanwhile: that takes a look at the engine.
     fn apply_aside(&self, id: LogId, payload: Bytes, own: Option<InFlight>) -> Aside {
         let group = self.itself();
-        let demand = own.as_ref().map(|own| own.foreseen.demand).unwrap_or_default();
         let submissions = own.as_ref().map(|own| own.submissions.clone()).unwrap_or_default();
-        *group.aside_demand.lock() = demand;
         group.set_aside.store(true, Ordering::SeqCst);
         Box::pin(async move {
             let applying = Arc::clone(&group);
@@ -91,7 +90,7 @@ impl Group {
                 left.for_each(|submission| group.leave(submission));
                 Err(halted)
             });
-            *group.aside_demand.lock() = Demand::default();
+            *group.applying_demand.lock() = Demand::default();
             group.set_aside.store(false, Ordering::SeqCst);
             applied.inspect(|()| group.note_applied(id.term, id.index))
         })

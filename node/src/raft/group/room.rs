@@ -10,7 +10,7 @@ use cairn_protocol::op::EntryRef as Operations;
 use cairn_store::{Demand, Spare, StoreError};
 
 use super::super::eviction::{self, Foreseen};
-use super::super::propose::{Batch, Submission};
+use super::super::propose::{Batch, Outcome, Submission};
 use super::super::room;
 use super::Group;
 use super::stamp::Driver;
@@ -38,8 +38,15 @@ pub(super) enum Admission {
 
 impl Group {
     /// Proposes nothing until the next entry on its way has been applied; if there is none, has the
-    /// pool committed and evacuated, and proposes nothing until that is over.
+    /// pool committed and evacuated, and proposes nothing until that is over. One that does not lead
+    /// any more may wait in vain for what is on its way: whoever leads now is asked instead.
     pub(super) fn wait_for_room(&self, driver: &mut Driver) {
+        if !self.is_alone() && !self.leads() {
+            return driver
+                .taken
+                .drain(..)
+                .for_each(|submission| submission.end(Outcome::NotLeader));
+        }
         {
             let mut queue = self.queue.lock();
             while let Some(submission) = driver.taken.pop_back() {
@@ -75,11 +82,25 @@ impl Group {
         self.scarce.store(is_scarce, Ordering::Relaxed);
     }
 
+    /// What a batch may take, if there is so much room that it need not be weighed.
+    pub(super) fn glance(
+        &self,
+        driver: &mut Driver,
+        engine: &Engine,
+        batch: &Batch,
+        ahead: &Foreseen,
+    ) -> Option<Admission> {
+        let in_flight = self.in_flight_demand().and(ahead.demand);
+        let demand = room::at_a_glance(engine, batch, in_flight)?;
+        driver.patience.renew();
+        Some(Admission::Fits(demand))
+    }
+
     /// What is agreed on here, or about to be, and not applied yet, may take of the pool.
     pub(super) fn in_flight_demand(&self) -> Demand {
         let in_flight = self.in_flight.lock();
         let demands = in_flight.iter().map(|entry| entry.foreseen.demand);
-        demands.fold(*self.aside_demand.lock(), Demand::and)
+        demands.fold(*self.applying_demand.lock(), Demand::and)
     }
 
     /// Whether to wait for what is `wanted` of the pool: until what is on its way was applied, which
@@ -112,10 +133,6 @@ impl Group {
         has_ahead: bool,
     ) -> Admission {
         let in_flight = self.in_flight_demand().and(ahead.demand);
-        if let Some(demand) = room::at_a_glance(engine, batch, in_flight) {
-            driver.patience.renew();
-            return Admission::Fits(demand);
-        }
         let in_flight = in_flight.and(engine.store().demand_of_snapshots());
         let room = engine.store().room_left();
         let weighed = room::weigh(engine, batch.writes(), &room, in_flight);

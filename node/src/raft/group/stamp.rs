@@ -108,10 +108,12 @@ impl Group {
     /// way to be applied, or an entry is applied aside, or what earlier leaders left is not all applied
     /// yet, and proposing takes a look at what that changes.
     fn holds_back(&self) -> bool {
-        self.paused.load(Ordering::SeqCst)
-            || self.room_promised.load(Ordering::SeqCst)
+        let waits = self.paused.load(Ordering::SeqCst)
+            || self.room_promised.load(Ordering::SeqCst) && (self.is_alone() || self.leads())
             || self.set_aside.load(Ordering::SeqCst)
-            || self.has_inherited()
+            || self.has_inherited();
+        // Once it has stopped nobody ends a wait: what still comes is refused.
+        waits && !self.stopped.load(Ordering::Acquire)
     }
 
     /// Makes entries of all that is queued and gives them to openraft.
@@ -150,8 +152,9 @@ impl Group {
             count += evicting.batch().write_count();
             submissions.push(evicting);
         }
-        // Held for all of them: whoever applies meanwhile would have it waited for once each.
-        let mut engine = None;
+        // Held for all of them: whoever applies meanwhile would have it waited for once each. But not
+        // beyond one that must be weighed, which takes long.
+        let mut held = None;
         while !goes_alone
             && bytes < ENTRY_BYTES
             && work < ENTRY_OPS
@@ -160,7 +163,7 @@ impl Group {
             let mut batch = submission.batch();
             if let Some(guard) = batch.guard() {
                 // What is applied now may have a batch locked and want the engine.
-                drop(engine.take());
+                drop(held.take());
                 if self.is_broken(guard, driver, &submissions) {
                     batch.abort();
                     drop(batch);
@@ -168,8 +171,12 @@ impl Group {
                     continue;
                 }
             }
-            let engine = engine.get_or_insert_with(|| self.engine.read());
-            match self.weigh(driver, engine, &batch, &foreseen, !submissions.is_empty()) {
+            let engine = held.get_or_insert_with(|| self.engine.read());
+            let admission = self.glance(driver, engine, &batch, &foreseen).unwrap_or_else(|| {
+                let engine = held.take().unwrap_or_else(|| self.engine.read());
+                self.weigh(driver, &engine, &batch, &foreseen, !submissions.is_empty())
+            });
+            match admission {
                 Admission::Fits(demand) => foreseen.demand = foreseen.demand.and(demand),
                 Admission::Denied(denied, demand) => {
                     foreseen.demand = foreseen.demand.and(demand);
@@ -278,12 +285,24 @@ impl Group {
         }
     }
 
+    /// Takes an entry that will not be applied here.
     pub(super) fn take_in_flight(&self, seed: u64) -> Option<InFlight> {
+        self.take_from(&mut self.in_flight.lock(), seed)
+    }
+
+    /// The same for an entry that is about to be applied: what it may take of the pool stays promised
+    /// until it was.
+    pub(super) fn begin_applying(&self, seed: u64) -> Option<InFlight> {
         let mut in_flight = self.in_flight.lock();
+        let own = self.take_from(&mut in_flight, seed)?;
+        *self.applying_demand.lock() = own.foreseen.demand;
+        Some(own)
+    }
+
+    fn take_from(&self, in_flight: &mut VecDeque<InFlight>, seed: u64) -> Option<InFlight> {
         let at = in_flight.iter().position(|entry| entry.seed == seed)?;
-        let taken = in_flight.remove(at);
         self.room_promised.store(false, Ordering::SeqCst);
-        taken
+        in_flight.remove(at)
     }
 
     /// Whether what a transaction watched was changed, or may be by what is on its way before it. Of
