@@ -146,8 +146,10 @@ impl Node {
         let ready =
             ready_line(&addresses, &medium_text(medium, dax, log_medium), &dir, &found, started);
         let io_threads = settings.io_threads;
+        let run_id = entropy::run_id();
         let identity = Identity {
-            run_id: entropy::run_id(),
+            replication_id: peers.as_ref().map_or_else(|| run_id.clone(), Peers::replication_id),
+            run_id,
             started,
             port: addresses.first().map_or(settings.port, SocketAddr::port),
             medium: medium.name(),

@@ -24,6 +24,16 @@ pub fn binary() -> &'static Path {
     })
 }
 
+/// Whether `cairn health` with these flags finds a node at `address` well.
+pub fn is_well(address: SocketAddr, flags: &[&str]) -> bool {
+    let (host, port) = (address.ip().to_string(), address.port().to_string());
+    let asked = Command::new(binary())
+        .args(["health", "--host", &host, "--port", &port])
+        .args(flags)
+        .output();
+    asked.expect("cairn health runs").status.success()
+}
+
 fn build() -> PathBuf {
     // This program is target/PROFILE/deps/NAME.
     let own = std::env::current_exe().expect("this program has a path");

@@ -353,7 +353,11 @@ impl Birth {
 
 /// The end of a line that says that nodes were not met: why.
 fn why_not(unmet: &BTreeMap<String, String>) -> String {
-    unmet.iter().map(|(address, why)| format!("; {address}: {why}")).collect()
+    let each: String = unmet.iter().map(|(at, why)| format!("; {at}: {why}")).collect();
+    if each.is_empty() {
+        return each;
+    }
+    each + "; peers listen on UDP, by default 10000 above the port for clients"
 }
 
 /// A first member of a cluster, which has yet to tell the others.
@@ -389,5 +393,9 @@ mod tests {
         let said = two.progress();
         assert!(said.contains("3 of 2") && said.contains("more than --expect 2"), "{said}");
         assert!(said.contains("c:3 was started with --expect 3, this node with 2"), "{said}");
+
+        let said = why_not(&BTreeMap::from([("c:3".to_owned(), "nobody answers".to_owned())]));
+        assert!(said.contains("c:3: nobody answers") && said.contains("10000 above"), "{said}");
+        assert_eq!(why_not(&BTreeMap::new()), "");
     }
 }

@@ -130,6 +130,11 @@ impl Peers {
         self.birth.identity().cluster
     }
 
+    /// What INFO calls `master_replid`: forty hexadecimal digits that all nodes of the cluster share.
+    pub fn replication_id(&self) -> String {
+        format!("{:0<40}", self.cluster().to_string())
+    }
+
     /// What the cluster's keys are hashed with: the same on every node, in no other cluster.
     pub fn hash_key(&self) -> [u64; 2] {
         let id = u128::from_le_bytes(self.cluster().0);

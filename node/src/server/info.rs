@@ -38,6 +38,7 @@ pub struct Keys {
 #[allow(missing_docs)] // Named as the fields they end up in.
 pub struct Snapshot {
     pub run_id: String,
+    pub replication_id: String,
     pub os: String,
     pub executable: String,
     pub config_file: String,
@@ -110,6 +111,7 @@ pub fn gather(shared: &Shared) -> Snapshot {
     let identity = &shared.identity;
     let mut snapshot = Snapshot {
         run_id: identity.run_id.clone(),
+        replication_id: identity.replication_id.clone(),
         os: host::os(),
         executable: executable(),
         config_file: settings
@@ -396,7 +398,7 @@ fn replication(s: &Snapshot, lines: &mut Lines) {
         }
     }
     lines.field("master_failover_state", "no-failover");
-    lines.field("master_replid", &s.run_id);
+    lines.field("master_replid", &s.replication_id);
     lines.field("master_repl_offset", s.applied_index);
     lines.field("second_repl_offset", -1);
     lines.field("repl_backlog_active", 0);

@@ -47,6 +47,8 @@ use stop::Stop;
 pub struct Identity {
     /// Forty hexadecimal digits, new at each start.
     pub run_id: String,
+    /// Forty hexadecimal digits, the same on all nodes that hold the same data.
+    pub replication_id: String,
     /// When `main` began.
     pub started: Instant,
     /// The port that clients reach.

@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{Seek, SeekFrom, Write};
+use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::health::ask;
+use super::health::{NEEDS_LEADER, ask};
 use super::say;
 use crate::cluster::identity::{Identity, IdentityFile};
 use crate::ops::config::{DevArgs, PEER_PORT_OFFSET};
@@ -68,6 +69,7 @@ impl Plan {
         let ports = ports.filter(|_| args.port > 0).ok_or_else(|| {
             format!("--port {} leaves no ports for the peers of {} nodes", args.port, args.nodes)
         })?;
+        check_free(&ports)?;
         let dir = args.dir.clone();
         fs::create_dir_all(&dir)
             .map_err(|error| format!("cannot make {}: {error}", dir.display()))?;
@@ -122,6 +124,26 @@ impl Plan {
         command.process_group(0);
         Ok(command)
     }
+}
+
+/// Whether the nodes can listen: told before anything is made or started.
+fn check_free(ports: &[u16]) -> Result<(), String> {
+    let taken = |port: u16, what: &str, error: std::io::Error| {
+        format!(
+            "cannot listen on 127.0.0.1:{port}{what}: {error}; stop what does, or choose another \
+             --port"
+        )
+    };
+    for port in ports {
+        TcpListener::bind(("127.0.0.1", *port)).map_err(|error| taken(*port, "", error))?;
+        // A lone node has no peers.
+        if ports.len() > 1 {
+            let peer = port + PEER_PORT_OFFSET;
+            UdpSocket::bind(("127.0.0.1", peer))
+                .map_err(|error| taken(peer, " (UDP, for peers)", error))?;
+        }
+    }
+    Ok(())
 }
 
 /// The secret of the cluster below `dir`, the same at every start.
@@ -181,7 +203,7 @@ impl DevNode {
 
     /// Whether it answers what needs a leader.
     fn answers(&self) -> bool {
-        let reply = ask(&format!("127.0.0.1:{}", self.port), "", &[b"DBSIZE"]);
+        let reply = ask(&format!("127.0.0.1:{}", self.port), "", &[NEEDS_LEADER]);
         reply.is_ok_and(|reply| reply.starts_with(':') || reply.starts_with("-NOAUTH"))
     }
 }

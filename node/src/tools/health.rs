@@ -1,4 +1,4 @@
-//! `cairn health`: does a running node answer?
+//! `cairn health`: does a running node answer, and is it ready to serve?
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -11,16 +11,20 @@ use crate::ops::config::HealthArgs;
 /// How long `health` waits for each step.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Asks a node whether it answers PING.
+/// A cheap read, which is only answered by who leads or reaches who does.
+pub(super) const NEEDS_LEADER: &[u8] = b"DBSIZE";
+
+/// Asks a node whether it answers PING; with `ready`, whether it answers what needs a leader.
 ///
 /// # Errors
 /// When it does not, or asks for another password.
 pub fn health(args: &HealthArgs) -> Result<(), String> {
     let place = format!("{}:{}", args.host, args.port);
-    let reply = ask(&place, &args.password, &[b"PING"]);
+    let question: &[u8] = if args.ready { NEEDS_LEADER } else { b"PING" };
+    let reply = ask(&place, &args.password, &[question]);
     let reply = reply.map_err(|error| format!("{place}: {error}"))?;
     let last = reply.trim_end().rsplit("\r\n").next().unwrap_or_default();
-    if last == "+PONG" {
+    if last == "+PONG" || args.ready && last.starts_with(':') {
         return Ok(());
     }
     Err(format!("{place} answers {}", last.trim_start_matches('-')))

@@ -1,14 +1,14 @@
 //! `cairn dev`: three nodes in one command, Ctrl-C ends them all, and the data are there next time.
 
 use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use cairn_tests::cluster::insist;
 use cairn_tests::node::binary;
-use cairn_tests::ports;
+use cairn_tests::ports::{self, PEERS_ABOVE};
 use cairn_tests::process;
 use cairn_tests::scratch::{Medium, Scratch};
 
@@ -58,15 +58,9 @@ fn one_command_runs_three_nodes_and_ctrl_c_ends_them() {
         assert!(!Path::new(&format!("/proc/{pid}")).exists(), "{pid} is left behind");
     }
 
-    let elsewhere = (base + 500).to_string();
-    let out = Command::new(binary())
-        .args(["dev", "--memory", "64mb", "--port", &elsewhere, "--dir"])
-        .arg(scratch.path())
-        .output()
-        .expect("it runs");
-    let said = String::from_utf8_lossy(&out.stderr);
+    let said = dev_in_vain(scratch.path(), ports::claim(3), "64mb");
     let hint = format!("--port {base} --nodes 3");
-    assert!(!out.status.success() && said.contains(&hint), "{said}");
+    assert!(said.contains(&hint), "{said}");
 
     let (mut again, lines) = dev(scratch.path(), base);
     assert_eq!(insist(address(1), &["GET", "key"]).text(), "later", "{lines:?}");
@@ -74,17 +68,33 @@ fn one_command_runs_three_nodes_and_ctrl_c_ends_them() {
     assert!(process::wait(&mut again, PATIENCE).is_some_and(|status| status.success()));
 }
 
+/// What it says when it does not come up.
+fn dev_in_vain(dir: &Path, base: u16, memory: &str) -> String {
+    let out = Command::new(binary())
+        .args(["dev", "--memory", memory, "--port", &base.to_string(), "--dir"])
+        .arg(dir)
+        .output()
+        .expect("it runs");
+    assert!(!out.status.success());
+    String::from_utf8_lossy(&out.stderr).into_owned()
+}
+
 #[test]
 fn a_node_that_does_not_start_is_shown_with_its_reason() {
     let scratch = Scratch::new(Medium::Memory);
-    let base = ports::claim(3);
+    let said = dev_in_vain(scratch.path(), ports::claim(3), "1");
+    assert!(said.contains("node-1 ended") && said.contains("--memory"), "{said}");
+}
+
+#[test]
+fn a_port_that_is_taken_is_named_before_anything_is_made() {
+    let scratch = Scratch::new(Medium::Memory);
+    let (base, dir) = (ports::claim(3), scratch.path().join("dev"));
     let taken = TcpListener::bind(("127.0.0.1", base + 1)).expect("a free port");
-    let out = Command::new(binary())
-        .args(["dev", "--memory", "64mb", "--port", &base.to_string(), "--dir"])
-        .arg(scratch.path())
-        .output()
-        .expect("it runs");
-    let said = String::from_utf8_lossy(&out.stderr);
-    assert!(!out.status.success() && said.contains("node-2 ended"), "{said}");
+    let said = dev_in_vain(&dir, base, "64mb");
     assert!(said.contains(&taken.local_addr().expect("an address").to_string()), "{said}");
+    drop(taken);
+    let _taken = UdpSocket::bind(("127.0.0.1", base + 2 + PEERS_ABOVE)).expect("a free port");
+    let said = dev_in_vain(&dir, base, "64mb");
+    assert!(said.contains(&(base + 2 + PEERS_ABOVE).to_string()) && !dir.exists(), "{said}");
 }

@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use cairn_tests::cluster::{Cluster, insist, open};
+use cairn_tests::node::is_well;
 use cairn_tests::process;
 use cairn_tests::rng::{Rng, seeds};
 use cairn_tests::scratch::{Medium, Scratch};
@@ -107,6 +108,9 @@ fn long_replies_come_through_any_node() {
     let both = conn.receive().expect("answered");
     assert!(both.items()[0].text() == long && both.items()[2].text() == long, "other values");
     assert_eq!(cluster.node(follower).info("role"), "slave");
+    let replid = |at: usize| cluster.node(at).info("master_replid");
+    assert_eq!(replid(0).len(), 40);
+    assert!((1..3).all(|at| replid(at) == replid(0)));
 }
 
 #[test]
@@ -307,8 +311,10 @@ fn a_paused_leader_serves_nothing_old_and_a_minority_acknowledges_nothing() {
     assert!(write.as_ref().map_or(true, |reply| reply.is_error()), "{write:?}");
     let read = open(address, Duration::from_secs(3)).and_then(|mut c| c.call(&["GET", "probe"]));
     assert!(read.as_ref().map_or(true, |reply| reply.is_error()), "{read:?}");
+    assert!(is_well(address, &[]) && !is_well(address, &["--ready"]));
     others.iter().for_each(|at| process::signal(cluster.node(*at).pid(), "CONT"));
     insist(address, &["SET", "probe", "again"]);
+    assert!(is_well(address, &["--ready"]));
     cluster.assert_equal();
 }
 

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use cairn_tests::node::{NodeOptions, binary};
+use cairn_tests::node::{NodeOptions, binary, is_well};
 use cairn_tests::process;
 use cairn_tests::scratch::{Medium, Scratch};
 
@@ -66,9 +66,8 @@ fn check_walks_a_pool_and_health_asks_a_node() {
     }
     conn.flush().expect("the node takes a pipeline");
     (0..3000).for_each(|_| drop(conn.receive().expect("a reply")));
-    let port = node.address().port().to_string();
-    let health = || Command::new(binary()).args(["health", "--port", &port]).output();
-    assert!(health().expect("cairn health runs").status.success());
+    let address = node.address();
+    assert!(is_well(address, &[]) && is_well(address, &["--ready"]));
     let check = || {
         let args = ["check", "--deep", "--dir"];
         Command::new(binary()).args(args).arg(scratch.path()).output().expect("cairn check runs")
@@ -76,7 +75,7 @@ fn check_walks_a_pool_and_health_asks_a_node() {
     let held = String::from_utf8_lossy(&check().stderr).into_owned();
     assert!(held.contains(&node.pid().to_string()), "check of a running node says: {held}");
     let options = node.kill9();
-    assert!(!health().expect("cairn health runs").status.success());
+    assert!(!is_well(address, &[]));
     let output = check();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));

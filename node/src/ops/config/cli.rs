@@ -20,7 +20,7 @@ pub enum Invocation {
     Check(CheckArgs),
     /// Show what a node's directory is made of.
     Inspect(InspectArgs),
-    /// Ask a running node whether it answers.
+    /// Ask a running node whether it answers, or is ready to serve.
     Health(HealthArgs),
     /// Run a cluster on this machine.
     Dev(DevArgs),
@@ -55,6 +55,8 @@ pub struct HealthArgs {
     pub port: u16,
     /// Password for AUTH, empty for none.
     pub password: String,
+    /// Ask for more than that it runs: that it reads what was agreed.
+    pub ready: bool,
 }
 
 /// Arguments of `cairn dev`.
@@ -161,6 +163,7 @@ fn health_args(matches: &ArgMatches) -> HealthArgs {
         host: matches.get_one::<String>("host").cloned().unwrap_or_default(),
         port: matches.get_one::<u16>("port").copied().unwrap_or_default(),
         password: matches.get_one::<String>("requirepass").cloned().unwrap_or_default(),
+        ready: matches.get_flag("ready"),
     }
 }
 
@@ -231,7 +234,7 @@ fn dir_arg() -> Arg {
 
 fn health_command() -> Command {
     Command::new("health")
-        .about("Exit with 0 when a node answers PING: a probe for images without a shell")
+        .about("Exit with 0 when a node answers: a probe for images without a shell")
         .arg(Arg::new("host").long("host").default_value("127.0.0.1").help("Where the node is"))
         .arg(
             Arg::new("port")
@@ -248,6 +251,10 @@ fn health_command() -> Command {
                 .hide_env_values(true)
                 .help("Its password, if it asks for one"),
         )
+        .arg(Arg::new("ready").long("ready").action(ArgAction::SetTrue).help(
+            "Ask whether it can read what its cluster has agreed on: not without a majority, nor \
+             when it was taken out. PING alone it answers then too",
+        ))
 }
 
 fn dev_command() -> Command {

@@ -157,6 +157,12 @@ impl Newcomer {
     }
 }
 
+/// The end of a line about who came: for whom.
+fn in_place_of(gone: &BTreeSet<NodeId>) -> String {
+    let each: Vec<String> = gone.iter().map(NodeId::to_string).collect();
+    if each.is_empty() { String::new() } else { format!(", in the place of {}", each.join(", ")) }
+}
+
 impl Group {
     /// Takes a node into the group, as the leader, in the background: first as a learner, then, when
     /// it has caught up, as a voter. One of the same address under another id is gone for good (its
@@ -181,7 +187,7 @@ impl Group {
                 group.changing.end();
             }
             match admitted {
-                Ok(()) => tracing::info!("node {node} is a voter now"),
+                Ok(()) => tracing::info!("node {node} is a voter now{}", in_place_of(&gone)),
                 Err(error) => tracing::warn!("node {node} is not a voter yet: {error}"),
             }
         }));

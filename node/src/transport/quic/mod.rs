@@ -26,7 +26,7 @@ mod socket;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -59,8 +59,10 @@ use super::{
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Between two looks whether all is answered.
 const ANSWER_PAUSE: Duration = Duration::from_millis(1);
-/// At most one refusal is logged in this time; all are counted.
+/// At most one refusal is logged in this time, and in the longer one at most one of whoever was the
+/// last to be refused for the same reason; all are counted.
 const WARN_PAUSE: Duration = Duration::from_secs(1);
+const WARN_SAME_PAUSE: Duration = Duration::from_secs(60);
 
 /// With what a connection is closed, beside a text.
 mod close_code {
@@ -245,6 +247,22 @@ impl Peer {
     }
 }
 
+/// A refusal that was logged.
+struct Warned {
+    at: Instant,
+    from: IpAddr,
+    why: String,
+}
+
+impl Warned {
+    /// Whether another refusal, now, is worth a line.
+    fn is_over(&self, now: Instant, from: IpAddr, why: &str) -> bool {
+        let is_same = self.from == from && self.why == why;
+        let pause = if is_same { WARN_SAME_PAUSE } else { WARN_PAUSE };
+        now.duration_since(self.at) >= pause
+    }
+}
+
 /// What the transport's tasks share.
 struct Net {
     node: NodeId,
@@ -260,7 +278,7 @@ struct Net {
     guests: Mutex<HashMap<(NodeId, Class), Guest>>,
     refused: Mutex<RefusedCounts>,
     /// When a refusal was logged last.
-    warned: Mutex<Option<Instant>>,
+    warned: Mutex<Option<Warned>>,
     request_ids: AtomicU64,
     /// Connections made by others, and those among them that have not proved themselves yet.
     connections: AtomicUsize,
@@ -480,8 +498,8 @@ impl Net {
     fn warn(&self, from: SocketAddr, why: &str) {
         let now = Instant::now();
         let mut warned = self.warned.lock();
-        if warned.is_none_or(|before| now.duration_since(before) >= WARN_PAUSE) {
-            *warned = Some(now);
+        if warned.as_ref().is_none_or(|before| before.is_over(now, from.ip(), why)) {
+            *warned = Some(Warned { at: now, from: from.ip(), why: why.to_owned() });
             tracing::warn!("refused a connection from {from}: {why}");
         }
     }

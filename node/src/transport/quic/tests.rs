@@ -124,6 +124,16 @@ fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 #[test]
+fn who_is_refused_again_and_again_is_logged_once_a_minute() {
+    let (at, from) = (Instant::now(), IpAddr::from([127, 0, 0, 1]));
+    let warned = Warned { at, from, why: "a stranger".to_owned() };
+    let (soon, later) = (at + WARN_PAUSE, at + WARN_SAME_PAUSE);
+    assert!(!warned.is_over(soon, from, "a stranger") && warned.is_over(later, from, "a stranger"));
+    assert!(warned.is_over(soon, from, "a liar") && !warned.is_over(at, from, "a liar"));
+    assert!(warned.is_over(soon, IpAddr::from([127, 0, 0, 2]), "a stranger"));
+}
+
+#[test]
 fn a_call_of_each_class_is_answered() {
     let (a, _b) = pair();
     for class in Class::ALL {
