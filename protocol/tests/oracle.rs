@@ -5,8 +5,10 @@
 //! reason. Without redis-server the test says so and passes, except where `CI` is set.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use cairn_protocol::command::spec::{Group, Spec};
@@ -19,14 +21,24 @@ use cairn_protocol::resp::{
 /// A redis-server of our own; killed when dropped.
 struct Redis {
     process: Child,
-    stream: TcpStream,
+    socket: PathBuf,
+    stream: UnixStream,
+}
+
+/// Where the next server of this process listens: on a path of its own, for a port that was free is
+/// anybody's a moment later.
+fn socket_path() -> PathBuf {
+    static LAST: AtomicU32 = AtomicU32::new(0);
+    let (process, number) = (std::process::id(), LAST.fetch_add(1, Ordering::Relaxed));
+    std::env::temp_dir().join(format!("cairn-oracle-{process}-{number}.sock"))
 }
 
 impl Redis {
     fn start() -> Option<Self> {
-        let port = TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok()?.port();
-        let args = ["--port", &port.to_string(), "--save", "", "--appendonly", "no"];
-        let process = Command::new("redis-server").args(args).stdout(Stdio::null()).spawn();
+        let socket = socket_path();
+        let args = ["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"];
+        let process =
+            Command::new("redis-server").args(args).arg(&socket).stdout(Stdio::null()).spawn();
         let Ok(process) = process else {
             assert!(std::env::var_os("CI").is_none(), "redis-server is missing");
             eprintln!("skipped: no redis-server (Debian and Ubuntu: apt install redis-server)");
@@ -34,13 +46,13 @@ impl Redis {
         };
         let deadline = Instant::now() + Duration::from_secs(10);
         let stream = loop {
-            match TcpStream::connect(("127.0.0.1", port)) {
+            match UnixStream::connect(&socket) {
                 Ok(stream) => break stream,
                 Err(error) => assert!(Instant::now() < deadline, "redis-server: {error}"),
             }
             std::thread::sleep(Duration::from_millis(20));
         };
-        let mut redis = Self { process, stream };
+        let mut redis = Self { process, socket, stream };
         redis.ask(&["HELLO", "3"]);
         Some(redis)
     }
@@ -73,7 +85,7 @@ impl Redis {
 impl Redis {
     /// A new connection, for after a protocol error; RESP2 as every connection starts.
     fn reconnect(&mut self) {
-        self.stream = TcpStream::connect(self.stream.peer_addr().unwrap()).unwrap();
+        self.stream = UnixStream::connect(&self.socket).unwrap();
     }
 }
 
@@ -81,6 +93,7 @@ impl Drop for Redis {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+        let _ = std::fs::remove_file(&self.socket);
     }
 }
 

@@ -153,7 +153,13 @@ mod tests {
         let scrubber = Scrubber::start(Arc::clone(&group), 1 << 30).expect("a thread");
         (0..50).for_each(|n| set(&group, &format!("mine {n}"), "mine"));
         let metrics = Metrics::new(0);
-        let pinned = group.read().store().export();
+        let pinned = loop {
+            let pinned = group.read().store().export();
+            if pinned.head().chunks() > 0 {
+                break pinned;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        };
         let watch = Arc::<Watch>::default();
         group.read().watch(&watch, Db(0), b"mine 1", 0).expect("no damage");
         let long_read = group.pin(&metrics.shard());

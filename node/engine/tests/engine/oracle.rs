@@ -8,8 +8,10 @@
 //! the server while it stands still here.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use cairn_protocol::resp::encode::push_request;
@@ -21,14 +23,24 @@ use crate::harness::{Replica, Rng, seeds};
 /// A redis-server of our own; killed when dropped.
 struct Redis {
     process: Child,
-    stream: TcpStream,
+    socket: PathBuf,
+    stream: UnixStream,
+}
+
+/// Where the next server of this process listens: on a path of its own, for a port that was free is
+/// anybody's a moment later.
+fn socket_path() -> PathBuf {
+    static LAST: AtomicU32 = AtomicU32::new(0);
+    let (process, number) = (std::process::id(), LAST.fetch_add(1, Ordering::Relaxed));
+    std::env::temp_dir().join(format!("cairn-oracle-{process}-{number}.sock"))
 }
 
 impl Redis {
     fn start() -> Option<Redis> {
-        let port = TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok()?.port();
-        let args = ["--port", &port.to_string(), "--save", "", "--appendonly", "no"];
-        let process = Command::new("redis-server").args(args).stdout(Stdio::null()).spawn();
+        let socket = socket_path();
+        let args = ["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"];
+        let process =
+            Command::new("redis-server").args(args).arg(&socket).stdout(Stdio::null()).spawn();
         let Ok(process) = process else {
             assert!(std::env::var_os("CI").is_none(), "redis-server is missing");
             eprintln!("skipped: no redis-server (Debian and Ubuntu: apt install redis-server)");
@@ -36,13 +48,13 @@ impl Redis {
         };
         let give_up = Instant::now() + Duration::from_secs(10);
         let stream = loop {
-            match TcpStream::connect(("127.0.0.1", port)) {
+            match UnixStream::connect(&socket) {
                 Ok(stream) => break stream,
                 Err(error) => assert!(Instant::now() < give_up, "redis-server: {error}"),
             }
             std::thread::sleep(Duration::from_millis(20));
         };
-        Some(Redis { process, stream })
+        Some(Redis { process, socket, stream })
     }
 
     /// The reply, byte for byte.
@@ -70,6 +82,7 @@ impl Drop for Redis {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+        let _ = std::fs::remove_file(&self.socket);
     }
 }
 
