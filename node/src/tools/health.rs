@@ -22,12 +22,22 @@ pub fn health(args: &HealthArgs) -> Result<(), String> {
     let place = format!("{}:{}", args.host, args.port);
     let question: &[u8] = if args.ready { NEEDS_LEADER } else { b"PING" };
     let reply = ask(&place, &args.password, &[question]);
-    let reply = reply.map_err(|error| format!("{place}: {error}"))?;
+    let reply = reply.map_err(|error| format!("{place}: {}", why(&error)))?;
     let last = reply.trim_end().rsplit("\r\n").next().unwrap_or_default();
     if last == "+PONG" || args.ready && last.starts_with(':') {
         return Ok(());
     }
     Err(format!("{place} answers {}", last.trim_start_matches('-')))
+}
+
+/// For people: what the system says of a wait that was too long is that it may be tried again.
+fn why(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            format!("no answer within {} s", HEALTH_TIMEOUT.as_secs())
+        }
+        _ => error.to_string(),
+    }
 }
 
 /// Sends a command to the node at `place`; what it answers, the replies of AUTH before that.
@@ -47,4 +57,20 @@ pub(super) fn ask(place: &str, password: &str, command: &[&[u8]]) -> io::Result<
     let mut reply = String::new();
     stream.take(4096).read_to_string(&mut reply)?;
     Ok(reply)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_node_that_says_nothing_is_said_to_say_nothing() {
+        let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = silent.local_addr().expect("an address").port();
+        let (host, password) = ("127.0.0.1".to_owned(), String::new());
+        let said = health(&HealthArgs { host, port, password, ready: true });
+        assert_eq!(said, Err(format!("127.0.0.1:{port}: no answer within 2 s")));
+    }
 }
