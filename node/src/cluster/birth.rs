@@ -17,6 +17,7 @@ use cairn_protocol::ids::{ClusterId, NodeId};
 use parking_lot::Mutex;
 
 use super::identity::{Identity, IdentityFile};
+use crate::ops::config::PEER_PORT_OFFSET;
 use crate::ops::{clock, entropy};
 use crate::transport::{CallError, SharedTransport};
 
@@ -357,7 +358,7 @@ fn why_not(unmet: &BTreeMap<String, String>) -> String {
     if each.is_empty() {
         return each;
     }
-    each + "; peers listen on UDP, by default 10000 above the port for clients"
+    format!("{each}; peers listen on UDP, by default {PEER_PORT_OFFSET} above the port for clients")
 }
 
 /// A first member of a cluster, which has yet to tell the others.

@@ -7,64 +7,35 @@
 //! KEYS and SCAN, which follows another hash; PTTL and TTL beyond a second, since time passes at
 //! the server while it stands still here.
 
+#[path = "../../../../protocol/tests/redis/mod.rs"]
+mod redis;
+
 use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
 
 use cairn_protocol::resp::encode::push_request;
 use cairn_protocol::resp::{Limits, Proto, Value, ValueDecoder};
 use cairn_store::Db;
 
 use crate::harness::{Replica, Rng, seeds};
+use redis::Server;
 
-/// A redis-server of our own; killed when dropped.
 struct Redis {
-    process: Child,
-    socket: PathBuf,
-    stream: UnixStream,
-}
-
-/// Where the next server of this process listens: on a path of its own, for a port that was free is
-/// anybody's a moment later.
-fn socket_path() -> PathBuf {
-    static LAST: AtomicU32 = AtomicU32::new(0);
-    let (process, number) = (std::process::id(), LAST.fetch_add(1, Ordering::Relaxed));
-    std::env::temp_dir().join(format!("cairn-oracle-{process}-{number}.sock"))
+    server: Server,
 }
 
 impl Redis {
     fn start() -> Option<Redis> {
-        let socket = socket_path();
-        let args = ["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"];
-        let process =
-            Command::new("redis-server").args(args).arg(&socket).stdout(Stdio::null()).spawn();
-        let Ok(process) = process else {
-            assert!(std::env::var_os("CI").is_none(), "redis-server is missing");
-            eprintln!("skipped: no redis-server (Debian and Ubuntu: apt install redis-server)");
-            return None;
-        };
-        let give_up = Instant::now() + Duration::from_secs(10);
-        let stream = loop {
-            match UnixStream::connect(&socket) {
-                Ok(stream) => break stream,
-                Err(error) => assert!(Instant::now() < give_up, "redis-server: {error}"),
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        };
-        Some(Redis { process, socket, stream })
+        Some(Redis { server: Server::start()? })
     }
 
     /// The reply, byte for byte.
     fn ask(&mut self, argv: &[Vec<u8>]) -> Vec<u8> {
         let mut request = Vec::new();
         push_request(&mut request, argv.iter().map(Vec::as_slice));
-        self.stream.write_all(&request).unwrap();
+        self.server.stream.write_all(&request).unwrap();
         let (mut reply, mut piece) = (Vec::new(), [0; 65536]);
         while !is_whole(&reply) {
-            let len = self.stream.read(&mut piece).unwrap();
+            let len = self.server.stream.read(&mut piece).unwrap();
             assert_ne!(len, 0, "redis-server closed the connection");
             reply.extend_from_slice(&piece[..len]);
         }
@@ -75,14 +46,6 @@ impl Redis {
         let reply = String::from_utf8(self.ask(&[b"TIME".to_vec()])).unwrap();
         let lines: Vec<&str> = reply.split("\r\n").collect();
         lines[2].parse::<u64>().unwrap() * 1000 + lines[4].parse::<u64>().unwrap() / 1000
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        let _ = std::fs::remove_file(&self.socket);
     }
 }
 

@@ -277,7 +277,7 @@ struct Net {
     /// The newest connection of each class that each peer has made to this node.
     guests: Mutex<HashMap<(NodeId, Class), Guest>>,
     refused: Mutex<RefusedCounts>,
-    /// When a refusal was logged last.
+    /// The refusal that was logged last.
     warned: Mutex<Option<Warned>>,
     request_ids: AtomicU64,
     /// Connections made by others, and those among them that have not proved themselves yet.
